@@ -1,0 +1,212 @@
+//! Counters: one writer each, read by anybody at any time without stopping the writer.
+//!
+//! Every thread that counts owns one `Counters`; a `Registry` knows them all and sums. A gauge is a
+//! counter that also goes down: its per-thread parts wrap, their sum is right.
+
+use super::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{Arc, Mutex};
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident,)+) => {
+        /// What is counted. The names are memcached's where memcached has one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Metric { $($(#[$doc])* $variant,)+ }
+
+        impl Metric {
+            pub const ALL: &[Metric] = &[$(Metric::$variant,)+];
+
+            /// The name in `stats` and in the live statistics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Metric::$variant => $name,)+ }
+            }
+
+            pub const fn kind(self) -> Kind {
+                match self { $(Metric::$variant => Kind::$kind,)+ }
+            }
+        }
+    };
+}
+
+/// Whether a figure only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+metrics! {
+    CurrConnections "curr_connections" Gauge,
+    TotalConnections "total_connections" Counter,
+    RejectedConnections "rejected_connections" Counter,
+    CmdGet "cmd_get" Counter,
+    CmdSet "cmd_set" Counter,
+    CmdFlush "cmd_flush" Counter,
+    CmdTouch "cmd_touch" Counter,
+    CmdMeta "cmd_meta" Counter,
+    GetHits "get_hits" Counter,
+    GetMisses "get_misses" Counter,
+    GetExpired "get_expired" Counter,
+    GetFlushed "get_flushed" Counter,
+    DeleteMisses "delete_misses" Counter,
+    DeleteHits "delete_hits" Counter,
+    IncrMisses "incr_misses" Counter,
+    IncrHits "incr_hits" Counter,
+    DecrMisses "decr_misses" Counter,
+    DecrHits "decr_hits" Counter,
+    CasMisses "cas_misses" Counter,
+    CasHits "cas_hits" Counter,
+    CasBadval "cas_badval" Counter,
+    TouchHits "touch_hits" Counter,
+    TouchMisses "touch_misses" Counter,
+    StoreTooLarge "store_too_large" Counter,
+    StoreNoMemory "store_no_memory" Counter,
+    IdleKicks "idle_kicks" Counter,
+    BytesRead "bytes_read" Counter,
+    BytesWritten "bytes_written" Counter,
+    ListenDisabledNum "listen_disabled_num" Counter,
+    ConnYields "conn_yields" Counter,
+    /// Bytes of live items, header and key included.
+    Bytes "bytes" Gauge,
+    CurrItems "curr_items" Gauge,
+    TotalItems "total_items" Counter,
+    ExpiredUnfetched "expired_unfetched" Counter,
+    EvictedUnfetched "evicted_unfetched" Counter,
+    Evictions "evictions" Counter,
+    /// Expired items whose memory was taken for a new one.
+    Reclaimed "reclaimed" Counter,
+    /// Pages that moved from one class to another.
+    SlabsMoved "slabs_moved" Counter,
+    /// Turns of a ring: one entry into the kernel each.
+    RingTurns "ring_turns" Counter,
+    RingCompletions "ring_completions" Counter,
+    /// Requests executed, whoever executed them.
+    Requests "requests" Counter,
+    /// Runs of requests that one receive brought.
+    Batches "batches" Counter,
+    /// Batches that were executed by a worker.
+    BatchesQueued "batches_queued" Counter,
+    /// Times a batch found its queue full and waited in the ring.
+    QueueFull "queue_full" Counter,
+    RingSends "ring_sends" Counter,
+    /// Sends of which the kernel took only a part.
+    ShortSends "short_sends" Counter,
+    /// Receives that ended because the ring had no buffer left.
+    BuffersDry "buffers_dry" Counter,
+    /// Connections whose receive was stopped because they did not read or had too much waiting.
+    ConnectionsParked "connections_parked" Counter,
+    CompletionsOverflowed "completions_overflowed" Counter,
+    WorkerWakes "worker_wakes" Counter,
+    /// Malformed or refused datagrams at the statistics port.
+    AdminDropped "admin_dropped" Counter,
+    AdminServed "admin_served" Counter,
+}
+
+const METRICS: usize = Metric::ALL.len();
+
+/// The counters of one thread.
+#[derive(Debug)]
+pub struct Counters {
+    /// Who counts here: "ring 0", "worker 3".
+    pub owner: String,
+    cells: Box<[AtomicU64]>,
+}
+
+impl Counters {
+    pub fn new(owner: &str) -> Counters {
+        let cells = (0..METRICS).map(|_| AtomicU64::new(0)).collect();
+        Counters { owner: owner.into(), cells }
+    }
+
+    /// Adds to a counter of this thread. Only its owner may call this.
+    pub fn add(&self, metric: Metric, amount: u64) {
+        let cell = &self.cells[metric as usize];
+        // Relaxed, and no read-modify-write: there is one writer, and readers want no order.
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    pub fn bump(&self, metric: Metric) {
+        self.add(metric, 1);
+    }
+
+    /// Lowers this thread's part of a gauge. Only its owner may call this.
+    pub fn sub(&self, metric: Metric, amount: u64) {
+        self.add(metric, amount.wrapping_neg());
+    }
+
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.cells[metric as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// All the counters of the process.
+#[derive(Debug, Default)]
+pub struct Registry {
+    threads: Mutex<Vec<Arc<Counters>>>,
+    /// What the counters stood at when they were last reset.
+    baseline: Mutex<Vec<u64>>,
+}
+
+impl Registry {
+    pub fn counters(&self, owner: &str) -> Arc<Counters> {
+        let counters = Arc::new(Counters::new(owner));
+        self.threads.lock().push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Every thread's counters, in the order in which they were made.
+    pub fn threads(&self) -> Vec<Arc<Counters>> {
+        self.threads.lock().clone()
+    }
+
+    /// A figure since the start of the process; `reset` does not touch it.
+    pub fn raw(&self, metric: Metric) -> u64 {
+        self.threads.lock().iter().fold(0, |sum, each| sum.wrapping_add(each.get(metric)))
+    }
+
+    /// A figure since the last `reset`. A gauge is never reset.
+    pub fn sum(&self, metric: Metric) -> u64 {
+        let raw = self.raw(metric);
+        match metric.kind() {
+            Kind::Gauge => raw,
+            Kind::Counter => {
+                raw.wrapping_sub(self.baseline.lock().get(metric as usize).copied().unwrap_or(0))
+            }
+        }
+    }
+
+    /// Starts all counters, but no gauge, at 0 again, without writing to any thread's cells.
+    pub fn reset(&self) {
+        let raw = Metric::ALL.iter().map(|metric| self.raw(*metric)).collect();
+        *self.baseline.lock() = raw;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_summed_and_gauges_may_cross() {
+        let registry = Registry::default();
+        let (one, two) = (registry.counters("one"), registry.counters("two"));
+        one.add(Metric::CurrItems, 5);
+        two.sub(Metric::CurrItems, 2);
+        one.bump(Metric::CmdGet);
+        two.bump(Metric::CmdGet);
+        assert_eq!(registry.sum(Metric::CurrItems), 3);
+        assert_eq!(registry.sum(Metric::CmdGet), 2);
+        registry.reset();
+        assert_eq!(registry.sum(Metric::CurrItems), 3);
+        assert_eq!(registry.sum(Metric::CmdGet), 0);
+        assert_eq!(registry.raw(Metric::CmdGet), 2);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Metric::ALL.len());
+    }
+}

@@ -1,0 +1,12 @@
+//! What every room may know: limits, time, hashes, slots, counters, and the seams for tests.
+//!
+//! No operating system and no `unsafe` in here. Nothing in `base` decides anything; it only gives
+//! the other rooms the words they share.
+
+pub mod clock;
+pub mod hash;
+pub mod limits;
+pub mod metrics;
+pub mod output;
+pub mod slots;
+pub mod sync;

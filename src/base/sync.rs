@@ -1,0 +1,26 @@
+//! Atomics and locks, behind one seam: under `cfg(loom)` they are loom's, so that the models in the
+//! tests explore the very code that runs.
+
+#[cfg(not(loom))]
+pub use parking_lot::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub use std::sync::{Arc, atomic};
+
+#[cfg(loom)]
+pub use loom::sync::{Arc, MutexGuard, atomic};
+
+/// loom's mutex under `parking_lot`'s signature: it is never poisoned.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+#[cfg(loom)]
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Mutex<T> {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("a model that panics has failed already")
+    }
+}
