@@ -24,4 +24,5 @@ pub mod socket;
 pub mod thread;
 pub mod token;
 pub mod uring;
+pub mod user;
 pub mod wake;
