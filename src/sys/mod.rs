@@ -18,6 +18,8 @@
 
 pub mod blocks;
 pub mod buffers;
+#[cfg(test)]
+pub mod fake;
 pub mod region;
 pub mod ring;
 pub mod socket;
