@@ -186,6 +186,7 @@ impl fmt::Display for ErrnoName {
             libc::EINVAL => "EINVAL",
             libc::EMFILE => "EMFILE",
             libc::ENFILE => "ENFILE",
+            libc::ENETUNREACH => "ENETUNREACH",
             libc::ENOBUFS => "ENOBUFS",
             libc::ENOMEM => "ENOMEM",
             libc::ENOSYS => "ENOSYS",

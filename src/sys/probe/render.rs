@@ -29,14 +29,12 @@ fn text(host: &Host, result: &Result<Support, Refusal>) -> String {
 }
 
 fn locked_memory(host: &Host) -> String {
-    let ring_kib = RingShape::SERVER.memlock_bytes() / 1024;
-    match host.memlock_bytes {
-        None => "locked memory: not limited".into(),
-        Some(bytes) => format!(
-            "locked memory: {} KiB for the rings of this user; from 6.14 on each takes {ring_kib} KiB",
-            bytes / 1024
-        ),
-    }
+    let Some(bytes) = host.memlock_bytes else { return "locked memory: not limited".into() };
+    let (user_kib, ring_kib) = (bytes / 1024, RingShape::SERVER.memlock_bytes() / 1024);
+    format!(
+        "locked memory: {user_kib} KiB for the rings of this user; \
+         from 6.14 on each takes {ring_kib} KiB"
+    )
 }
 
 fn feature(out: &mut String, row: &Row, answer: Answer) {
@@ -60,10 +58,10 @@ fn summary(result: &Result<Support, Refusal>) -> String {
             return format!("ringcached will not serve: {refusal}\n{}\n", refusal.remedy());
         }
     };
-    let missing: Vec<_> = support.missing(Need::Optional).map(|row| row.name).collect();
-    match missing.as_slice() {
-        [] => "ringcached will serve here, with every feature\n".into(),
-        names => format!("ringcached will serve here, without {}\n", names.join(", ")),
+    match support.missing(Need::Optional).count() {
+        0 => "ringcached will serve here, with every feature\n".into(),
+        1 => "ringcached will serve here; one optional feature is missing\n".into(),
+        count => format!("ringcached will serve here; {count} optional features are missing\n"),
     }
 }
 

@@ -242,7 +242,7 @@ impl Rig {
         }
         let address = memory.at(0).as_ptr() as u64;
         let submitter = self.ring.submitter();
-        // SAFETY: `memory` is page-aligned, begins with `count` entries, and is never unmapped (R1).
+        // SAFETY: `memory` is page-aligned, begins with the entries, and is never unmapped (R1).
         unsafe { submitter.register_buf_ring_with_flags(address, count, pool.group, flags) }?;
         pool.publish(count);
         self.groups += 1;

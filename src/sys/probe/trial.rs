@@ -127,6 +127,17 @@ fn connected(address: &SockAddr) -> io::Result<Socket> {
     Ok(client)
 }
 
+/// Two ends of a connection over loopback; a read from either gives up after a while.
+fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for end in [&client, &server] {
+        end.set_read_timeout(Some(Duration::from_millis(100)))?;
+    }
+    Ok((client, server))
+}
+
 fn accept_multishot(rig: &mut Rig) -> Result<(), Answer> {
     let (listener, address) = listener()?;
     let accept = rig.submit(Operation::accept(listener.as_fd()))?;
@@ -203,9 +214,10 @@ fn receive_cap(rig: &mut Rig) -> Result<(), Answer> {
     Ok(rig.close(pool)?)
 }
 
+/// Over TCP: other sockets learned late to tell how many bytes wait, which a bundle goes by.
 fn receive_bundle(rig: &mut Rig) -> Result<(), Answer> {
     const BUFFER_BYTES: u32 = 512;
-    let (mut peer, socket) = UnixStream::pair()?;
+    let (mut peer, socket) = tcp_pair()?;
     let mut pool = rig.pool(8, BUFFER_BYTES, 0)?;
     let receive = rig.submit(Operation::receive_bundle(socket.as_fd(), &pool))?;
     peer.write_all(&PATTERN[..100])?;
@@ -278,10 +290,7 @@ fn msg_ring(rig: &mut Rig) -> Result<(), Answer> {
 
 /// Over TCP, because nothing else takes it.
 fn send_zero_copy(rig: &mut Rig) -> Result<Answer, Answer> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let mut peer = TcpStream::connect(listener.local_addr()?)?;
-    peer.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let (socket, _) = listener.accept()?;
+    let (mut peer, socket) = tcp_pair()?;
     let send = rig.submit(Operation::send_zero_copy(socket.as_fd(), &PATTERN))?;
     let sent = rig.wait(send)?;
     expect(sent.count()? == PATTERN.len(), "a short send")?;
