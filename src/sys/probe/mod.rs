@@ -47,7 +47,7 @@ const QUICK: &[Feature] = &[
 
 impl RingShape {
     /// A ring of the server, by default.
-    pub const SERVER: RingShape = RingShape { submissions: 1024, completions: 8192, buffers: 4096 };
+    pub const SERVER: RingShape = RingShape { submissions: 1024, completions: 8192, buffers: 1024 };
 }
 
 /// Tries every feature, and a ring of the server's size.

@@ -150,7 +150,7 @@ fn a_limit_of_locked_memory_is_named_where_rings_are_charged() {
     }
     let report = report_of_child(forbid_locked_memory);
     if version() >= (6, 14) {
-        let cause = "will not serve: locked memory is limited to 0 KiB, and a ring takes 264 KiB";
+        let cause = "will not serve: locked memory is limited to 0 KiB, and a ring takes 216 KiB";
         assert!(report.contains(cause), "{report}");
         assert!(report.contains("\nLimitMEMLOCK=infinity in the unit"), "{report}");
     } else {
