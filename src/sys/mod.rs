@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod buffers;
 #[cfg(test)]
 pub mod fake;
+pub mod probe;
 pub mod region;
 pub mod ring;
 pub mod socket;
