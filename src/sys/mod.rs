@@ -18,8 +18,11 @@
 
 pub mod blocks;
 pub mod buffers;
+pub mod limits;
+pub mod poll;
 pub mod region;
 pub mod ring;
+pub mod signals;
 pub mod socket;
 pub mod thread;
 pub mod token;
