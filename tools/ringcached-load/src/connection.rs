@@ -111,7 +111,7 @@ impl Connection {
     }
 
     /// Receives once into `buffer`. None: there is nothing to receive yet.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub fn receive(&mut self, buffer: &mut [u8], tally: &mut Tally) -> io::Result<Option<usize>> {
         let held = self.rest.len();
         buffer[..held].copy_from_slice(&self.rest);
         loop {
@@ -119,6 +119,7 @@ impl Connection {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     self.rest.clear();
+                    tally.counts.bytes_received += count as u64;
                     return Ok(Some(held + count));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),

@@ -15,6 +15,8 @@ use nix::sys::time::TimeValLike;
 pub struct CpuTime {
     /// All of it, in nanoseconds.
     pub total_ns: u64,
+    /// Ready to run, while something else had the core, in nanoseconds.
+    pub waited_ns: u64,
     /// User and system time, in units of their own: only their proportion counts.
     pub user: u64,
     pub system: u64,
@@ -25,6 +27,7 @@ impl CpuTime {
     pub fn since(self, earlier: CpuTime) -> CpuTime {
         CpuTime {
             total_ns: self.total_ns.saturating_sub(earlier.total_ns),
+            waited_ns: self.waited_ns.saturating_sub(earlier.waited_ns),
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
         }
@@ -44,29 +47,34 @@ pub fn of_thread() -> io::Result<CpuTime> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
     let us = |time: nix::sys::time::TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
     let (user, system) = (us(usage.user_time()), us(usage.system_time()));
-    Ok(CpuTime { total_ns: (user + system) * 1000, user, system })
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let (total_ns, waited_ns) = run_and_wait(&text).ok_or_else(|| strange("schedstat", &text))?;
+    Ok(CpuTime { total_ns, waited_ns, user, system })
 }
 
 /// What all threads of a process have used so far, as far as they are still alive.
 pub fn of_process(pid: u32) -> io::Result<CpuTime> {
-    let mut total_ns = 0;
+    let (mut total_ns, mut waited_ns) = (0, 0);
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and the reading.
         let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        total_ns += run_time_ns(&text).ok_or_else(|| strange("schedstat", &text))?;
+        let (run, wait) = run_and_wait(&text).ok_or_else(|| strange("schedstat", &text))?;
+        total_ns += run;
+        waited_ns += wait;
     }
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (user, system) = ticks(&text).ok_or_else(|| strange("stat", &text))?;
-    Ok(CpuTime { total_ns, user, system })
+    Ok(CpuTime { total_ns, waited_ns, user, system })
 }
 
 fn strange(file: &str, text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cannot read this {file}: {text:?}"))
 }
 
-/// The first field: time on a processor.
-fn run_time_ns(schedstat: &str) -> Option<u64> {
-    schedstat.split_ascii_whitespace().next()?.parse().ok()
+/// The first two fields: nanoseconds on a core, and ready but not on a core.
+fn run_and_wait(schedstat: &str) -> Option<(u64, u64)> {
+    let mut fields = schedstat.split_ascii_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// utime and stime, fields 14 and 15. The second field is a name in parentheses that may hold
@@ -82,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_read() {
-        assert_eq!(run_time_ns("123456 789 10\n"), Some(123_456));
-        assert_eq!(run_time_ns(""), None);
+        assert_eq!(run_and_wait("123456 789 10\n"), Some((123_456, 789)));
+        assert_eq!(run_and_wait(""), None);
         let stat = "42 (a) b) (c) S 1 42 42 0 -1 4194304 100 0 0 0 17 23 0 0 20 0 1 0 1 1 1";
         assert_eq!(ticks(stat), Some((17, 23)));
         assert_eq!(ticks("42 (a) S 1"), None);

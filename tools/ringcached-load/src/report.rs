@@ -12,6 +12,8 @@ use crate::reply::Failures;
 
 /// A closed loop whose client is busier than this was measuring the client.
 const CLIENT_SHARE_MAX: f64 = 0.95;
+/// More waiting for a core than this means that something else ran on it.
+const WAITED_SHARE_MAX: f64 = 0.05;
 /// An open loop that is later than this by its own fault was measuring the client.
 const LAG_P99_US_MAX: f64 = 100.0;
 /// A rate is reached when at least this part of it was.
@@ -66,6 +68,8 @@ pub struct Latency {
 pub struct CpuUse {
     /// Of the wall clock; above 1 when several threads ran.
     pub share: f64,
+    /// Of the wall clock, ready to run while something else had the core.
+    pub waited_share: f64,
     pub us_per_request: f64,
     pub user_us_per_request: f64,
     pub system_us_per_request: f64,
@@ -104,6 +108,7 @@ impl CpuUse {
         let each = us(time.total_ns) / requests.max(1) as f64;
         CpuUse {
             share: time.total_ns as f64 / NS_PER_S / wall_s,
+            waited_share: time.waited_ns as f64 / NS_PER_S / wall_s,
             us_per_request: each,
             user_us_per_request: each * time.user_share(),
             system_us_per_request: each * (1.0 - time.user_share()),
@@ -124,7 +129,7 @@ impl Report {
             Pace::Open { rate, .. } => (Some(rate), Some(Latency::of(&tally.lag_ns))),
         };
         let client_was_the_limit = match lag {
-            None => client.share > CLIENT_SHARE_MAX,
+            None => client.share + client.waited_share > CLIENT_SHARE_MAX,
             Some(lag) => lag.p99_us > LAG_P99_US_MAX,
         };
         let mut report = Report {
@@ -159,10 +164,11 @@ impl Report {
         if self.client_was_the_limit {
             notes.push(match self.lag {
                 None => format!(
-                    "THE CLIENT WAS THE LIMIT: its thread was busy {:.0} % of the time. Throughput \
-                     is a lower bound and latency holds the client's own queue; the server's \
-                     processor time per request still stands.",
-                    self.client.share * 100.0
+                    "THE CLIENT WAS THE LIMIT: its thread ran {:.0} % of the time and waited {:.0} \
+                     % for its core. Throughput is a lower bound and latency holds the client's \
+                     own queue; the server's processor time per request still stands.",
+                    self.client.share * 100.0,
+                    self.client.waited_share * 100.0
                 ),
                 Some(lag) => format!(
                     "THE CLIENT WAS THE LIMIT: at p99 it sent {:.0} us late by its own fault. \
@@ -179,6 +185,16 @@ impl Report {
                  latency says how long.",
                 self.requests_per_s
             ));
+        }
+        for (who, cpu) in [("client", Some(self.client)), ("server", self.server)] {
+            if let Some(waited) = cpu.map(|cpu| cpu.waited_share)
+                && waited > WAITED_SHARE_MAX
+            {
+                notes.push(format!(
+                    "The {who} waited {:.0} % of the time for a core that something else used.",
+                    waited * 100.0
+                ));
+            }
         }
         if self.latency.count == 0 {
             notes.push("No request was both started and answered while measuring.".to_owned());

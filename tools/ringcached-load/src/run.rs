@@ -269,7 +269,7 @@ impl<'c> Run<'c> {
             return;
         }
         let Some(connection) = &mut self.client.connections[index] else { return };
-        let end = match connection.receive(&mut self.buffer) {
+        let end = match connection.receive(&mut self.buffer, &mut self.tally) {
             Ok(Some(end)) => end,
             Ok(None) => return,
             Err(e) => return self.lose(index, Failure::Closed, &e.to_string()),

@@ -107,6 +107,8 @@ fn what_was_stored_is_found_and_verified() {
         assert_eq!(report.failures.total(), 0, "{:?}", report.first_failure);
         assert_eq!((report.hits, report.misses, report.requests), (3000, 0, 3000));
         assert_eq!(report.latency.count, 3000);
+        assert_eq!(report.bytes_sent, 3000 * "get key-0000000000000000\r\n".len() as u64);
+        assert!(report.bytes_received > 3000 * "VALUE END".len() as u64, "{report}");
         assert!(report.latency.p50_us > 0.0 && report.latency.max_us >= report.latency.p999_us);
     }
 }
