@@ -10,6 +10,7 @@
 
 mod common;
 
+use common::PATIENCE;
 use common::server::{Kind, MEMCACHED, Server};
 use common::transcript::{Difference, Exchange, Step, Version, matches, parse, parse_version};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -87,7 +88,7 @@ fn run_all(kind: Kind, deliveries: &[Delivery], chosen: impl Fn(&Exchange) -> bo
             let mut result = Ok(());
             for _ in 0..attempts(kind, &steps) {
                 let Some(server) = Server::start(kind, &[]) else { return };
-                result = Conversation::run(&server, &steps, *delivery);
+                result = Conversation::run(&server, &steps, *delivery, PATIENCE);
                 if result.is_ok() {
                     break;
                 }
@@ -132,14 +133,21 @@ fn sent_bytes(steps: &[(usize, Step)]) -> usize {
 /// One transcript in progress.
 struct Conversation<'a> {
     server: &'a Server,
+    /// How long a reply may take.
+    patience: Duration,
     stream: BufReader<TcpStream>,
 }
 
 impl Conversation<'_> {
     /// The error names the line.
-    fn run(server: &Server, steps: &[(usize, Step)], delivery: Delivery) -> Result<(), String> {
-        let stream = connect(server).map_err(|error| format!("1: connect: {error}"))?;
-        let mut talk = Conversation { server, stream };
+    fn run(
+        server: &Server,
+        steps: &[(usize, Step)],
+        delivery: Delivery,
+        patience: Duration,
+    ) -> Result<(), String> {
+        let stream = connect(server, patience).map_err(|error| format!("1: connect: {error}"))?;
+        let mut talk = Conversation { server, patience, stream };
         let is_barrier = |(_, step): &(usize, Step)| matches!(step, Step::Close | Step::Pass(_));
         for part in steps.split_inclusive(is_barrier) {
             if delivery == Delivery::Steps {
@@ -171,7 +179,8 @@ impl Conversation<'_> {
             Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
             Step::Close => {
                 self.expect_close()?;
-                self.stream = connect(self.server).map_err(|error| error.to_string())?;
+                let stream = connect(self.server, self.patience);
+                self.stream = stream.map_err(|error| error.to_string())?;
                 Ok(())
             }
             Step::Pass(seconds) => {
@@ -223,11 +232,11 @@ impl Conversation<'_> {
     }
 }
 
-fn connect(server: &Server) -> std::io::Result<BufReader<TcpStream>> {
+fn connect(server: &Server, patience: Duration) -> std::io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(server.address())?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     Ok(BufReader::new(stream))
 }
 
@@ -305,7 +314,7 @@ fn disagreement_is_noticed() {
         let run = |text: &str| {
             let exchanges = parse(text).unwrap();
             let steps: Vec<_> = exchanges.into_iter().flat_map(|each| each.steps).collect();
-            Conversation::run(&server, &steps, delivery)
+            Conversation::run(&server, &steps, delivery, Duration::from_millis(300))
         };
         assert_eq!(run(fine), Ok(()), "{delivery:?}");
         for text in wrong {
@@ -318,7 +327,7 @@ fn disagreement_is_noticed() {
 #[test]
 fn a_close_is_read_to_the_end() {
     let Some(server) = Server::start(Kind::Memcached, &[]) else { return };
-    let mut stream = connect(&server).unwrap();
+    let mut stream = connect(&server, PATIENCE).unwrap();
     stream.get_mut().write_all(b"quit\r\n").unwrap();
     let mut byte = [0];
     assert_eq!(stream.read(&mut byte).unwrap(), 0);

@@ -45,7 +45,7 @@ impl Server {
         let kind = match kind {
             Kind::Auto if replacement().is_some() => Kind::Memcached,
             Kind::Inline | Kind::Queue if replacement().is_some() => return None,
-            kind => kind,
+            Kind::Inline | Kind::Queue | Kind::Auto | Kind::Memcached => kind,
         };
         if !can_run(kind) {
             return None;
@@ -177,8 +177,9 @@ impl Drop for Server {
 }
 
 fn command(kind: Kind, port: u16, options: &[&str]) -> Command {
-    let own = std::env::var("RINGCACHED").unwrap_or(env!("CARGO_BIN_EXE_ringcached").into());
-    let other = replacement().unwrap_or(MEMCACHED.into());
+    let own =
+        std::env::var("RINGCACHED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringcached").into());
+    let other = replacement().unwrap_or_else(|| MEMCACHED.into());
     let port = port.to_string();
     let mut command = Command::new(if kind == Kind::Memcached { other } else { own });
     command.args(["-u", "root", "-l", "127.0.0.1", "-p", &port, "-U", "0"]);

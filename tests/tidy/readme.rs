@@ -88,9 +88,7 @@ pub fn check(text: &str, house: &House, complaints: &mut Complaints) {
 
 fn check_span(span: &str, house: &House, complain: &mut impl FnMut(String)) {
     let first = span.split_whitespace().next().unwrap_or_default();
-    if is_option(first) {
-        check_options(span, house, complain);
-    } else if is_server(first) {
+    if is_option(first) || is_server(first) {
         check_options(span, house, complain);
     } else if SYSTEM.contains(&first) || first == "cargo" {
         check_command(span, house, complain);
@@ -161,7 +159,7 @@ fn check_path(path: &str, house: &House, complain: &mut impl FnMut(String)) {
 }
 
 fn is_option(word: &str) -> bool {
-    let name = word.strip_prefix("--").or(word.strip_prefix('-')).unwrap_or_default();
+    let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).unwrap_or_default();
     name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
