@@ -102,7 +102,9 @@ where
     let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
-    let fleet = Arc::new(Fleet::new(&doorbells, shape.workers, shape.connections_max));
+    let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
+    let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
+    let fleet = Arc::new(fleet);
     let mut handle =
         Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new(), addresses };
     let processors = thread::allowed_processors().unwrap_or_default();
@@ -209,6 +211,11 @@ impl<S> Handle<S> {
     /// Stops accepting, answers what was asked, closes.
     pub fn drain(&self) {
         self.fleet.drain();
+    }
+
+    /// Rung when the last ring has ended.
+    pub fn ended(&self) -> &EventFd {
+        &self.fleet.ended
     }
 
     /// True when the last ring has ended.

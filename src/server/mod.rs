@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod launch;
 pub mod ring_loop;
 pub mod service;
+pub mod start;
 #[cfg(test)]
 mod simulation;
 pub mod worker;
