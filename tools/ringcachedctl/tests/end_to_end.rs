@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringcached::admin::{AdminSocket, Control, Pulse, Responder};
+use ringcached::admin::{AdminSocket, Control, Responder};
 use ringcached::base::clock::Clock;
 use ringcached::base::metrics::{Metric, Registry};
 use ringcached::config::{AdminKey, AdminPlan};
@@ -23,7 +23,7 @@ struct Table;
 impl Control for Table {
     fn drain(&self) {}
 
-    fn is_drained(&self) -> bool {
+    fn has_ended(&self) -> bool {
         false
     }
 
@@ -31,7 +31,7 @@ impl Control for Table {
         vec![("limit_maxbytes", 1 << 26)]
     }
 
-    fn pulses(&self) -> Vec<Pulse> {
+    fn heartbeats(&self) -> Vec<Option<u64>> {
         Vec::new()
     }
 }
