@@ -18,8 +18,11 @@
 
 pub mod blocks;
 pub mod buffers;
+#[cfg(test)]
+pub mod fake;
 pub mod limits;
 pub mod poll;
+pub mod probe;
 pub mod region;
 pub mod ring;
 pub mod signals;
