@@ -24,6 +24,8 @@ pub mod wire;
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
 
+pub use crate::sys::signals::Signals;
+
 /// What admin asks of the server. Calls come from one thread and must not wait for a ring.
 pub trait Control: Send + Sync {
     /// Stops accepting, lets requests at hand finish, then closes. Called at most once.
