@@ -13,6 +13,7 @@
 //! comes back the same way. Rings talk to each other only through their inboxes.
 
 pub mod batch;
+pub mod claim;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;

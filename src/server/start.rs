@@ -8,11 +8,11 @@ use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
 use crate::command::{Executor, Facts, Session, Shared};
-use crate::config::{Listeners, Plan, StartError};
+use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
 use crate::sys::limits;
-use crate::sys::socket::Listener;
 
+use super::claim::Claim;
 use super::launch::{Handle, Shape, launch};
 
 /// What memcached's clients are told: the version of this server.
@@ -27,40 +27,10 @@ pub struct Server {
     memory_bytes: u64,
 }
 
-/// Sockets, bound before privileges are given up and before anything else is built.
-#[derive(Debug)]
-pub struct Bound {
-    stream: Vec<Listener>,
-}
-
-impl Bound {
-    /// # Errors
-    /// Which address cannot be listened on, and why.
-    pub fn bind(plan: &Plan) -> Result<Bound, StartError> {
-        let backlog = i32::try_from(plan.backlog).unwrap_or(i32::MAX);
-        let Listeners { tcp, unix, .. } = &plan.listeners;
-        let mut stream = Vec::new();
-        for address in tcp {
-            let remedy = "Is another server running there? Choose another -p or -l.";
-            stream.push(Listener::tcp(*address, backlog).map_err(|error| {
-                StartError::new("listen on", address, error, remedy)
-            })?);
-        }
-        if let Some(unix) = unix {
-            let remedy = "Choose another -s, or end the server that listens there.";
-            let listener = Listener::unix(&unix.path, unix.mask, backlog);
-            stream.push(listener.map_err(|error| {
-                StartError::new("listen on", unix.path.display(), error, remedy)
-            })?);
-        }
-        Ok(Bound { stream })
-    }
-}
-
 impl Server {
     /// # Errors
     /// What the system refuses: memory for the table, or the rings.
-    pub fn start(plan: &Plan, bound: Bound, clock: &Clock) -> Result<Server, StartError> {
+    pub fn start(plan: &Plan, claim: Claim, clock: &Clock) -> Result<Server, StartError> {
         let registry = Arc::new(Registry::default());
         let store = StorePlan {
             memory_bytes: plan.memory_bytes,
@@ -87,7 +57,7 @@ impl Server {
                 Executor::new(Arc::clone(&shared), participant, counters)
             }
         };
-        let handle = launch(Shape::of(plan), bound.stream, &registry, clock, executor)?;
+        let handle = launch(Shape::of(plan), claim.listeners, &registry, clock, executor)?;
         Ok(Server { handle, table, registry, memory_bytes: plan.memory_bytes })
     }
 

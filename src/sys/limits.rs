@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 /// A limit that is too low and could not be raised.
@@ -35,6 +35,19 @@ pub fn raise_descriptors(needed: u64) -> Result<(), Shortage> {
         return Ok(());
     }
     setrlimit(resource, needed, hard.max(needed)).map_err(refused(hard))
+}
+
+/// Raises RLIMIT_MEMLOCK as far as this process may: rings are charged to it from Linux 6.14 on.
+///
+/// Nothing is said where it cannot be raised: it may be enough, and a ring that fails says why.
+pub fn raise_locked_memory() {
+    let resource = Resource::RLIMIT_MEMLOCK;
+    if setrlimit(resource, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        return;
+    }
+    if let Ok((_, hard)) = getrlimit(resource) {
+        let _ = setrlimit(resource, hard, hard);
+    }
 }
 
 /// Keeps all memory of the process, present and future, in RAM from its first use on.
@@ -69,5 +82,12 @@ mod tests {
         assert_eq!(shortage.needed, u64::MAX - 1);
         assert!(shortage.to_string().contains("are allowed"), "{shortage}");
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, soft);
+    }
+
+    #[test]
+    fn locked_memory_reaches_its_hard_limit() {
+        raise_locked_memory();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+        assert_eq!(soft, hard);
     }
 }
