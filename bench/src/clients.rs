@@ -124,12 +124,12 @@ impl Clients<'_> {
     fn run_load(&self, ratio: &str, depth: u32, server: &Server) -> io::Result<Sample> {
         let mut command = self.load(server)?;
         command.args(["--ratio", ratio, "--depth", &depth.to_string()]);
-        command.args(["--duration", &self.options.slice_seconds.to_string()]);
+        command.args(["--duration", &self.options.slice_s().to_string()]);
         command.args(["--warm-up", &LOAD_WARM_UP_S.to_string()]);
         command.args(["--key-prefix", LOAD_PREFIX]);
         command.args(["--key-bytes", &self.options.key_bytes.to_string()]);
         command.args(["--server-pid", &server.pid().to_string()]);
-        let report = report(&self.finish(command, self.options.slice_seconds + GRACE_S)?.0)?;
+        let report = report(&self.finish(command, self.options.slice_s() + GRACE_S)?.0)?;
         let server = report.server.ok_or_else(|| io::Error::other("no processor time"))?;
         let mut notes = report.notes;
         notes.extend(report.first_failure);
@@ -153,7 +153,7 @@ impl Clients<'_> {
         command.args(["-P", "memcache_text", "-t", "1", "--ratio", "1:10", "--hide-histogram"]);
         command.args(["-s", "127.0.0.1", "-p", &server.address.port().to_string()]);
         command.args(["-c", &options.connections.to_string(), "--pipeline", &depth.to_string()]);
-        command.args(["--test-time", &whole_seconds(options.slice_seconds)]);
+        command.args(["--test-time", &whole_seconds(options.slice_s())]);
         command.args(["--data-size", &options.value_bytes.to_string(), "--distinct-client-seed"]);
         command.args(["--key-prefix", MEMTIER_PREFIX, "--key-pattern", "R:R"]);
         command.args(["--key-minimum", &MEMTIER_FIRST.to_string()]);
@@ -168,7 +168,7 @@ impl Clients<'_> {
         let mut command = Command::new(program);
         command.args(["-s", &server.address.to_string(), "-T", "1"]);
         command.args(["-c", &options.connections.to_string(), "-d", &depth.to_string()]);
-        command.args(["-t", &format!("{}s", whole_seconds(options.slice_seconds))]);
+        command.args(["-t", &format!("{}s", whole_seconds(options.slice_s()))]);
         command.args(["-X", &options.value_bytes.to_string(), "-w", "1k"]);
         Ok(command)
     }
@@ -181,7 +181,7 @@ impl Clients<'_> {
         account: impl FnOnce(&Output) -> io::Result<Account>,
     ) -> io::Result<Sample> {
         let before = cpu::of_process(server.pid())?;
-        let (output, client) = self.finish(command, self.options.slice_seconds + GRACE_S)?;
+        let (output, client) = self.finish(command, self.options.slice_s() + GRACE_S)?;
         let used = cpu::of_process(server.pid())?.since(before);
         let Account { requests, wall_s, misses, errors, p50_us, p99_us } = account(&output)?;
         Ok(Sample {

@@ -101,14 +101,9 @@ pub fn run(options: &Compare) -> io::Result<Results> {
     })
 }
 
-/// What was asked for, or everything, as far as its client is there.
+/// What was asked for, as far as its client is there.
 fn workloads(options: &Compare, left_out: &mut Vec<String>) -> Vec<WorkloadName> {
-    let mut asked = options.workloads.clone();
-    if asked.is_empty() {
-        asked = WorkloadName::ALL.to_vec();
-    }
-    asked.sort_unstable();
-    asked.dedup();
+    let mut asked = options.workloads();
     asked.retain(|workload| match Clients::missing(*workload) {
         None => true,
         Some(program) => {
@@ -127,7 +122,7 @@ fn interleave(
     servers: &mut [Server],
 ) -> io::Result<Vec<Cell>> {
     let mut cells: Vec<Cell> = Vec::new();
-    for slice in 0..options.slices {
+    for slice in 0..options.rounds() {
         for workload in workloads {
             for depth in &options.depths {
                 for index in order(servers.len(), slice) {
@@ -143,7 +138,7 @@ fn interleave(
                     progress(&format!(
                         "{}/{} {} depth {depth} {}: {:.3} us, {:.0} requests/s",
                         slice + 1,
-                        options.slices,
+                        options.rounds(),
                         workload.label(),
                         server.label,
                         sample.server.us_per_request,

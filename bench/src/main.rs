@@ -4,6 +4,7 @@ mod clients;
 mod compare;
 mod cores;
 mod machine;
+mod null;
 mod options;
 mod servers;
 mod table;
@@ -20,7 +21,8 @@ use crate::options::{Command, Compare, Options};
 fn main() -> ExitCode {
     let done = match Options::parse().command {
         Command::Load(options) => return ringcached_load::main_with(&options),
-        Command::Compare(options) => compare_and_print(&options.resolved()),
+        Command::NullServer(options) => null::run(&options),
+        Command::Compare(options) => compare_and_print(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,28 @@ pub enum Command {
     Compare(Box<Compare>),
     /// The load generator (ringcached-load), which `compare` runs as a process of its own
     Load(Box<LoadOptions>),
+    /// The null server, which `compare` runs as a process of its own
+    NullServer(NullOptions),
+}
+
+/// A ring of ringcached that answers the same bytes for every so many bytes of requests, without
+/// parsing or looking anything up: the limit of this kernel path.
+///
+/// It takes every request for a get of a key of KEY_BYTES, and answers with a hit.
+#[derive(Clone, Debug, Args)]
+pub struct NullOptions {
+    /// Port, on 127.0.0.1
+    #[arg(short, long, value_name = "N")]
+    pub port: u16,
+    /// Length of the keys that are asked for
+    #[arg(long, value_name = "BYTES", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=250))]
+    pub key_bytes: u16,
+    /// Length of the value that is answered
+    #[arg(long, value_name = "BYTES", default_value_t = 32)]
+    pub value_bytes: u32,
+    /// Connections at most
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub connections: u32,
 }
 
 /// Runs all servers on one core and the client on another, and prints one table.
@@ -48,12 +70,12 @@ pub enum Command {
 /// ringcached-load after a warm-up.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
-    /// Rounds: slices of each workload, depth and server
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub slices: u32,
-    /// Length of a slice
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
-    pub slice_seconds: f64,
+    /// Rounds: slices of each workload, depth and server [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub slices: Option<u32>,
+    /// Length of a slice [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub slice_seconds: Option<f64>,
     /// Requests outstanding on each connection
     #[arg(long, value_name = "N,...", default_values_t = [1, 16, 64], value_delimiter = ',')]
     pub depths: Vec<u32>,
@@ -72,7 +94,7 @@ pub struct Compare {
     /// What to run [default: all whose client is installed]
     #[arg(long, value_name = "NAME,...", value_enum, value_delimiter = ',')]
     pub workloads: Vec<WorkloadName>,
-    /// Two slices of 0.3 s, gets alone: a look, not a measurement
+    /// Two slices of 0.3 s, gets alone, unless said otherwise: a look, not a measurement
     #[arg(long)]
     pub quick: bool,
     /// A ringcached to measure, in every mode of --dispatch; may be repeated
@@ -113,14 +135,24 @@ pub struct Compare {
 }
 
 impl Compare {
-    /// The options, with what `--quick` changes.
-    pub fn resolved(mut self) -> Compare {
-        if self.quick {
-            self.slices = 2;
-            self.slice_seconds = 0.3;
-            self.workloads = vec![WorkloadName::Gets];
-        }
-        self
+    pub fn rounds(&self) -> u32 {
+        self.slices.unwrap_or(if self.quick { 2 } else { 5 })
+    }
+
+    pub fn slice_s(&self) -> f64 {
+        self.slice_seconds.unwrap_or(if self.quick { 0.3 } else { 1.0 })
+    }
+
+    /// The workloads asked for, whether or not their clients are installed.
+    pub fn workloads(&self) -> Vec<WorkloadName> {
+        let mut asked = match (self.workloads.as_slice(), self.quick) {
+            ([], true) => vec![WorkloadName::Gets],
+            ([], false) => WorkloadName::ALL.to_vec(),
+            (named, _) => named.to_vec(),
+        };
+        asked.sort_unstable();
+        asked.dedup();
+        asked
     }
 }
 
@@ -185,8 +217,8 @@ mod tests {
     fn compare(words: &[&str]) -> Compare {
         let words = ["ringcached-bench", "compare"].iter().chain(words);
         match Options::parse_from(words).command {
-            Command::Compare(compare) => compare.resolved(),
-            Command::Load(_) => unreachable!("compare was asked for"),
+            Command::Compare(compare) => *compare,
+            Command::Load(_) | Command::NullServer(_) => unreachable!("compare was asked for"),
         }
     }
 
@@ -194,8 +226,12 @@ mod tests {
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
         let defaults = compare(&[]);
-        assert_eq!((defaults.depths, defaults.slices), (vec![1, 16, 64], 5));
-        assert_eq!(compare(&["--quick"]).workloads, [WorkloadName::Gets]);
+        assert_eq!((defaults.rounds(), defaults.workloads().len()), (5, 4));
+        assert_eq!(defaults.depths, [1, 16, 64]);
+        assert_eq!(compare(&["--quick"]).workloads(), [WorkloadName::Gets]);
+        let quick = compare(&["--quick", "--slices", "9", "--workloads", "memtier,mix,mix"]);
+        assert_eq!((quick.rounds(), quick.slice_s()), (9, 0.3));
+        assert_eq!(quick.workloads(), [WorkloadName::Mix, WorkloadName::Memtier]);
         assert_eq!(compare(&["--depths", "2,4"]).depths, [2, 4]);
     }
 
