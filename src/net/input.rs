@@ -122,8 +122,13 @@ impl Input {
     }
 
     /// Appends what has come in since.
-    pub fn append(&mut self, later: &mut Input) {
-        assert!(later.carry.is_empty(), "only an input at the front has a carry");
+    pub fn append(&mut self, later: &mut Input, spent: &mut Vec<Filled>) {
+        if !later.carry.is_empty() {
+            self.evacuate(spent);
+            later.absorb_borrowed(spent);
+            self.carry.extend_from_slice(&later.carry[later.carry_start..]);
+            later.empty_carry();
+        }
         self.bytes += std::mem::take(&mut later.bytes);
         self.filled.append(&mut later.filled);
     }

@@ -85,7 +85,7 @@ pub fn launch<V, F>(
     shape: Shape,
     listeners: Vec<Listener>,
     registry: &Registry,
-    clock: Clock,
+    clock: &Clock,
     service: F,
 ) -> Result<Handle<V::Session>, StartError>
 where
@@ -117,7 +117,7 @@ where
             doorbell,
             fleet: Arc::clone(&fleet),
             counters,
-            clock,
+            clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
         handle.threads.push(thread.map_err(|error| refused("a ring", error))?);
@@ -125,10 +125,11 @@ where
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
         let (fleet, service) = (Arc::clone(&fleet), service.clone());
+        let clock = clock.clone();
         let run = move || {
             let service = service(Arc::clone(&counters));
             let requests_per_event = shape.requests_per_event;
-            Worker { number, service, counters, fleet, clock, requests_per_event }.run();
+            Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0 }.run();
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);

@@ -19,4 +19,6 @@ pub mod fleet;
 pub mod launch;
 pub mod ring_loop;
 pub mod service;
+#[cfg(test)]
+mod simulation;
 pub mod worker;

@@ -21,6 +21,8 @@ pub struct Worker<V: Service> {
     pub fleet: Arc<Fleet<V::Session>>,
     pub clock: Clock,
     pub requests_per_event: u32,
+    /// Which of its rings comes first.
+    pub turn: usize,
 }
 
 impl<V: Service> Worker<V> {
@@ -29,12 +31,8 @@ impl<V: Service> Worker<V> {
         let fleet = Arc::clone(&self.fleet);
         let bed = fleet.dispatch.bed(self.number);
         bed.settle();
-        let mut turn = 0;
         while !fleet.has_ended() {
-            if let Some(batch) = fleet.dispatch.take(self.number, turn) {
-                self.execute(batch);
-                self.service.quiesce();
-                turn = turn.wrapping_add(1);
+            if self.work() {
                 continue;
             }
             self.service.rest();
@@ -47,6 +45,16 @@ impl<V: Service> Worker<V> {
             self.service.wake();
         }
         self.service.rest();
+    }
+
+    /// Executes one batch, its rings in turn. False when there is none.
+    pub(super) fn work(&mut self) -> bool {
+        let fleet = Arc::clone(&self.fleet);
+        self.turn = self.turn.wrapping_add(1);
+        let Some(batch) = fleet.dispatch.take(self.number, self.turn) else { return false };
+        self.execute(batch);
+        self.service.quiesce();
+        true
     }
 
     fn execute(&mut self, mut batch: Box<Batch<V::Session>>) {

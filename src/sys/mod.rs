@@ -18,8 +18,14 @@
 
 pub mod blocks;
 pub mod buffers;
+#[cfg(test)]
+pub mod fake;
+pub mod limits;
+pub mod poll;
+pub mod probe;
 pub mod region;
 pub mod ring;
+pub mod signals;
 pub mod socket;
 pub mod thread;
 pub mod token;

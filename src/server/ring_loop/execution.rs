@@ -4,7 +4,7 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::command::{Cost, Verdict};
 use crate::config::Dispatch;
-use crate::net::connection::{Event, Held};
+use crate::net::connection::{Connection, Event, Held};
 use crate::net::input::Input;
 use crate::net::output::Output;
 use crate::server::batch::{Batch, Limits, execute};
@@ -160,34 +160,34 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Puts the parts of a batch back into their connection; the box is kept.
-    fn unpack(&mut self, mut batch: Box<Batch<V::Session>>) {
+    /// Puts the parts of a batch back into their connection; the box is kept. True when more input
+    /// has come in meanwhile.
+    fn unpack(&mut self, mut batch: Box<Batch<V::Session>>) -> bool {
         batch.spare.drain(..).for_each(|block| self.ring.blocks().give(block));
         self.spent.append(&mut batch.spent);
         let connection =
             self.connections.get_mut(batch.slot).expect("a connection waits for its batch");
         connection.session = std::mem::take(&mut batch.session);
         let mut later = std::mem::replace(&mut connection.input, std::mem::take(&mut batch.input));
-        connection.input.append(&mut later);
+        let has_more = !later.is_empty();
+        connection.input.append(&mut later, &mut self.spent);
         connection.output.append(&mut batch.reply);
         connection.held = Held::No;
         if self.spare.len() < SPARE_BOXES {
             self.spare.push(batch);
         }
+        has_more
     }
 
     /// A batch has come back from its worker.
     pub(super) fn come_home(&mut self, batch: Box<Batch<V::Session>>) {
         let (id, verdict) = (batch.slot, batch.verdict);
         self.counters.bump(Metric::Batches);
-        self.unpack(batch);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.can_execute() {
-            self.obey(id, verdict);
-            // What came in meanwhile is executed next.
-            let waiting = self.connections.get(id).is_some_and(|c| !c.input.is_empty() || c.ended);
-            if waiting && verdict == Verdict::NeedInput {
-                self.make_runnable(id);
+        let has_more = self.unpack(batch);
+        if self.connections.get(id).is_some_and(Connection::can_execute) {
+            match verdict {
+                Verdict::NeedInput if has_more => self.make_runnable(id),
+                verdict => self.obey(id, verdict),
             }
         }
         self.list(id);

@@ -88,8 +88,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             settings,
             ring,
             service,
-            clock,
             now: clock.now(),
+            clock,
             counters,
             fleet,
             connections: Slots::default(),
@@ -247,6 +247,33 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             if connection.input.holds_buffers() {
                 connection.input.evacuate(&mut self.spent);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// One turn, and the invariants at its end.
+    pub fn turn_checked(&mut self) {
+        self.turn().unwrap();
+        assert!(self.listed.is_empty());
+        assert!(!self.ring.is_dry() || self.connections.ids().all(|id| {
+            !self.connections.get(id).is_some_and(|connection| connection.input.holds_buffers())
+        }));
+        for id in self.connections.ids() {
+            let connection = self.connections.get(id).unwrap();
+            let queued = self.runnable.iter().filter(|runnable| **runnable == id).count();
+            assert_eq!(queued, usize::from(connection.runnable));
+            let starved = self.starved.iter().filter(|starved| **starved == id).count();
+            assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
+            let idle_with_work = connection.can_execute()
+                && !connection.runnable
+                && connection.input.window().contains(&b'\n');
+            assert!(!idle_with_work, "a connection with whole requests is forgotten");
         }
     }
 }

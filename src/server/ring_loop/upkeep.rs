@@ -119,7 +119,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.upkeep.draining_since_s.is_some() && self.connections.is_empty()
     }
 }
