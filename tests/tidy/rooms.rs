@@ -15,7 +15,8 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("command", &["base", "protocol", "store"]),
     ("config", &["base", "sys", "net", "store"]),
     ("server", &["base", "sys", "protocol", "net", "store", "command", "config"]),
-    ("admin", &["base", "config", "server"]),
+    // Signals and the port are the kernel's; their `unsafe` may only be in `sys`.
+    ("admin", &["base", "sys::poll", "sys::signals", "config", "server"]),
 ];
 
 /// What `main.rs` composes; it is in no room.

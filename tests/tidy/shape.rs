@@ -11,6 +11,12 @@ const FUNCTION_LINES_MAX: usize = 70;
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/blocks.rs", 4),
     ("src/sys/buffers.rs", 7),
+    ("src/sys/fake.rs", 2),
+    ("src/sys/probe/collapse.rs", 8),
+    ("src/sys/probe/host.rs", 4),
+    ("src/sys/probe/rig.rs", 6),
+    ("src/sys/probe/tests.rs", 7),
+    ("src/sys/probe/trial.rs", 2),
     ("src/sys/region.rs", 11),
     ("src/sys/socket.rs", 1),
     ("src/sys/thread.rs", 5),
