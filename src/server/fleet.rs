@@ -68,8 +68,7 @@ impl<S> Fleet<S> {
     pub fn place(&self) -> usize {
         // Relaxed: loads are a hint.
         let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
-        let (ring, _) =
-            loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a ring");
+        let (ring, _) = loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a ring");
         self.loads[ring].fetch_add(1, Ordering::Relaxed);
         ring
     }
