@@ -1,0 +1,157 @@
+//! Memory that is mapped once and never unmapped (rule R1).
+//!
+//! The kernel may write to it at any time, readers without a lock may look at it at any time, and a
+//! later process may map it again: so it is addressed by offset, and there is no `Drop`.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// A zero-filled mapping that lives as long as the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a `Region` is an address and a length. Reading or writing through it takes `unsafe` code
+// of its own, which has to argue about threads itself.
+unsafe impl Send for Region {}
+// SAFETY: as for `Send`; no method changes the region.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `len` bytes of private memory.
+    ///
+    /// # Errors
+    /// What mmap(2) says, which refuses a `len` of 0 as well.
+    pub fn map(len: usize) -> io::Result<Region> {
+        Region::mmap(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None)
+    }
+
+    /// Maps `len` bytes of a new memfd, and returns the memfd too: it names the memory to others.
+    ///
+    /// # Errors
+    /// What `memfd_create(2)`, `ftruncate(2)` and `mmap(2)` say.
+    pub fn map_memfd(name: &CStr, len: usize) -> io::Result<(Region, OwnedFd)> {
+        let fd = memfd(name, len)?;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        let region = Region::mmap(len, flags, Some(fd.as_fd()))?;
+        Ok((region, fd))
+    }
+
+    #[cfg(not(miri))]
+    fn mmap(len: usize, flags: libc::c_int, fd: Option<BorrowedFd<'_>>) -> io::Result<Region> {
+        use std::os::fd::AsRawFd;
+        let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, 0) };
+        match base {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            base => Ok(Region { base: NonNull::new(base.cast()).expect("mmap(2) of NULL"), len }),
+        }
+    }
+
+    /// Miri knows no mappings of files; leaked zero-filled memory has the same guarantees.
+    #[cfg(miri)]
+    fn mmap(len: usize, _: libc::c_int, _: Option<BorrowedFd<'_>>) -> io::Result<Region> {
+        let layout = std::alloc::Layout::from_size_align(len, 4096).expect("a small test region");
+        assert!(len > 0, "mmap(2) refuses it");
+        // SAFETY: the layout is not empty.
+        let base = unsafe { std::alloc::alloc_zeroed(layout) };
+        Ok(Region { base: NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?, len })
+    }
+
+    #[allow(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// The address of byte `offset`.
+    ///
+    /// # Panics
+    /// If `offset` is outside.
+    #[inline]
+    pub fn at(self, offset: usize) -> NonNull<u8> {
+        assert!(offset < self.len);
+        // SAFETY: `offset` is inside the one mapping that `base` points to.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// The address of the first of `len` bytes at `offset`.
+    ///
+    /// # Panics
+    /// If any of them is outside.
+    #[inline]
+    pub fn span(self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(offset <= self.len && len <= self.len - offset);
+        // SAFETY: `offset` is inside the one mapping that `base` points to, or one past its end.
+        unsafe { self.base.add(offset) }
+    }
+}
+
+impl Region {
+    /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
+    ///
+    /// The range stays mapped (R1), and is no byte's home: whoever calls this owns all of it.
+    ///
+    /// # Panics
+    /// If the range is outside.
+    pub fn forget(self, offset: usize, len: usize) {
+        let start = self.span(offset, len);
+        // SAFETY: the range is inside the mapping, which stays; zeros are as initialised as before.
+        let result = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
+        assert!(result == 0, "madvise(2): {}", io::Error::last_os_error());
+    }
+}
+
+#[cfg(not(miri))]
+fn memfd(name: &CStr, len: usize) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let bytes = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `name` is a C string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, for us alone.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::ftruncate(std::os::fd::AsRawFd::as_raw_fd(&fd), bytes) } {
+        0 => Ok(fd),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(miri)]
+fn memfd(_: &CStr, _: usize) -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_zero_filled_and_checked() {
+        let (memfd, _fd) = Region::map_memfd(c"test", 8192).unwrap();
+        for region in [Region::map(8192).unwrap(), memfd] {
+            assert_eq!(region.len(), 8192);
+            let last = region.at(8191);
+            // SAFETY: the byte is inside the mapping, and nobody else knows the mapping.
+            assert_eq!(unsafe { last.read() }, 0);
+            assert_eq!(
+                region.span(8192, 0),
+                region.span(0, 8192).map_addr(|at| at.saturating_add(8192))
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "offset < self.len")]
+    fn outside_is_refused() {
+        let _ = Region::map(4096).unwrap().at(4096);
+    }
+}
