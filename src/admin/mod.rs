@@ -1,1 +1,86 @@
-//! (room to be built)
+//! The thread that has no ring: live statistics, signals, systemd.
+//!
+//! ```text
+//!   UDP socket ---> responder --+                   +--> Registry (per-thread counters, read only)
+//!   signalfd   ---> run --------+--> one poll loop -+
+//!   deadlines  ---> systemd ----+                   +--> Control (the server, a few calls)
+//! ```
+//!
+//! It never touches a ring, takes no lock that a ring takes, and reads counters that their owners
+//! keep writing. If it stalls, nobody is served any slower; if the rings stall, it tells systemd.
+//!
+//! `wire` and `sign` are the format of the datagrams, for both ends; `tools/ringcachedctl` uses
+//! them from here.
+
+mod figures;
+mod limit;
+mod responder;
+mod run;
+pub mod sign;
+mod systemd;
+mod text;
+pub mod wire;
+
+use std::os::fd::BorrowedFd;
+
+use crate::server::start::Server;
+
+pub use responder::{AdminSocket, Responder};
+pub use run::{Admin, Ended};
+
+pub use crate::sys::signals::Signals;
+
+/// What admin asks of the server. Calls come from one thread and must not wait for a ring.
+pub trait Control: Send + Sync {
+    /// Stops accepting, lets requests at hand finish, then closes. Called at most once.
+    fn drain(&self);
+
+    /// True once nothing is served any more: after `drain`, or because the server ended by itself.
+    fn has_ended(&self) -> bool;
+
+    /// Readable from the moment `has_ended` is true.
+    fn ended(&self) -> BorrowedFd<'_>;
+
+    /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
+    fn figures(&self) -> Vec<(&'static str, u64)>;
+
+    /// For each thread that must not stall a number that changes with every turn, or `None` while
+    /// the thread waits and has nothing to do. Always in the same order.
+    fn heartbeats(&self) -> Vec<Option<u64>>;
+}
+
+impl Control for Server {
+    fn drain(&self) {
+        Server::drain(self);
+    }
+
+    fn has_ended(&self) -> bool {
+        Server::has_ended(self)
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        Server::ended(self)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        Server::figures(self)
+    }
+
+    fn heartbeats(&self) -> Vec<Option<u64>> {
+        Server::heartbeats(self)
+    }
+}
+
+/// How much a line of the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Notice,
+    Warning,
+    Error,
+}
+
+/// Where admin's lines go; only `main` knows how to print.
+pub type Log = Box<dyn Fn(Severity, &str) + Send>;
+
+#[cfg(test)]
+mod fixture;

@@ -10,6 +10,8 @@
 //! The epoch lies a little before the start of the process, so that tick 0 is in the past for
 //! everybody and "due at tick 1" means "expired at once".
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Ticks in a second.
@@ -115,17 +117,30 @@ impl Expiry {
 }
 
 /// The one place that reads the system's clocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
-    started: Instant,
+    source: Source,
     epoch_unix_s: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { started: Instant },
+    /// Nanoseconds that a simulation sets.
+    Manual(Arc<AtomicU64>),
 }
 
 impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn start() -> Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Clock { started: Instant::now(), epoch_unix_s: unix.as_secs().saturating_sub(EPOCH_AGE_S) }
+        let source = Source::System { started: Instant::now() };
+        Clock { source, epoch_unix_s: unix.as_secs().saturating_sub(EPOCH_AGE_S) }
+    }
+
+    /// A clock that stands still until its nanoseconds are set.
+    pub fn manual(elapsed_ns: Arc<AtomicU64>) -> Clock {
+        Clock { source: Source::Manual(elapsed_ns), epoch_unix_s: 1_700_000_000 }
     }
 
     pub fn now(&self) -> Now {
@@ -139,7 +154,14 @@ impl Clock {
     /// Nanoseconds since the process started.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn elapsed_ns(&self) -> u64 {
-        u64::try_from(Instant::now().duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
+        match &self.source {
+            Source::System { started } => {
+                let elapsed = Instant::now().duration_since(*started);
+                u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+            }
+            // Relaxed: time orders nothing.
+            Source::Manual(ns) => ns.load(Ordering::Relaxed),
+        }
     }
 }
 

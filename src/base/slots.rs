@@ -80,9 +80,10 @@ impl<T> Slots<T> {
 
     /// The names of all tenants, in the order of their places.
     pub fn ids(&self) -> impl Iterator<Item = SlotId> + '_ {
-        (0u32..).zip(&self.places).filter(|(_, place)| place.tenant.is_some()).map(
-            |(index, place)| SlotId { index, generation: place.generation },
-        )
+        (0u32..)
+            .zip(&self.places)
+            .filter(|(_, place)| place.tenant.is_some())
+            .map(|(index, place)| SlotId { index, generation: place.generation })
     }
 
     /// One past the highest place ever used.

@@ -1,1 +1,27 @@
-//! (room to be built)
+//! From the command line to a checked plan.
+//!
+//! ```text
+//!   arguments --clap--> Options --Plan::check(host)--> Plan --> server, admin
+//!                          |             |
+//!                     usage error    StartError
+//! ```
+//!
+//! A `Plan` holds nothing that needs checking again: sizes fit, addresses are resolved, the user
+//! exists, the key is read. What the plan cannot know is whether the system grants it.
+
+mod admin;
+mod error;
+mod foreign;
+mod listen;
+mod options;
+mod plan;
+mod settings;
+
+pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
+pub use error::StartError;
+pub use listen::{Listeners, UnixListener};
+pub use options::{Dispatch, Options};
+pub use plan::{Host, Plan};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,34 @@
 //! The kernel: all of io_uring and libc. With `store/arena` the only room with `unsafe`.
+//!
+//! Everything else sees a ring through the trait `ring::Ring`, whose real form is `uring::Uring`
+//! and whose form for simulations is `fake::FakeRing`. Four rules carry all the `unsafe` in here:
+//!
+//! - R1 Memory the kernel may write comes from a region that is mapped once and never unmapped.
+//! - R2 A byte the kernel may write has one owner; our ownership is a token that is neither `Copy`
+//!   nor `Clone`, minted from a completion in one place.
+//! - R3 A byte being sent does not change before the completion.
+//! - R4 A completion is taken off the queue once, in one loop; slots carry a generation, so a late
+//!   completion cannot reach the next connection.
+//!
+//! ```text
+//!   bytes in:   kernel --completion--> Filled --(parsed)--> provide --> kernel
+//!   bytes out:  BlockPool --take--> Block --send--> in flight --Landed--> Block --give--> BlockPool
+//! ```
 #![allow(unsafe_code, reason = "this room talks to the kernel; each block argues for itself")]
 
+pub mod blocks;
+pub mod buffers;
+#[cfg(test)]
+pub mod fake;
+pub mod limits;
+pub mod poll;
+pub mod probe;
 pub mod region;
+pub mod ring;
+pub mod signals;
+pub mod socket;
+pub mod thread;
+pub mod token;
+pub mod uring;
+pub mod user;
+pub mod wake;

@@ -92,6 +92,21 @@ impl Region {
     }
 }
 
+impl Region {
+    /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
+    ///
+    /// The range stays mapped (R1), and is no byte's home: whoever calls this owns all of it.
+    ///
+    /// # Panics
+    /// If the range is outside.
+    pub fn forget(self, offset: usize, len: usize) {
+        let start = self.span(offset, len);
+        // SAFETY: the range is inside the mapping, which stays; zeros are as initialised as before.
+        let result = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
+        assert!(result == 0, "madvise(2): {}", io::Error::last_os_error());
+    }
+}
+
 #[cfg(not(miri))]
 fn memfd(name: &CStr, len: usize) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;

@@ -1,0 +1,57 @@
+//! The figures, gathered: first one for each metric, then the process, then the server's own.
+
+use crate::base::clock::Clock;
+use crate::base::metrics::{Counters, Kind, Metric, Registry};
+use crate::base::sync::Arc;
+
+use super::Control;
+
+/// Names of the figures that stand between the metrics and the server's own.
+const PROCESS: [&str; 2] = ["pid", "uptime"];
+
+/// One figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) is_gauge: bool,
+    pub(super) value: u64,
+}
+
+pub(super) struct Figures {
+    pub(super) registry: Arc<Registry>,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) clock: Clock,
+}
+
+impl Figures {
+    /// The figures of the process, as they are now.
+    pub(super) fn all(&self) -> Vec<Figure> {
+        let metrics = Metric::ALL.iter().map(|metric| metric_figure(*metric, self.metric(*metric)));
+        let process = [u64::from(std::process::id()), self.clock.now().uptime_s()];
+        let process = PROCESS.iter().zip(process).map(|(name, value)| gauge(name, value));
+        let own = self.control.figures();
+        metrics.chain(process).chain(own.iter().map(|(name, value)| gauge(name, *value))).collect()
+    }
+
+    /// The figures of one thread: the metrics alone. A gauge's part in one thread may be negative.
+    pub(super) fn of_thread(counters: &Counters) -> impl Iterator<Item = Figure> {
+        Metric::ALL.iter().map(|metric| metric_figure(*metric, counters.get(*metric)))
+    }
+
+    pub(super) fn threads(&self) -> Vec<Arc<Counters>> {
+        self.registry.threads()
+    }
+
+    /// A metric since the start of the process.
+    pub(super) fn metric(&self, metric: Metric) -> u64 {
+        self.registry.raw(metric)
+    }
+}
+
+fn metric_figure(metric: Metric, value: u64) -> Figure {
+    Figure { name: metric.name(), is_gauge: metric.kind() == Kind::Gauge, value }
+}
+
+fn gauge(name: &'static str, value: u64) -> Figure {
+    Figure { name, is_gauge: true, value }
+}

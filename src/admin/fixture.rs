@@ -1,0 +1,72 @@
+//! A server that tests can look into.
+
+use std::os::fd::BorrowedFd;
+
+use crate::base::sync::Mutex;
+use crate::sys::wake::EventFd;
+
+use super::Control;
+
+/// What a test made of the server, and what was asked of it.
+#[derive(Default)]
+pub(super) struct Fixture {
+    pub(super) drains: Mutex<u32>,
+    /// Calls of `has_ended` after `drain` until it has; `None` is never.
+    pub(super) drained_after: Mutex<Option<u32>>,
+    pub(super) on_drain: Option<fn()>,
+    /// What a thread's heartbeat counts up to before it stalls.
+    pub(super) beats: Mutex<u64>,
+    pub(super) heartbeats: Mutex<u64>,
+    pub(super) on_heartbeat: Option<fn(u64)>,
+    pub(super) ended: Bell,
+}
+
+/// A descriptor that nobody makes readable: tests ask `has_ended`.
+pub(super) struct Bell(EventFd);
+
+impl Default for Bell {
+    fn default() -> Bell {
+        Bell(EventFd::new().unwrap())
+    }
+}
+
+impl Control for Fixture {
+    fn drain(&self) {
+        *self.drains.lock() += 1;
+        if let Some(act) = self.on_drain {
+            act();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        if *self.drains.lock() == 0 {
+            return false;
+        }
+        let mut left = self.drained_after.lock();
+        match *left {
+            Some(0) => true,
+            Some(calls) => {
+                *left = Some(calls - 1);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.0.as_fd()
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![("limit_maxbytes", 64 << 20), ("hash_bytes", 17)]
+    }
+
+    fn heartbeats(&self) -> Vec<Option<u64>> {
+        let mut calls = self.heartbeats.lock();
+        *calls += 1;
+        if let Some(act) = self.on_heartbeat {
+            act(*calls);
+        }
+        vec![None, Some((*calls).min(*self.beats.lock()))]
+    }
+}

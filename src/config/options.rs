@@ -1,0 +1,150 @@
+//! The command line, as text that parses: memcached's letters, names and order, then ours.
+//!
+//! Nothing is judged here that needs two options or the host; that is `plan`'s business.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use super::foreign::Foreign;
+
+/// Who executes a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Dispatch {
+    /// The ring that received it.
+    Inline,
+    /// Always a worker.
+    Queue,
+    /// The ring, or a worker when the batch is long.
+    #[default]
+    Auto,
+}
+
+impl Dispatch {
+    pub fn name(self) -> &'static str {
+        match self {
+            Dispatch::Inline => "inline",
+            Dispatch::Queue => "queue",
+            Dispatch::Auto => "auto",
+        }
+    }
+}
+
+/// An in-memory cache on io_uring that speaks memcached's protocol.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "ringcached",
+    version,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    args_override_self = true,
+    next_help_heading = "Options, as in memcached"
+)]
+pub struct Options {
+    /// TCP port to listen on; 0 is off, -1 a port of the system's choice [11211]
+    #[arg(short = 'p', long, value_name = "NUM", allow_hyphen_values = true)]
+    pub port: Option<i64>,
+
+    /// UDP port to listen on; without -p it sets the TCP port too [0, off]
+    #[arg(short = 'U', long, value_name = "NUM", allow_hyphen_values = true)]
+    pub udp_port: Option<i64>,
+
+    /// Unix socket to listen on; disables TCP and UDP
+    #[arg(short = 's', long, value_name = "FILE")]
+    pub unix_socket: Option<PathBuf>,
+
+    /// Access mask of the Unix socket, in octal
+    #[arg(short = 'a', long, value_name = "MASK", default_value = "0700")]
+    pub unix_mask: String,
+
+    /// Enable the command "shutdown"
+    #[arg(short = 'A', long)]
+    pub enable_shutdown: bool,
+
+    /// Addresses to listen on: HOST, HOST:PORT, [V6]:PORT; repeat it or use commas [all]
+    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
+    pub listen: Vec<String>,
+
+    /// User to become once the sockets are bound, when started as root
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Memory of the whole process, in MiB
+    #[arg(short = 'm', long, value_name = "NUM", default_value_t = 64)]
+    pub memory_limit: u64,
+
+    /// Answer an error when memory is full, instead of evicting items
+    #[arg(short = 'M', long)]
+    pub disable_evictions: bool,
+
+    /// Most connections at a time
+    #[arg(short = 'c', long, value_name = "NUM", default_value_t = 1024)]
+    pub conn_limit: u32,
+
+    /// Lock all memory into RAM
+    #[arg(short = 'k', long)]
+    pub lock_memory: bool,
+
+    /// Say more on standard error; -vv says yet more
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print this help
+    #[arg(short = 'h', long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    pub version: Option<bool>,
+
+    /// Threads that serve connections, one ring each [one per allowed core]
+    #[arg(short = 't', long, value_name = "NUM")]
+    pub threads: Option<u32>,
+
+    /// Most requests of one connection in a row, while others wait
+    #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
+    pub max_reqs_per_event: u32,
+
+    /// Connections that may wait to be accepted
+    #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024)]
+    pub listen_backlog: u32,
+
+    /// Largest item, with suffix k, m or g [1m, or half of -m if that is less]
+    #[arg(short = 'I', long, value_name = "SIZE")]
+    pub max_item_size: Option<String>,
+
+    /// Extended options; only idle_timeout=SECONDS has an effect
+    #[arg(short = 'o', long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    pub extended: Vec<String>,
+
+    #[command(flatten)]
+    pub own: Own,
+
+    #[command(flatten)]
+    pub foreign: Foreign,
+}
+
+/// The options that memcached does not have.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of ringcached")]
+pub struct Own {
+    /// Who executes a batch of requests
+    #[arg(long, value_name = "WHO", value_enum, default_value_t)]
+    pub dispatch: Dispatch,
+
+    /// Threads that execute long batches [one per ring]
+    #[arg(long, value_name = "NUM")]
+    pub workers: Option<u32>,
+
+    /// Address of the UDP statistics, or "off" [127.0.0.1, TCP port + 10000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<String>,
+
+    /// File with the key that the UDP statistics ask for
+    #[arg(long, value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+
+    /// Print what this kernel offers, and exit
+    #[arg(long)]
+    pub check: bool,
+}

@@ -1,0 +1,300 @@
+//! The checked plan, and the checks.
+
+use std::net::UdpSocket;
+use std::path::Path;
+
+use clap::Parser;
+
+use crate::base::limits::VALUE_BYTES_MAX;
+use crate::sys::user::{self, User};
+
+use super::admin::AdminPlan;
+use super::error::StartError;
+use super::foreign::Extended;
+use super::listen::{EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve};
+use super::options::{Dispatch, Options};
+
+const DEFAULT_PORT: u16 = 11211;
+const MIB: u64 = 1 << 20;
+const ITEM_BYTES_MIN: u64 = 1024;
+const ITEM_BYTES_DEFAULT: u64 = MIB;
+const THREADS_MAX: u32 = 1024;
+/// Descriptors that are nobody's connection: standard streams, rings, eventfds, listeners, signals.
+const DESCRIPTORS_RESERVED: u64 = 64;
+const DESCRIPTORS_PER_THREAD: u64 = 4;
+
+/// What the checks ask of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    pub allowed_cores: u32,
+    pub is_root: bool,
+    pub has_ipv6: bool,
+}
+
+impl Host {
+    /// This host, as this process sees it.
+    pub fn here() -> Host {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Host {
+            allowed_cores: u32::try_from(cores).unwrap_or(THREADS_MAX).min(THREADS_MAX),
+            is_root: user::is_root(),
+            has_ipv6: UdpSocket::bind("[::]:0").is_ok(),
+        }
+    }
+}
+
+/// All that server and admin need to know, checked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub listeners: Listeners,
+    /// `None` is off; `Some(0)` is a port of the system's choice.
+    pub tcp_port: Option<u16>,
+    pub udp_port: Option<u16>,
+    /// What `-l` said; `None` is all interfaces.
+    pub interfaces: Option<String>,
+    /// The memory of the whole process.
+    pub memory_bytes: u64,
+    pub evict: bool,
+    pub connections_max: u32,
+    pub rings: u32,
+    /// 0 exactly when `dispatch` is `Inline`.
+    pub workers: u32,
+    pub dispatch: Dispatch,
+    /// Header, key and value of the largest item.
+    pub item_bytes_max: usize,
+    pub requests_per_event: u32,
+    pub backlog: u32,
+    pub lock_memory: bool,
+    pub verbosity: u8,
+    pub shutdown_enabled: bool,
+    /// 0 is never.
+    pub idle_timeout_s: u32,
+    /// Who to become once the sockets are bound.
+    pub user: Option<User>,
+    pub admin: Option<AdminPlan>,
+    /// What was ignored, and what is unwise: to be printed.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    pub fn check(options: &Options, host: Host) -> Result<Plan, StartError> {
+        let mut warnings = Vec::new();
+        options.foreign.judge(&mut warnings)?;
+        let extended = Extended::parse(&options.extended, &mut warnings)?;
+        let (tcp_port, udp_port) = ports(options)?;
+        let listeners = listeners(options, tcp_port, udp_port, host)?;
+        let first_tcp = listeners.tcp.first().map(std::net::SocketAddr::port);
+        let key_file = options.own.admin_key_file.as_deref();
+        let admin = AdminPlan::check(options.own.admin.as_deref(), key_file, first_tcp, udp_port)?;
+        let memory_bytes = memory_bytes(options.memory_limit)?;
+        let rings = rings(options.threads, host, &mut warnings)?;
+        let workers = workers(options, rings, &mut warnings)?;
+        Ok(Plan {
+            listeners,
+            tcp_port,
+            udp_port,
+            interfaces: (!options.listen.is_empty()).then(|| options.listen.join(",")),
+            memory_bytes,
+            evict: !options.disable_evictions,
+            connections_max: positive("-c", options.conn_limit)?,
+            rings,
+            workers,
+            dispatch: options.own.dispatch,
+            item_bytes_max: item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?,
+            requests_per_event: positive("-R", options.max_reqs_per_event)?,
+            backlog: positive("-b", options.listen_backlog)?,
+            lock_memory: options.lock_memory,
+            verbosity: options.verbose,
+            shutdown_enabled: options.enable_shutdown,
+            idle_timeout_s: extended.idle_timeout_s,
+            user: find_user(options.user.as_deref(), host, &mut warnings)?,
+            admin,
+            warnings,
+        })
+    }
+
+    /// The plan of a command line without the program's name, on this host. For tests and tools.
+    pub fn parse(arguments: &[&str]) -> Result<Plan, StartError> {
+        let arguments = std::iter::once("ringcached").chain(arguments.iter().copied());
+        let options = Options::try_parse_from(arguments).map_err(|error| {
+            StartError::new("parse", "the command line", error, "See ringcached -h.")
+        })?;
+        Plan::check(&options, Host::here())
+    }
+
+    /// How many descriptors the process may have open at a time: what RLIMIT_NOFILE must allow.
+    pub fn descriptors_max(&self) -> u64 {
+        u64::from(self.connections_max)
+            + DESCRIPTORS_RESERVED
+            + DESCRIPTORS_PER_THREAD * u64::from(self.rings + self.workers)
+    }
+}
+
+fn ports(options: &Options) -> Result<(Option<u16>, Option<u16>), StartError> {
+    if options.unix_socket.is_some() {
+        return Ok((None, None));
+    }
+    let udp = parse_port("-U", options.udp_port.unwrap_or(0))?;
+    let tcp = match options.port {
+        Some(port) => parse_port("-p", port)?,
+        None => udp.or(Some(DEFAULT_PORT)),
+    };
+    Ok((tcp, udp))
+}
+
+fn listeners(
+    options: &Options,
+    tcp_port: Option<u16>,
+    udp_port: Option<u16>,
+    host: Host,
+) -> Result<Listeners, StartError> {
+    let mask = unix_mask(&options.unix_mask)?;
+    if let Some(path) = &options.unix_socket {
+        check_unix_path(path)?;
+        let unix = Some(UnixListener { path: path.clone(), mask });
+        return Ok(Listeners { unix, ..Listeners::default() });
+    }
+    let mut entries = Vec::new();
+    for text in &options.listen {
+        entries.push(parse_entry(text)?);
+    }
+    if entries.is_empty() {
+        entries.push(EVERYWHERE);
+    }
+    let resolve = |port: Option<u16>| match port {
+        Some(port) => resolve(&entries, port, host.has_ipv6),
+        None => Ok(Vec::new()),
+    };
+    let listeners = Listeners { tcp: resolve(tcp_port)?, udp: resolve(udp_port)?, unix: None };
+    if listeners.tcp.is_empty() && listeners.udp.is_empty() {
+        let remedy = "Give a TCP port (-p), a UDP port (-U) or a Unix socket (-s).";
+        return Err(StartError::new("listen on", "anything", "all ports are off", remedy));
+    }
+    Ok(listeners)
+}
+
+fn unix_mask(text: &str) -> Result<u32, StartError> {
+    u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
+        let remedy = "Use three octal digits, as in -a 0700.";
+        StartError::new("accept", format!("-a {text}"), "not an access mask", remedy)
+    })
+}
+
+/// Longest path of a Unix socket: `sun_path` holds 108 bytes, one of them the final zero.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+fn check_unix_path(path: &Path) -> Result<(), StartError> {
+    let bytes = path.as_os_str().len();
+    if (1..=UNIX_PATH_BYTES_MAX).contains(&bytes) {
+        return Ok(());
+    }
+    let cause = format!("the path has {bytes} bytes, not 1 to {UNIX_PATH_BYTES_MAX}");
+    Err(StartError::new("listen on", path.display(), cause, "Use a shorter path."))
+}
+
+fn memory_bytes(mib: u64) -> Result<u64, StartError> {
+    mib.checked_mul(MIB).filter(|bytes| *bytes > 0).ok_or_else(|| {
+        let remedy = "Give a number of MiB, as in -m 1024. There is no \"unlimited\".";
+        StartError::new("take", format!("-m {mib}"), "not a memory limit", remedy)
+    })
+}
+
+fn item_bytes_max(text: Option<&str>, memory_bytes: u64) -> Result<usize, StartError> {
+    let half = memory_bytes / 2;
+    let Some(text) = text else {
+        let bytes = ITEM_BYTES_DEFAULT.min(half);
+        return Ok(usize::try_from(bytes).unwrap_or(VALUE_BYTES_MAX));
+    };
+    let refuse = |cause: &str, remedy: &str| {
+        Err(StartError::new("accept", format!("-I {text}"), cause, remedy))
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return refuse("unknown suffix", "Use bytes, or a number with k, m or g."),
+    };
+    let Some(bytes) = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)) else {
+        return refuse("not a size", "Use bytes, or a number with k, m or g.");
+    };
+    match usize::try_from(bytes) {
+        _ if bytes < ITEM_BYTES_MIN => refuse("less than 1024 bytes", "Use -I 1k or more."),
+        Ok(size) if size <= VALUE_BYTES_MAX && bytes <= half => Ok(size),
+        Ok(size) if size <= VALUE_BYTES_MAX => {
+            refuse("more than half of the memory limit", "Raise -m, or lower -I.")
+        }
+        Ok(_) | Err(_) => refuse("more than a gigabyte", "Use -I 1g or less."),
+    }
+}
+
+fn rings(threads: Option<u32>, host: Host, warnings: &mut Vec<String>) -> Result<u32, StartError> {
+    let Some(threads) = threads else { return Ok(host.allowed_cores.max(1)) };
+    if !(1..=THREADS_MAX).contains(&threads) {
+        let remedy = "Use one thread per core, which is the default.";
+        let cause = format!("not a number of threads from 1 to {THREADS_MAX}");
+        return Err(StartError::new("start", format!("-t {threads}"), cause, remedy));
+    }
+    if threads > host.allowed_cores {
+        let cores = host.allowed_cores;
+        warnings.push(format!("-t {threads} is more than the {cores} cores this process may use"));
+    }
+    Ok(threads)
+}
+
+fn workers(options: &Options, rings: u32, warnings: &mut Vec<String>) -> Result<u32, StartError> {
+    let (dispatch, workers) = (options.own.dispatch, options.own.workers);
+    match (dispatch, workers) {
+        (Dispatch::Inline, None | Some(0)) => Ok(0),
+        (Dispatch::Inline, Some(_)) => {
+            warnings.push("--workers has no effect with --dispatch inline".into());
+            Ok(0)
+        }
+        (Dispatch::Queue | Dispatch::Auto, None) => Ok(rings),
+        (Dispatch::Queue | Dispatch::Auto, Some(workers @ 1..=THREADS_MAX)) => Ok(workers),
+        (Dispatch::Queue | Dispatch::Auto, Some(workers)) => Err(StartError::new(
+            "start",
+            format!("--workers {workers}"),
+            format!("--dispatch {} needs 1 to {THREADS_MAX} workers", dispatch.name()),
+            "Leave --workers out for one per ring, or use --dispatch inline.",
+        )),
+    }
+}
+
+fn positive(option: &str, value: u32) -> Result<u32, StartError> {
+    // memcached and the kernel take these as signed.
+    if value > 0 && i32::try_from(value).is_ok() {
+        return Ok(value);
+    }
+    let remedy = "Use a number from 1 to 2147483647.";
+    Err(StartError::new("accept", format!("{option} {value}"), "out of range", remedy))
+}
+
+fn find_user(
+    name: Option<&str>,
+    host: Host,
+    warnings: &mut Vec<String>,
+) -> Result<Option<User>, StartError> {
+    match (name, host.is_root) {
+        (None, true) => {
+            let advice = "give -u USER, or start ringcached as that user";
+            warnings.push(format!("running as root, which serving does not need: {advice}"));
+            Ok(None)
+        }
+        (None, false) => Ok(None),
+        // As in memcached: only root can become somebody else, and who is not root need not.
+        (Some(_), false) => Ok(None),
+        (Some(name), true) => match user::find(name) {
+            Ok(Some(user)) => Ok(Some(user)),
+            Ok(None) => {
+                let remedy = "Create the user, or name another with -u.";
+                Err(StartError::new("become", name, "there is no such user", remedy))
+            }
+            Err(error) => {
+                let remedy = "Check the user database of this host.";
+                Err(StartError::new("become", name, error, remedy))
+            }
+        },
+    }
+}

@@ -1,0 +1,175 @@
+//! The rows of `stats settings`, in memcached's order.
+//!
+//! A setting of memcached's that this server does not have is shown as what is true here: there is
+//! no crawler, so it is "no". Exporters need the row, not the feature.
+
+use super::listen::UnixListener;
+use super::plan::Plan;
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.into()
+}
+
+impl Plan {
+    /// The rows. `verbosity` and `oldest` change while the server runs; here they are as started.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut rows = self.own_settings();
+        rows.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let place = |name: &str| ORDER.iter().position(|each| *each == name);
+        rows.sort_by_key(|(name, _)| place(name));
+        rows
+    }
+
+    fn own_settings(&self) -> Vec<(&'static str, String)> {
+        let unix = self.listeners.unix.as_ref();
+        let port = |port: Option<u16>| port.unwrap_or(0).to_string();
+        let domain_socket = |unix: &UnixListener| unix.path.display().to_string();
+        let interfaces = self.interfaces.clone();
+        vec![
+            ("maxbytes", self.memory_bytes.to_string()),
+            ("maxconns", self.connections_max.to_string()),
+            ("tcpport", port(self.tcp_port)),
+            ("udpport", port(self.udp_port)),
+            ("inter", interfaces.unwrap_or_else(|| "NULL".into())),
+            ("verbosity", self.verbosity.to_string()),
+            ("evictions", if self.evict { "on" } else { "off" }.into()),
+            ("domain_socket", unix.map_or_else(|| "NULL".into(), domain_socket)),
+            ("umask", format!("{:o}", unix.map_or(0o700, |unix| unix.mask))),
+            ("shutdown_command", yes_no(self.shutdown_enabled)),
+            ("num_threads", self.rings.to_string()),
+            ("num_threads_per_udp", self.rings.to_string()),
+            ("reqs_per_event", self.requests_per_event.to_string()),
+            ("tcp_backlog", self.backlog.to_string()),
+            ("item_size_max", self.item_bytes_max.to_string()),
+            ("idle_timeout", self.idle_timeout_s.to_string()),
+            ("drop_privileges", yes_no(self.user.is_some())),
+            ("dispatch", self.dispatch.name().into()),
+            ("num_workers", self.workers.to_string()),
+        ]
+    }
+}
+
+/// Rows that no option changes.
+const FIXED: &[(&str, &str)] = &[
+    ("oldest", "0"),
+    ("growth_factor", "1.09"),
+    ("chunk_size", "16"),
+    ("stat_key_prefix", ":"),
+    ("detail_enabled", "no"),
+    ("cas_enabled", "yes"),
+    ("binding_protocol", "ascii"),
+    ("auth_enabled_sasl", "no"),
+    ("auth_enabled_ascii", "no"),
+    ("maxconns_fast", "yes"),
+    ("hashpower_init", "0"),
+    ("slab_reassign", "yes"),
+    ("slab_automove", "1"),
+    ("slab_automove_ratio", "0.80"),
+    ("slab_automove_window", "10"),
+    ("slab_chunk_max", "524288"),
+    ("lru_crawler", "no"),
+    ("lru_crawler_sleep", "0"),
+    ("lru_crawler_tocrawl", "0"),
+    ("tail_repair_time", "0"),
+    ("flush_enabled", "yes"),
+    ("dump_enabled", "no"),
+    ("hash_algorithm", "rapidhash"),
+    ("lru_maintainer_thread", "no"),
+    ("lru_segmented", "no"),
+    ("hot_lru_pct", "0"),
+    ("warm_lru_pct", "0"),
+    ("hot_max_factor", "0.00"),
+    ("warm_max_factor", "0.00"),
+    ("temp_lru", "no"),
+    ("temporary_ttl", "0"),
+    ("watcher_logbuf_size", "0"),
+    ("worker_logbuf_size", "0"),
+    ("read_buf_mem_limit", "0"),
+    ("track_sizes", "no"),
+    ("inline_ascii_response", "no"),
+    ("num_napi_ids", "0"),
+    ("memory_file", "(null)"),
+    ("client_flags_size", "4"),
+];
+
+/// The order of memcached 1.6, with ours at the end.
+const ORDER: &[&str] = &[
+    "maxbytes",
+    "maxconns",
+    "tcpport",
+    "udpport",
+    "inter",
+    "verbosity",
+    "oldest",
+    "evictions",
+    "domain_socket",
+    "umask",
+    "shutdown_command",
+    "growth_factor",
+    "chunk_size",
+    "num_threads",
+    "num_threads_per_udp",
+    "stat_key_prefix",
+    "detail_enabled",
+    "reqs_per_event",
+    "cas_enabled",
+    "tcp_backlog",
+    "binding_protocol",
+    "auth_enabled_sasl",
+    "auth_enabled_ascii",
+    "item_size_max",
+    "maxconns_fast",
+    "hashpower_init",
+    "slab_reassign",
+    "slab_automove",
+    "slab_automove_ratio",
+    "slab_automove_window",
+    "slab_chunk_max",
+    "lru_crawler",
+    "lru_crawler_sleep",
+    "lru_crawler_tocrawl",
+    "tail_repair_time",
+    "flush_enabled",
+    "dump_enabled",
+    "hash_algorithm",
+    "lru_maintainer_thread",
+    "lru_segmented",
+    "hot_lru_pct",
+    "warm_lru_pct",
+    "hot_max_factor",
+    "warm_max_factor",
+    "temp_lru",
+    "temporary_ttl",
+    "idle_timeout",
+    "watcher_logbuf_size",
+    "worker_logbuf_size",
+    "read_buf_mem_limit",
+    "track_sizes",
+    "inline_ascii_response",
+    "drop_privileges",
+    "num_napi_ids",
+    "memory_file",
+    "client_flags_size",
+    "dispatch",
+    "num_workers",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_once_and_in_order() {
+        let plan = Plan::parse(&["-p", "0", "-U", "7", "-m", "2", "-A"]).unwrap();
+        let rows = plan.settings();
+        let names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ORDER);
+        let value = |name| &rows.iter().find(|(each, _)| *each == name).unwrap().1;
+        assert_eq!(value("maxbytes"), "2097152");
+        assert_eq!((value("tcpport").as_str(), value("udpport").as_str()), ("0", "7"));
+        assert_eq!(value("inter"), "NULL");
+        assert_eq!(value("umask"), "700");
+        assert_eq!(value("shutdown_command"), "yes");
+        assert!(rows.iter().all(|(_, value)| !value.contains([' ', '\r', '\n'])));
+    }
+}

@@ -1,0 +1,171 @@
+//! What command lines mean.
+
+use clap::Parser;
+
+use super::{Dispatch, Host, Options, Plan, StartError};
+
+const HOST: Host = Host { allowed_cores: 4, is_root: false, has_ipv6: true };
+
+fn on(host: Host, line: &str) -> Result<Plan, StartError> {
+    let words = std::iter::once("ringcached").chain(line.split_whitespace());
+    let options = Options::try_parse_from(words).expect(line);
+    Plan::check(&options, host)
+}
+
+fn plan(line: &str) -> Plan {
+    on(HOST, line).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn addresses(line: &str) -> Vec<String> {
+    plan(line).listeners.tcp.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_are_memcacheds() {
+    let plan = plan("");
+    let addresses: Vec<_> = plan.listeners.tcp.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["0.0.0.0:11211", "[::]:11211"]);
+    assert!(plan.listeners.udp.is_empty());
+    assert_eq!((plan.memory_bytes, plan.connections_max), (64 << 20, 1024));
+    assert_eq!((plan.requests_per_event, plan.backlog), (20, 1024));
+    assert_eq!((plan.item_bytes_max, plan.idle_timeout_s), (1 << 20, 0));
+    assert!(plan.evict && !plan.lock_memory && !plan.shutdown_enabled);
+    assert_eq!((plan.rings, plan.workers, plan.dispatch), (4, 4, Dispatch::Auto));
+    assert_eq!(plan.admin.as_ref().unwrap().address.to_string(), "127.0.0.1:21211");
+    assert!(plan.warnings.is_empty());
+    assert!(plan.descriptors_max() > 1024);
+}
+
+#[test]
+fn every_way_of_writing_an_option() {
+    for line in ["-m1024", "-m 1024", "--memory-limit=1024", "--memory-limit 1024", "-m 1 -m 1024"]
+    {
+        assert_eq!(plan(line).memory_bytes, 1 << 30, "{line}");
+    }
+    for line in ["-vvv", "-v -v -v", "-vv -v"] {
+        assert_eq!(plan(line).verbosity, 3, "{line}");
+    }
+    assert_eq!(addresses("--port=5 -l 127.0.0.1"), ["127.0.0.1:5"]);
+    assert_eq!(addresses("-p-1 -l 127.0.0.1"), ["127.0.0.1:0"]);
+    assert_eq!(addresses("-p -1 -l 127.0.0.1"), ["127.0.0.1:0"]);
+    assert!(plan("-MkA").lock_memory);
+    assert!(!plan("-MkA").evict);
+    let line = "-p 1 -U 0 -l 127.0.0.1 -m 64 -c 9 -t 2 -I 2m -R 7 -b 5 -k -v -u nobody";
+    let plan = plan(line);
+    assert_eq!((plan.rings, plan.workers, plan.connections_max), (2, 2, 9));
+    assert_eq!((plan.requests_per_event, plan.backlog, plan.item_bytes_max), (7, 5, 2 << 20));
+    assert_eq!(plan.user, None, "who is not root stays who they are");
+}
+
+#[test]
+fn where_to_listen() {
+    assert_eq!(
+        addresses("-l 127.0.0.1,127.0.0.2:5 -l [::1]:6"),
+        ["127.0.0.1:11211", "127.0.0.2:5", "[::1]:6"]
+    );
+    assert_eq!(addresses("-l 127.0.0.1 -l 127.0.0.1"), ["127.0.0.1:11211"]);
+    assert_eq!(addresses("-p 0 -U 5"), Vec::<String>::new());
+    assert_eq!(plan("-U 5 -l 127.0.0.1").tcp_port, Some(5), "-U without -p sets both");
+    assert_eq!(plan("-U 5 -p 6").udp_port, Some(5));
+    assert_eq!(on(Host { has_ipv6: false, ..HOST }, "").unwrap().listeners.tcp.len(), 1);
+    let unix = plan("-s /tmp/x -a 0755 -p 5 -U 6");
+    assert!(unix.listeners.tcp.is_empty() && unix.listeners.udp.is_empty());
+    assert_eq!(unix.listeners.unix.unwrap().mask, 0o755);
+    assert_eq!(unix.admin.unwrap().address.port(), 0);
+}
+
+#[test]
+fn items_are_at_most_half_of_memory() {
+    for (text, bytes) in [("1k", 1024), ("1024", 1024), ("32m", 32 << 20), ("512K", 512 << 10)] {
+        assert_eq!(plan(&format!("-I {text}")).item_bytes_max, bytes);
+    }
+    assert_eq!(plan("-m 2048 -I 1g").item_bytes_max, 1 << 30);
+    assert_eq!(plan("-m 1").item_bytes_max, 1 << 19, "the default gives way");
+    for line in ["-I 1023", "-I 33m", "-m 9999 -I 1025m", "-I 1x", "-I k", "-I 99999999999g"] {
+        assert_eq!(on(HOST, line).unwrap_err().doing, "accept", "{line}");
+    }
+}
+
+#[test]
+fn threads_and_workers() {
+    assert_eq!(plan("--dispatch inline").workers, 0);
+    assert_eq!(plan("--dispatch inline --workers 3").warnings.len(), 1);
+    assert_eq!(plan("--dispatch queue --workers 3").workers, 3);
+    assert_eq!(plan("-t 8").warnings.len(), 1, "more threads than cores");
+    for line in ["-t 0", "-t 1025", "--workers 0", "--dispatch queue --workers 1025"] {
+        assert_eq!(on(HOST, line).unwrap_err().doing, "start", "{line}");
+    }
+}
+
+/// Each refusal names its subject and a way out.
+#[test]
+fn refusals() {
+    let long = format!("-s /{}", "x".repeat(107));
+    for line in [
+        "-p 0",
+        "-p 65536",
+        "-p -2",
+        "-U 65536",
+        "-m 0",
+        "-m 99999999999999999",
+        "-c 0",
+        "-R 0",
+        "-b 0",
+        "-b 4000000000",
+        "-a 9",
+        "-a 1000",
+        "-l :5",
+        "-l 127.0.0.1:x",
+        "-d",
+        "-P f",
+        "-B binary",
+        "-S",
+        "-Y f",
+        "-Z",
+        "-C",
+        "-F",
+        "-D :",
+        "-e f",
+        "-o idle_timeout=x",
+        "-o ext_path=x",
+        "--admin x",
+        "--admin 0.0.0.0:1",
+        "--admin-key-file /nowhere",
+        &long,
+    ] {
+        let Err(error) = on(HOST, line) else { panic!("{line} was accepted") };
+        let parts = [error.doing, &error.subject, &error.cause, &error.remedy];
+        assert!(parts.iter().all(|part| !part.is_empty()), "{line}: {error:?}");
+        assert!(error.remedy.ends_with('.'), "{line}: {error:?}");
+    }
+}
+
+#[test]
+fn what_is_ignored_is_said() {
+    let plan = plan("-f 1.1 -n 48 -L -B auto -o modern,idle_timeout=3 -o hashpower=9");
+    assert_eq!(plan.idle_timeout_s, 3);
+    assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
+}
+
+#[test]
+fn root_is_warned_and_may_leave() {
+    let root = Host { is_root: true, ..HOST };
+    assert_eq!(on(root, "").unwrap().warnings.len(), 1);
+    assert_eq!(on(root, "-u root").unwrap().user.unwrap().uid, 0);
+    assert_eq!(on(root, "-u no-such-user").unwrap_err().doing, "become");
+}
+
+#[test]
+fn the_command_is_well_formed() {
+    use clap::CommandFactory;
+    Options::command().debug_assert();
+    let help = Options::command().render_help().to_string();
+    let places: Vec<_> = ["-p,", "-U,", "-s,", "-a,", "-A,", "-l,", "-u,", "-m,", "-M,", "-c,"]
+        .iter()
+        .chain(&["-k,", "-v,", "-h,", "-V,", "-t,", "-R,", "-b,", "-I,", "-o,", "--dispatch"])
+        .map(|option| help.find(option).unwrap_or_else(|| panic!("{option} in {help}")))
+        .collect();
+    assert!(places.is_sorted(), "{help}");
+    let version = Options::try_parse_from(["ringcached", "-V"]).unwrap_err().to_string();
+    assert_eq!(version, format!("ringcached {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,54 @@
+//! How many connections are let in.
+
+use crate::base::sync::atomic::{AtomicU32, Ordering};
+
+/// What memcached says to a peer beyond the limit of `-c`.
+//= memcached.c "maxconns_fast"
+pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
+
+/// The count of connections of the whole process against its limit.
+#[derive(Debug)]
+pub struct Admission {
+    current: AtomicU32,
+    limit: u32,
+}
+
+impl Admission {
+    pub fn new(limit: u32) -> Admission {
+        Admission { current: AtomicU32::new(0), limit }
+    }
+
+    /// Counts a connection in, unless the limit is reached.
+    #[must_use]
+    pub fn enter(&self) -> bool {
+        // Relaxed: the count orders nothing else.
+        let counted = self.current.fetch_add(1, Ordering::Relaxed) < self.limit;
+        if !counted {
+            self.leave();
+        }
+        counted
+    }
+
+    pub fn leave(&self) {
+        self.current.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn current(&self) -> u32 {
+        self.current.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_exact() {
+        let admission = Admission::new(2);
+        assert!(admission.enter() && admission.enter());
+        assert!(!admission.enter());
+        admission.leave();
+        assert!(admission.enter());
+        assert_eq!(admission.current(), 2);
+    }
+}

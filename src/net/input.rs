@@ -1,0 +1,157 @@
+//! What a connection has received and not executed yet.
+//!
+//! ```text
+//!            carry (copied)                     filled buffers (borrowed from the kernel's pool)
+//!   +--------------+--------------------+   +-----------------+   +--------------+
+//!   | tail of old  | copy of the first  |   | first           |   | next ...     |
+//!   | buffers      | bytes of `first`   |   |                 |   |              |
+//!   +--------------+--------------------+   +-----------------+   +--------------+
+//!   ^ window, while the carry is not empty  ^ window, when it is empty
+//! ```
+//!
+//! Whole requests are executed where the kernel put them. Only a request that is cut by the end of
+//! a buffer has its tail copied into the carry, where the bytes that complete it are copied too.
+//! Invariant: the last `borrowed` bytes of the carry are the first bytes of the first buffer.
+
+use std::collections::VecDeque;
+
+use crate::sys::buffers::Filled;
+
+/// How much of a buffer is copied behind a tail at a time: most requests end within it.
+const BORROW_BYTES: usize = 1024;
+
+/// A carry larger than this is given back once it is empty.
+const CARRY_KEPT_BYTES: usize = 512;
+
+#[derive(Debug, Default)]
+pub struct Input {
+    carry: Vec<u8>,
+    /// Bytes of the carry that are consumed.
+    carry_start: usize,
+    borrowed: usize,
+    filled: VecDeque<Filled>,
+    bytes: usize,
+}
+
+impl Input {
+    pub fn push(&mut self, filled: Filled) {
+        self.bytes += filled.bytes().len();
+        self.filled.push_back(filled);
+    }
+
+    /// Unconsumed bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// True when buffers of the pool wait here.
+    pub fn holds_buffers(&self) -> bool {
+        !self.filled.is_empty()
+    }
+
+    /// The next contiguous run of unconsumed bytes.
+    pub fn window(&self) -> &[u8] {
+        if self.carry_start < self.carry.len() {
+            return &self.carry[self.carry_start..];
+        }
+        self.filled.front().map_or(&[], Filled::bytes)
+    }
+
+    /// Drops the first `consumed` bytes of the window. Buffers that are read go to `spent`.
+    ///
+    /// # Panics
+    /// If the window is shorter.
+    pub fn consume(&mut self, consumed: usize, spent: &mut Vec<Filled>) {
+        assert!(consumed <= self.window().len());
+        self.bytes -= consumed;
+        if self.carry.is_empty() {
+            return self.consume_filled(consumed, spent);
+        }
+        self.carry_start += consumed;
+        let copied = self.carry.len() - self.borrowed;
+        if self.carry_start >= copied {
+            // What is left of the carry stands in the buffer as well: read it there.
+            let consumed_of_filled = self.carry_start - copied;
+            self.empty_carry();
+            self.consume_filled(consumed_of_filled, spent);
+        }
+    }
+
+    fn consume_filled(&mut self, consumed: usize, spent: &mut Vec<Filled>) {
+        let Some(first) = self.filled.front_mut() else { return };
+        first.consume(consumed);
+        if first.bytes().is_empty() {
+            spent.extend(self.filled.pop_front());
+        }
+    }
+
+    /// Makes the window longer, because what it holds is not a whole request. False when there is
+    /// nothing to add.
+    pub fn extend(&mut self, spent: &mut Vec<Filled>) -> bool {
+        if self.carry.is_empty() {
+            let Some(first) = self.filled.pop_front() else { return false };
+            self.carry.extend_from_slice(first.bytes());
+            spent.push(first);
+        } else if self.borrowed > 0 {
+            self.absorb_borrowed(spent);
+        }
+        let Some(first) = self.filled.front() else { return false };
+        let more = &first.bytes()[..first.bytes().len().min(BORROW_BYTES)];
+        self.carry.extend_from_slice(more);
+        self.borrowed = more.len();
+        true
+    }
+
+    /// Makes borrowed bytes the carry's own.
+    fn absorb_borrowed(&mut self, spent: &mut Vec<Filled>) {
+        let borrowed = std::mem::take(&mut self.borrowed);
+        self.consume_filled(borrowed, spent);
+    }
+
+    /// Copies all that is left out of the pool's buffers, because it cannot be executed soon.
+    pub fn evacuate(&mut self, spent: &mut Vec<Filled>) {
+        self.absorb_borrowed(spent);
+        for filled in self.filled.drain(..) {
+            self.carry.extend_from_slice(filled.bytes());
+            spent.push(filled);
+        }
+    }
+
+    /// Appends what has come in since.
+    pub fn append(&mut self, later: &mut Input, spent: &mut Vec<Filled>) {
+        if !later.carry.is_empty() {
+            self.evacuate(spent);
+            later.absorb_borrowed(spent);
+            self.carry.extend_from_slice(&later.carry[later.carry_start..]);
+            later.empty_carry();
+        }
+        self.bytes += std::mem::take(&mut later.bytes);
+        self.filled.append(&mut later.filled);
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self, spent: &mut Vec<Filled>) {
+        self.bytes = 0;
+        self.borrowed = 0;
+        self.empty_carry();
+        spent.extend(self.filled.drain(..));
+    }
+
+    fn empty_carry(&mut self) {
+        self.borrowed = 0;
+        self.carry_start = 0;
+        self.carry.clear();
+        if self.carry.capacity() > CARRY_KEPT_BYTES {
+            self.carry = Vec::new();
+        }
+    }
+
+    /// Bytes of memory that this input alone holds.
+    pub fn held_bytes(&self) -> usize {
+        self.carry.capacity()
+    }
+}

@@ -1,0 +1,68 @@
+//! The part of a connection that travels to a worker and back, and its execution.
+
+use crate::base::clock::Now;
+use crate::base::slots::SlotId;
+use crate::command::{Budget, Cost, Progress, Verdict};
+use crate::net::input::Input;
+use crate::net::output::{Blocks, Output, Writer};
+use crate::sys::blocks::Block;
+use crate::sys::buffers::Filled;
+
+use super::service::Service;
+
+/// A run of whole requests away from its ring. At most one of a connection is away at a time, so
+/// replies keep their order by construction.
+#[derive(Debug)]
+pub struct Batch<S> {
+    /// The ring that the batch belongs to.
+    pub ring: usize,
+    pub slot: SlotId,
+    pub session: S,
+    pub input: Input,
+    pub reply: Output,
+    /// Blocks to write the reply in.
+    pub spare: Vec<Block>,
+    /// Buffers that are read, and go home with the batch.
+    pub spent: Vec<Filled>,
+    /// Why the worker stopped.
+    pub verdict: Verdict,
+}
+
+/// How far one execution may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests until the next connection has its turn: `-R`.
+    pub requests: u32,
+    pub cost: Cost,
+    /// Unsent bytes from which on the peer must read first.
+    pub output_bytes: usize,
+}
+
+/// Executes the requests of one input until a verdict. `NeedInput` means that nothing whole is left.
+pub fn execute<V: Service, B: Blocks>(
+    service: &mut V,
+    parts: (&mut V::Session, &mut Input, &mut Output),
+    (blocks, spent): (&mut B, &mut Vec<Filled>),
+    now: Now,
+    limits: Limits,
+) -> (Verdict, u32) {
+    let (session, input, output) = parts;
+    let mut writer = Writer::new(output, blocks, limits.output_bytes);
+    let mut budget = Budget { requests: limits.requests, cost: limits.cost };
+    let verdict = loop {
+        let window = input.window();
+        if window.is_empty() {
+            break Verdict::NeedInput;
+        }
+        let shown = window.len();
+        let Progress { consumed, verdict } =
+            service.drive(session, window, now, &mut budget, &mut writer);
+        input.consume(consumed, spent);
+        match verdict {
+            // Nothing whole is left of this window; what is left of it goes before the next one.
+            Verdict::NeedInput if consumed == shown || input.extend(spent) => {}
+            verdict => break verdict,
+        }
+    };
+    (verdict, limits.requests - budget.requests)
+}

@@ -1,0 +1,260 @@
+//! Starts the threads: rings on their cores, then workers; and holds them by one handle.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use crate::base::clock::Clock;
+use crate::base::metrics::{Counters, Metric, Registry};
+use crate::base::sync::Arc;
+use crate::config::{Dispatch, Plan, StartError};
+use crate::sys::blocks::BLOCK_BYTES;
+use crate::sys::probe::{self, RingShape};
+use crate::sys::socket::Listener;
+use crate::sys::thread;
+use crate::sys::uring::{Sizes, Uring};
+use crate::sys::wake::EventFd;
+
+use super::datagrams::Datagrams;
+use super::fleet::Fleet;
+use super::ring_loop::{OUTPUT_BYTES_MAX, RingLoop, Settings};
+use super::service::Service;
+use super::worker::Worker;
+
+/// Bytes of a receive buffer: a deep pipeline of small requests.
+const BUFFER_BYTES: u32 = 4096;
+
+/// Memory for replies: a tenth of the cache, within bounds.
+const POOL_BYTES_MIN: u64 = 16 << 20;
+const POOL_BYTES_MAX: u64 = 1 << 30;
+
+/// The shape of a server, whatever it serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub rings: usize,
+    pub workers: usize,
+    pub dispatch: Dispatch,
+    pub connections_max: u32,
+    pub requests_per_event: u32,
+    pub idle_timeout_s: u32,
+    /// Bytes that replies of all connections should not exceed.
+    pub pool_bytes: u64,
+}
+
+impl Shape {
+    pub fn of(plan: &Plan) -> Shape {
+        Shape {
+            rings: plan.rings as usize,
+            workers: plan.workers as usize,
+            dispatch: plan.dispatch,
+            connections_max: plan.connections_max,
+            requests_per_event: plan.requests_per_event,
+            idle_timeout_s: plan.idle_timeout_s,
+            pool_bytes: (plan.memory_bytes / 10).clamp(POOL_BYTES_MIN, POOL_BYTES_MAX),
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        let per_connection = OUTPUT_BYTES_MAX / BLOCK_BYTES + 10;
+        let blocks = self.connections_max as usize * per_connection + 64;
+        Sizes {
+            submissions: RingShape::SERVER.submissions,
+            completions: RingShape::SERVER.completions,
+            buffers: u16::try_from(RingShape::SERVER.buffers).expect("at most 2^15 buffers"),
+            buffer_bytes: BUFFER_BYTES,
+            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Handle<S> {
+    fleet: Arc<Fleet<S>>,
+    rings: Vec<Arc<Counters>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What is served: connections from `stream`, datagrams from `datagram`.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    pub stream: Vec<Listener>,
+    pub datagram: Vec<UdpSocket>,
+}
+
+/// Starts `shape` on `sockets`. `service` makes what each thread executes with.
+///
+/// # Errors
+/// What the kernel refuses to a ring.
+pub fn launch<V, F>(
+    shape: Shape,
+    sockets: Sockets,
+    registry: &Registry,
+    clock: &Clock,
+    service: F,
+) -> Result<Handle<V::Session>, StartError>
+where
+    V: Service + 'static,
+    V::Session: 'static,
+    F: Fn(Arc<Counters>) -> V + Clone + Send + 'static,
+{
+    let refused = |what: &str, error: io::Error| {
+        StartError::new("start", what, error, "See ringcached --check.")
+    };
+    let listeners: Arc<[Listener]> = sockets.stream.into();
+    let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
+    let doorbells: Vec<_> =
+        doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
+    let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
+    let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
+    let fleet = Arc::new(fleet);
+    let mut handle =
+        Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
+    let processors = thread::allowed_processors().unwrap_or_default();
+    for (number, doorbell) in doorbells.into_iter().enumerate() {
+        let counters = registry.counters(&format!("ring {number}"));
+        handle.rings.push(Arc::clone(&counters));
+        let seat = Seat {
+            shape,
+            number,
+            processor: processors.get(number % processors.len().max(1)).copied(),
+            listeners: Arc::clone(&listeners),
+            doorbell,
+            fleet: Arc::clone(&fleet),
+            counters,
+            clock: clock.clone(),
+        };
+        let thread = seat.start(service.clone());
+        let refused = |error| {
+            let refusal = probe::refused(&error);
+            StartError::new("set up", "io_uring", &refusal, refusal.remedy())
+        };
+        handle.threads.push(thread.map_err(refused)?);
+    }
+    for number in 0..shape.workers {
+        let counters = registry.counters(&format!("worker {number}"));
+        let (fleet, service) = (Arc::clone(&fleet), service.clone());
+        let clock = clock.clone();
+        let run = move || {
+            let service = service(Arc::clone(&counters));
+            let requests_per_event = shape.requests_per_event;
+            Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0 }.run();
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
+        handle.threads.push(thread.map_err(|error| refused("a worker", error))?);
+    }
+    for (number, socket) in sockets.datagram.into_iter().enumerate() {
+        let counters = registry.counters(&format!("datagrams {number}"));
+        let (fleet, service) = (Arc::clone(&fleet), service.clone());
+        let clock = clock.clone();
+        let run = move || {
+            let service = service(Arc::clone(&counters));
+            let datagrams = Datagrams { socket, service, counters, fleet, clock };
+            datagrams.run().expect("a socket has a time-out");
+        };
+        let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
+        handle.threads.push(thread.map_err(|error| refused("a thread", error))?);
+    }
+    Ok(handle)
+}
+
+/// What one ring's thread is given.
+struct Seat<S> {
+    shape: Shape,
+    number: usize,
+    processor: Option<usize>,
+    listeners: Arc<[Listener]>,
+    doorbell: Arc<EventFd>,
+    fleet: Arc<Fleet<S>>,
+    counters: Arc<Counters>,
+    clock: Clock,
+}
+
+impl<S: Default + Send + 'static> Seat<S> {
+    /// Starts the thread, and returns when its ring stands: a ring belongs to the thread that made
+    /// it.
+    fn start<V, F>(self, service: F) -> io::Result<JoinHandle<()>>
+    where
+        V: Service<Session = S> + 'static,
+        F: Fn(Arc<Counters>) -> V + Send + 'static,
+    {
+        let (report, outcome) = mpsc::channel();
+        let name = format!("ring-{}", self.number);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            // A sandbox may forbid pinning; the server runs without.
+            let _ = self.processor.map(thread::pin);
+            match self.ring() {
+                Ok(ring) => {
+                    report.send(Ok(())).expect("the starter waits");
+                    self.serve(ring, service);
+                }
+                Err(error) => report.send(Err(error)).expect("the starter waits"),
+            }
+        })?;
+        outcome.recv().expect("the thread reports")?;
+        Ok(thread)
+    }
+
+    fn ring(&self) -> io::Result<Uring> {
+        let number = u16::try_from(self.number).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let listeners = Arc::clone(&self.listeners);
+        Uring::new(number, self.shape.sizes(), listeners, Arc::clone(&self.doorbell))
+    }
+
+    fn serve<V: Service<Session = S>>(self, ring: Uring, service: impl Fn(Arc<Counters>) -> V) {
+        let all = u32::try_from(self.listeners.len()).expect("fewer than 2^32 listeners");
+        let rings = self.shape.rings.max(1) as u64;
+        let settings = Settings {
+            number: self.number,
+            dispatch: self.shape.dispatch,
+            requests_per_event: self.shape.requests_per_event,
+            idle_timeout_s: self.shape.idle_timeout_s,
+            pool_bytes: usize::try_from(self.shape.pool_bytes / rings).unwrap_or(usize::MAX),
+            // One ring accepts for all: it alone can deal connections out evenly.
+            listeners: if self.number == 0 { all } else { 0 },
+        };
+        let service = service(Arc::clone(&self.counters));
+        let mut ring =
+            RingLoop::new(settings, ring, service, self.clock, self.counters, self.fleet);
+        if let Err(error) = ring.run() {
+            panic!("the kernel refuses to run ring {}: {error}", self.number);
+        }
+    }
+}
+
+impl<S> Handle<S> {
+    /// Stops accepting, answers what was asked, closes.
+    pub fn drain(&self) {
+        self.fleet.drain();
+    }
+
+    /// Rung when the last ring has ended.
+    pub fn ended(&self) -> &EventFd {
+        &self.fleet.ended
+    }
+
+    /// True when the last ring has ended.
+    pub fn has_ended(&self) -> bool {
+        self.fleet.has_ended()
+    }
+
+    /// A number for each ring that changes as long as the ring lives; `None` while it sleeps, idle.
+    pub fn heartbeats(&self) -> Vec<Option<u64>> {
+        let inboxes = self.fleet.dispatch.inboxes.iter();
+        let beat = |(counters, asleep): (&Arc<Counters>, bool)| {
+            (!asleep).then(|| counters.get(Metric::RingTurns))
+        };
+        self.rings.iter().zip(inboxes.map(|inbox| inbox.doorbell.is_asleep())).map(beat).collect()
+    }
+
+    /// Waits for all threads.
+    ///
+    /// # Panics
+    /// If one of them did.
+    pub fn join(self) {
+        for thread in self.threads {
+            thread.join().expect("a server thread panicked");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the kernel and other threads report, recorded. Nothing is executed here.
+
+use crate::base::metrics::Metric;
+use crate::base::slots::SlotId;
+use crate::net::admission::REFUSAL;
+use crate::net::connection::{Connection, Event, Held, Phase, Receive};
+use crate::server::dispatch::Message;
+use crate::server::service::Service;
+use crate::sys::blocks::Landed;
+use crate::sys::ring::{Completion, Received, Ring};
+use crate::sys::socket::Socket;
+
+use super::RingLoop;
+
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    pub(super) fn take_completions(&mut self) {
+        let mut count = 0;
+        while let Some(completion) = self.ring.next() {
+            count += 1;
+            match completion {
+                Completion::Received { slot, received, armed } => {
+                    self.received(slot, received, armed);
+                }
+                Completion::Sent { slot, result, landed } => self.sent(slot, result, &landed),
+                Completion::Accepted { listener, result, armed } => {
+                    self.accepted(listener, result, armed);
+                }
+                Completion::Woken => {}
+                Completion::Tick => self.tick(),
+            }
+        }
+        self.counters.add(Metric::RingCompletions, count);
+    }
+
+    fn received(&mut self, slot: SlotId, received: Received, armed: bool) {
+        let now_s = self.now_s();
+        let Some(connection) = self.connections.get_mut(slot) else {
+            // A connection is released only when its receive has ended, so nothing can be late.
+            unreachable!("a receive completed for a connection that is gone");
+        };
+        if !armed {
+            connection.receive = Receive::Idle;
+        }
+        match received {
+            Received::Bytes(filled) => {
+                self.counters.add(Metric::BytesRead, filled.bytes().len() as u64);
+                if connection.phase() == Phase::Open {
+                    connection.active_s = now_s;
+                    connection.input.push(filled);
+                    self.make_runnable(slot);
+                } else {
+                    self.spent.push(filled);
+                }
+            }
+            Received::End => {
+                connection.ended = true;
+                self.make_runnable(slot);
+            }
+            Received::Dry => {
+                connection.receive = Receive::Starved;
+                self.starved.push_back(slot);
+                self.counters.bump(Metric::BuffersDry);
+            }
+            Received::Stopped => {}
+            Received::Failed(_) => connection.record(Event::Abort),
+        }
+        self.list(slot);
+    }
+
+    fn sent(&mut self, slot: SlotId, result: Result<usize, i32>, landed: &Landed) {
+        let now_s = self.now_s();
+        let Some(connection) = self.connections.get_mut(slot) else {
+            unreachable!("a send completed for a connection that is gone");
+        };
+        connection.sending = false;
+        let taken = result.unwrap_or(0);
+        connection.output.land(taken, landed, self.ring.blocks());
+        self.counters.add(Metric::BytesWritten, taken as u64);
+        let unsent = connection.output.unsent_bytes();
+        match result {
+            Err(libc_error) if libc_error != EAGAIN => connection.record(Event::Abort),
+            Ok(_) | Err(_) => {}
+        }
+        if taken > 0 {
+            connection.active_s = now_s;
+        }
+        if unsent == 0 {
+            connection.record(Event::Flushed);
+        } else if taken > 0 {
+            self.counters.bump(Metric::ShortSends);
+        }
+        if connection.held == Held::Output && unsent < self.upkeep.output_bytes.div_ceil(2) {
+            connection.held = Held::No;
+            self.make_runnable(slot);
+        }
+        self.list(slot);
+    }
+
+    fn accepted(&mut self, listener: u32, result: Result<Socket, i32>, armed: bool) {
+        if !armed {
+            // Armed again at once if it ended for no reason of its own, and otherwise when a
+            // second has passed or a connection is gone: descriptors may be free then.
+            self.deaf.push(listener);
+        }
+        match result {
+            Ok(socket) if self.fleet.is_draining() => self.ring.close(socket),
+            Ok(socket) if self.fleet.admission.enter() => self.place(socket),
+            Ok(socket) => {
+                self.counters.bump(Metric::RejectedConnections);
+                self.ring.refuse(socket, REFUSAL);
+            }
+            Err(_) => {
+                self.counters.bump(Metric::ListenDisabledNum);
+                self.upkeep.accept_failed = true;
+            }
+        }
+    }
+
+    /// Gives a new connection to the ring with the fewest.
+    fn place(&mut self, socket: Socket) {
+        match self.fleet.place() {
+            ring if ring == self.settings.number => self.adopt(socket),
+            ring => self.fleet.dispatch.inboxes[ring].push(Message::Connection(socket)),
+        }
+    }
+
+    fn adopt(&mut self, socket: Socket) {
+        let now_s = self.now_s();
+        let id = self.connections.insert(Connection::new(socket, now_s));
+        self.ring.resize(self.connections.len());
+        self.counters.bump(Metric::CurrConnections);
+        self.counters.bump(Metric::TotalConnections);
+        if self.upkeep.draining_since_s.is_some() {
+            self.record(id, Event::Finish);
+            self.record(id, Event::Flushed);
+        }
+        self.list(id);
+    }
+
+    pub(super) fn take_messages(&mut self) {
+        let number = self.settings.number;
+        while let Some(message) = self.fleet.dispatch.inboxes[number].pop() {
+            match message {
+                Message::Connection(socket) => self.adopt(socket),
+                Message::Home(batch) => self.come_home(batch),
+            }
+        }
+    }
+
+    /// Whole seconds since the server's epoch.
+    pub(super) fn now_s(&self) -> u32 {
+        u32::try_from(self.now.seconds()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Linux's number for "try again", which a send may say when its queue was full.
+const EAGAIN: i32 = 11;

@@ -1,0 +1,195 @@
+//! Who executes a batch, and what follows from its verdict.
+
+use crate::base::metrics::Metric;
+use crate::base::slots::SlotId;
+use crate::command::{Cost, Verdict};
+use crate::config::Dispatch;
+use crate::net::connection::{Connection, Event, Held};
+use crate::net::input::Input;
+use crate::net::output::Output;
+use crate::server::batch::{Batch, Limits, execute};
+use crate::server::service::Service;
+use crate::sys::blocks::BLOCK_BYTES;
+use crate::sys::ring::Ring;
+
+use super::RingLoop;
+
+/// Requests after which a turn ends, so that the first replies do not wait for the last request.
+const TURN_REQUESTS_MAX: u32 = 4096;
+
+/// Blocks that travel with a batch.
+const SPARE_BLOCKS: usize = 8;
+
+/// Boxes that are kept for later batches.
+const SPARE_BOXES: usize = 64;
+
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    /// Puts a connection at the end of the queue of those whose input is executed.
+    pub(super) fn make_runnable(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.can_execute()
+            && !connection.runnable
+        {
+            connection.runnable = true;
+            self.runnable.push_back(id);
+        }
+    }
+
+    pub(super) fn run_runnable(&mut self) {
+        let mut left = TURN_REQUESTS_MAX;
+        while left > 0
+            && let Some(id) = self.runnable.pop_front()
+        {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.runnable = false;
+            if !connection.can_execute() {
+                continue;
+            }
+            let requests = match self.settings.dispatch {
+                Dispatch::Queue if !connection.input.is_empty() => {
+                    self.send_away(id);
+                    1
+                }
+                Dispatch::Inline | Dispatch::Auto | Dispatch::Queue => self.execute_here(id),
+            };
+            left = left.saturating_sub(requests.max(1));
+        }
+    }
+
+    fn execute_here(&mut self, id: SlotId) -> u32 {
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        let cost = match self.fleet.dispatch.has_workers() {
+            true => Cost::Bounded,
+            false => Cost::Any,
+        };
+        let output_bytes = self.upkeep.output_bytes;
+        let limits = Limits { requests: self.settings.requests_per_event, cost, output_bytes };
+        let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
+        let memory = (self.ring.blocks(), &mut self.spent);
+        let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
+        self.counters.add(Metric::Requests, u64::from(requests));
+        self.counters.bump(Metric::Batches);
+        self.obey(id, verdict);
+        requests
+    }
+
+    /// Does what a verdict asks for.
+    fn obey(&mut self, id: SlotId, verdict: Verdict) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match verdict {
+            Verdict::NeedInput if connection.ended => self.finish(id),
+            Verdict::NeedInput => {}
+            Verdict::OutputFull => connection.held = Held::Output,
+            Verdict::Yield => {
+                self.counters.bump(Metric::ConnYields);
+                self.make_runnable(id);
+            }
+            Verdict::Defer => self.send_away(id),
+            Verdict::Close => self.finish(id),
+            Verdict::Shutdown => {
+                self.fleet.drain();
+                self.finish(id);
+            }
+        }
+        self.list(id);
+    }
+
+    /// Reads no more from a connection, and closes it once its replies are sent.
+    pub(super) fn finish(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.input.clear(&mut self.spent);
+        connection.record(Event::Finish);
+        if connection.output.unsent_bytes() == 0 && !connection.sending {
+            connection.record(Event::Flushed);
+        }
+        self.list(id);
+    }
+
+    /// Gives a connection's input to a worker.
+    pub(super) fn send_away(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut batch = self.spare.pop().unwrap_or_else(|| {
+            Box::new(Batch {
+                ring: self.settings.number,
+                slot: id,
+                session: V::Session::default(),
+                input: Input::default(),
+                reply: Output::default(),
+                spare: Vec::with_capacity(SPARE_BLOCKS),
+                spent: Vec::new(),
+                verdict: Verdict::NeedInput,
+            })
+        });
+        let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES).clamp(1, SPARE_BLOCKS);
+        let blocks = self.ring.blocks();
+        batch.spare.extend((0..share).map(|_| blocks.take()));
+        batch.slot = id;
+        batch.session = std::mem::take(&mut connection.session);
+        batch.input = std::mem::take(&mut connection.input);
+        connection.held = Held::Away;
+        match self.fleet.dispatch.offer(batch) {
+            Ok(true) => self.counters.bump(Metric::WorkerWakes),
+            Ok(false) => {}
+            Err(batch) => {
+                self.counters.bump(Metric::QueueFull);
+                self.unpack(batch);
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.held = Held::Queue;
+                }
+                self.queueing.push_back(id);
+            }
+        }
+    }
+
+    /// Offers the batches that found the queue full, until it is full again.
+    pub(super) fn offer_again(&mut self) {
+        for _ in 0..self.queueing.len() {
+            let Some(id) = self.queueing.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.held != Held::Queue {
+                continue;
+            }
+            connection.held = Held::No;
+            if !connection.can_execute() {
+                continue;
+            }
+            self.send_away(id);
+            if self.connections.get(id).is_some_and(|again| again.held == Held::Queue) {
+                return;
+            }
+        }
+    }
+
+    /// Puts the parts of a batch back into their connection; the box is kept. True when more input
+    /// has come in meanwhile.
+    fn unpack(&mut self, mut batch: Box<Batch<V::Session>>) -> bool {
+        batch.spare.drain(..).for_each(|block| self.ring.blocks().give(block));
+        self.spent.append(&mut batch.spent);
+        let connection =
+            self.connections.get_mut(batch.slot).expect("a connection waits for its batch");
+        connection.session = std::mem::take(&mut batch.session);
+        let mut later = std::mem::replace(&mut connection.input, std::mem::take(&mut batch.input));
+        let has_more = !later.is_empty();
+        connection.input.append(&mut later, &mut self.spent);
+        connection.output.append(&mut batch.reply);
+        connection.held = Held::No;
+        if self.spare.len() < SPARE_BOXES {
+            self.spare.push(batch);
+        }
+        has_more
+    }
+
+    /// A batch has come back from its worker.
+    pub(super) fn come_home(&mut self, batch: Box<Batch<V::Session>>) {
+        let (id, verdict) = (batch.slot, batch.verdict);
+        self.counters.bump(Metric::Batches);
+        let has_more = self.unpack(batch);
+        if self.connections.get(id).is_some_and(Connection::can_execute) {
+            match verdict {
+                Verdict::NeedInput if has_more => self.make_runnable(id),
+                verdict => self.obey(id, verdict),
+            }
+        }
+        self.list(id);
+    }
+}

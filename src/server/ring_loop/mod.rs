@@ -1,0 +1,279 @@
+//! The loop of one ring, generic over the ring so that a seeded fake one can drive it.
+//!
+//! ```text
+//!   turn:  enter -> completions -> inbox -> runnable -> listed -> starved
+//!          kernel   record events  record   execute     step      re-arm
+//! ```
+//!
+//! Only the loop holds ring, connections, service and clock at once; every callee gets the part that
+//! it needs. Every event puts its connection on the list of those to step, and `advance` alone turns
+//! the steps into submissions. Invariants at the end of a turn:
+//!
+//! - nothing is listed; who is runnable stands once in the queue of runnable ones;
+//! - no connection holds receive buffers when the kernel has none left.
+
+mod completions;
+mod execution;
+mod upkeep;
+
+pub use upkeep::OUTPUT_BYTES_MAX;
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::base::clock::{Clock, Now};
+use crate::base::metrics::{Counters, Metric};
+use crate::base::slots::{SlotId, Slots};
+use crate::base::sync::Arc;
+use crate::config::Dispatch;
+use crate::net::connection::{Connection, Event, Receive, Step};
+use crate::sys::buffers::Filled;
+use crate::sys::ring::Ring;
+
+use super::batch::Batch;
+use super::fleet::Fleet;
+use super::service::Service;
+
+/// What a ring is told at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub number: usize,
+    pub dispatch: Dispatch,
+    /// Requests that a connection may run before the next one has its turn.
+    pub requests_per_event: u32,
+    /// Seconds without a byte after which a connection is closed; 0 is never.
+    pub idle_timeout_s: u32,
+    /// Bytes that the replies of all connections of this ring should not exceed.
+    pub pool_bytes: usize,
+    /// Listeners that this ring accepts from: all or none.
+    pub listeners: u32,
+}
+
+pub struct RingLoop<R, V: Service> {
+    settings: Settings,
+    ring: R,
+    service: V,
+    clock: Clock,
+    now: Now,
+    counters: Arc<Counters>,
+    fleet: Arc<Fleet<V::Session>>,
+    connections: Slots<Connection<V::Session>>,
+    /// Connections with input that may be executed, in order.
+    runnable: VecDeque<SlotId>,
+    /// Connections whose state has changed in this turn.
+    listed: Vec<SlotId>,
+    /// Connections that found no receive buffer, in order.
+    starved: VecDeque<SlotId>,
+    /// Connections whose batch found the queue full, in order.
+    queueing: VecDeque<SlotId>,
+    /// Buffers that are read and not given back yet.
+    spent: Vec<Filled>,
+    /// Boxes for batches to travel in.
+    spare: Vec<Box<Batch<V::Session>>>,
+    /// Listeners whose accept is not armed.
+    deaf: Vec<u32>,
+    upkeep: upkeep::Upkeep,
+}
+
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    pub fn new(
+        settings: Settings,
+        ring: R,
+        service: V,
+        clock: Clock,
+        counters: Arc<Counters>,
+        fleet: Arc<Fleet<V::Session>>,
+    ) -> RingLoop<R, V> {
+        RingLoop {
+            settings,
+            ring,
+            service,
+            now: clock.now(),
+            clock,
+            counters,
+            fleet,
+            connections: Slots::default(),
+            runnable: VecDeque::new(),
+            listed: Vec::new(),
+            starved: VecDeque::new(),
+            queueing: VecDeque::new(),
+            spent: Vec::new(),
+            spare: Vec::new(),
+            deaf: (0..settings.listeners).collect(),
+            upkeep: upkeep::Upkeep::default(),
+        }
+    }
+
+    /// Serves until the fleet drains and the last connection is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses to run the ring.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.has_ended() {
+            self.turn()?;
+        }
+        self.service.rest();
+        self.fleet.ring_ended();
+        Ok(())
+    }
+
+    /// One turn: one entry into the kernel, and all that follows from what it brought.
+    fn turn(&mut self) -> io::Result<()> {
+        self.hear();
+        self.enter()?;
+        self.now = self.clock.now();
+        self.counters.bump(Metric::RingTurns);
+        self.take_completions();
+        self.take_messages();
+        self.drain_if_told();
+        self.offer_again();
+        self.run_runnable();
+        self.advance_listed();
+        self.settle_buffers();
+        Ok(())
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        self.service.rest();
+        let fleet = Arc::clone(&self.fleet);
+        let inbox = &fleet.dispatch.inboxes[self.settings.number];
+        let may_sleep = self.runnable.is_empty()
+            && self.listed.is_empty()
+            && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&fleet));
+        let result = self.ring.enter(may_sleep);
+        inbox.doorbell.get_up();
+        self.service.wake();
+        result
+    }
+
+    /// Puts a connection on the list of those to step.
+    fn list(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.listed.push(id);
+        }
+    }
+
+    fn advance_listed(&mut self) {
+        while let Some(id) = self.listed.pop() {
+            self.advance(id);
+        }
+    }
+
+    /// Submits whatever the state of a connection asks for.
+    fn advance(&mut self, id: SlotId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            connection.listed = false;
+            match connection.step() {
+                Step::Receive if self.ring.is_dry() => {
+                    connection.receive = Receive::Starved;
+                    self.starved.push_back(id);
+                }
+                Step::Receive => {
+                    connection.receive = Receive::Armed;
+                    self.ring.receive(&connection.socket, id);
+                }
+                Step::CancelReceive => {
+                    connection.receive = Receive::Cancelling;
+                    self.ring.cancel_receive(id);
+                    self.counters.bump(Metric::ConnectionsParked);
+                }
+                Step::Send => {
+                    connection.sending = true;
+                    let (blocks, skip) = connection.output.unsent();
+                    self.ring.send(&connection.socket, id, blocks, skip);
+                    self.counters.bump(Metric::RingSends);
+                }
+                Step::Shutdown => {
+                    connection.mark_shut_down();
+                    connection.input.clear(&mut self.spent);
+                    self.ring.shutdown(&connection.socket);
+                }
+                Step::Release => return self.release(id),
+                Step::Wait => return,
+            }
+        }
+    }
+
+    fn release(&mut self, id: SlotId) {
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        self.service.abandon(&mut connection.session);
+        connection.input.clear(&mut self.spent);
+        connection.output.clear(self.ring.blocks());
+        self.ring.close(connection.socket);
+        self.upkeep.accept_failed = false;
+        self.ring.resize(self.connections.len());
+        self.counters.sub(Metric::CurrConnections, 1);
+        self.fleet.leave(self.settings.number);
+    }
+
+    /// Records an event that may end a connection, and lists it.
+    fn record(&mut self, id: SlotId, event: Event) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.record(event);
+            self.list(id);
+        }
+    }
+
+    /// Gives read buffers back, and receives again where there were none.
+    fn settle_buffers(&mut self) {
+        if self.ring.is_dry() && self.spent.is_empty() {
+            self.evacuate();
+        }
+        for filled in self.spent.drain(..) {
+            self.ring.provide(filled);
+        }
+        while !self.ring.is_dry()
+            && let Some(id) = self.starved.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.receive == Receive::Starved
+            {
+                connection.receive = Receive::Idle;
+                self.advance(id);
+            }
+        }
+    }
+
+    /// Copies waiting input out of the pool's buffers, because others need them.
+    fn evacuate(&mut self) {
+        for index in 0..self.connections.places() {
+            let index = u32::try_from(index).expect("a slot has a u32 index");
+            let Some((id, _)) = self.connections.at(index) else { continue };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.input.holds_buffers() {
+                connection.input.evacuate(&mut self.spent);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// One turn, and the invariants at its end.
+    pub fn turn_checked(&mut self) {
+        self.turn().unwrap();
+        assert!(self.listed.is_empty());
+        assert!(!self.ring.is_dry() || self.connections.ids().all(|id| {
+            !self.connections.get(id).is_some_and(|connection| connection.input.holds_buffers())
+        }));
+        for id in self.connections.ids() {
+            let connection = self.connections.get(id).unwrap();
+            let queued = self.runnable.iter().filter(|runnable| **runnable == id).count();
+            assert_eq!(queued, usize::from(connection.runnable));
+            let starved = self.starved.iter().filter(|starved| **starved == id).count();
+            assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
+            let idle_with_work = connection.can_execute()
+                && !connection.runnable
+                && connection.input.window().contains(&b'\n');
+            assert!(!idle_with_work, "a connection with whole requests is forgotten");
+        }
+    }
+}

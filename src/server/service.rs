@@ -1,0 +1,65 @@
+//! What a ring or a worker executes requests with.
+
+use crate::base::clock::Now;
+use crate::base::output::Output;
+use crate::command::{Budget, Executor, Progress, Session};
+
+/// The protocol side of a thread. The server itself knows no protocol.
+///
+/// The null server of the benchmarks and the simulation are other services on the same loop.
+pub trait Service {
+    /// What a connection must remember between two calls of `drive`.
+    type Session: Default + Send;
+
+    /// Executes requests from `input`; see `command::Executor::drive`.
+    fn drive(
+        &mut self,
+        session: &mut Self::Session,
+        input: &[u8],
+        now: Now,
+        budget: &mut Budget,
+        output: &mut impl Output,
+    ) -> Progress;
+
+    /// Gives back what the session of a dead connection holds.
+    fn abandon(&mut self, session: &mut Self::Session);
+
+    /// The thread refers to nothing shared just now: once a turn.
+    fn quiesce(&mut self);
+
+    /// The thread refers to nothing shared until `wake`: before it may sleep.
+    fn rest(&mut self);
+
+    fn wake(&mut self);
+}
+
+impl Service for Executor {
+    type Session = Session;
+
+    fn drive(
+        &mut self,
+        session: &mut Session,
+        input: &[u8],
+        now: Now,
+        budget: &mut Budget,
+        output: &mut impl Output,
+    ) -> Progress {
+        Executor::drive(self, session, input, now, budget, output)
+    }
+
+    fn abandon(&mut self, session: &mut Session) {
+        Executor::abandon(self, session);
+    }
+
+    fn quiesce(&mut self) {
+        self.participant().quiesce();
+    }
+
+    fn rest(&mut self) {
+        self.participant().offline();
+    }
+
+    fn wake(&mut self) {
+        self.participant().online();
+    }
+}

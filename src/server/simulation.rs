@@ -1,0 +1,299 @@
+//! The ring loop against a seeded fake ring: short sends, dry buffers, cancelled and failed
+//! receives, late completions, peers that do not read, peers that vanish, workers that dawdle.
+//!
+//! Every turn checks the loop's own invariants; at the end every reply must be exactly what the
+//! requests deserve, and every buffer, block and place must be back. A failure names its seed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::clock::{Clock, Now};
+use crate::base::metrics::{Metric, Registry};
+use crate::base::output::Output;
+use crate::base::sync::Arc;
+use crate::command::{Budget, Cost, Progress, Verdict};
+use crate::config::Dispatch;
+use crate::sys::fake::{Chance, FakeRing, Peer};
+use crate::sys::ring::Ring;
+use crate::sys::wake::EventFd;
+
+use super::fleet::Fleet;
+use super::ring_loop::{RingLoop, Settings};
+use super::service::Service;
+use super::worker::Worker;
+
+/// A protocol with every verdict: a line is answered by itself, repeated as often as its first
+/// digit says; `d` lines are long work, `q` closes.
+#[derive(Clone, Debug, Default)]
+struct Echo {
+    awake: bool,
+}
+
+/// What an echo connection remembers: how many requests it has seen.
+type Seen = usize;
+
+fn reply(line: &[u8], seen: usize) -> Vec<u8> {
+    let times = line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0');
+    let mut reply = format!("{seen}:").into_bytes();
+    reply.extend(line.repeat(usize::from(times)));
+    reply
+}
+
+/// All that a stream of requests deserves.
+fn replies(requests: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for (seen, line) in requests.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if line.starts_with(b"q") || !line.ends_with(b"\n") {
+            break;
+        }
+        all.extend(reply(line, seen));
+    }
+    all
+}
+
+impl Service for Echo {
+    type Session = Seen;
+
+    fn drive(
+        &mut self,
+        seen: &mut Seen,
+        input: &[u8],
+        _now: Now,
+        budget: &mut Budget,
+        output: &mut impl Output,
+    ) -> Progress {
+        assert!(self.awake, "a service is driven while it rests");
+        let mut consumed = 0;
+        loop {
+            let rest = &input[consumed..];
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+                return Progress { consumed, verdict: Verdict::NeedInput };
+            };
+            let line = &rest[..=end];
+            let verdict = if output.is_full() {
+                Verdict::OutputFull
+            } else if budget.requests == 0 {
+                Verdict::Yield
+            } else if line.starts_with(b"d") && budget.cost == Cost::Bounded {
+                Verdict::Defer
+            } else if line.starts_with(b"q") {
+                Verdict::Close
+            } else {
+                output.put(&reply(line, *seen));
+                *seen += 1;
+                budget.requests -= 1;
+                consumed += line.len();
+                continue;
+            };
+            return Progress { consumed, verdict };
+        }
+    }
+
+    fn abandon(&mut self, _: &mut Seen) {}
+
+    fn quiesce(&mut self) {
+        assert!(self.awake);
+    }
+
+    fn rest(&mut self) {
+        assert!(std::mem::replace(&mut self.awake, false));
+    }
+
+    fn wake(&mut self) {
+        assert!(!std::mem::replace(&mut self.awake, true));
+    }
+}
+
+struct World {
+    ring: RingLoop<FakeRing, Echo>,
+    workers: Vec<Worker<Echo>>,
+    fleet: Arc<Fleet<Seen>>,
+    registry: Registry,
+    elapsed_ns: Arc<AtomicU64>,
+    chance: Chance,
+}
+
+impl World {
+    fn new(seed: u64, dispatch: Dispatch) -> World {
+        let mut chance = Chance::new(seed ^ 0xABCD);
+        let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
+        let doorbells = [Arc::new(EventFd::new().unwrap())];
+        let fleet = Arc::new(Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap()));
+        let registry = Registry::default();
+        let elapsed_ns = Arc::new(AtomicU64::new(0));
+        let clock = Clock::manual(Arc::clone(&elapsed_ns));
+        let settings = Settings {
+            number: 0,
+            dispatch,
+            requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
+            idle_timeout_s: 0,
+            pool_bytes: 1 << 20,
+            listeners: 1,
+        };
+        let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
+        let ring = FakeRing::new(seed, buffers, 64);
+        let counters = registry.counters("ring");
+        let service = Echo { awake: true };
+        let worker = |number| Worker {
+            number,
+            service: service.clone(),
+            counters: registry.counters("worker"),
+            fleet: Arc::clone(&fleet),
+            clock: clock.clone(),
+            requests_per_event: 3,
+            turn: 0,
+        };
+        World {
+            workers: (0..workers).map(worker).collect(),
+            ring: RingLoop::new(settings, ring, service, clock.clone(), counters, Arc::clone(&fleet)),
+            fleet,
+            registry,
+            elapsed_ns,
+            chance,
+        }
+    }
+
+    fn turn(&mut self) {
+        let ns = 1_000_000 * self.chance.below(20) as u64;
+        self.elapsed_ns.fetch_add(ns, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            if self.chance.once_in(3) {
+                worker.work();
+            }
+        }
+        self.ring.turn_checked();
+    }
+
+    fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.ring.ring_mut().peers.values_mut()
+    }
+}
+
+fn request(chance: &mut Chance) -> Vec<u8> {
+    let kind = *chance.pick(b"aaaaabd");
+    let mut line = vec![kind; 1 + chance.below(90)];
+    line.push(b'0' + u8::try_from(chance.below(10)).unwrap());
+    line.push(b'\n');
+    line
+}
+
+/// What a peer will send in all, and whether it stays to the end.
+#[derive(Debug)]
+struct Script {
+    requests: Vec<u8>,
+    /// It resets the connection at some time instead of finishing.
+    vanishes: bool,
+}
+
+fn script(chance: &mut Chance) -> Script {
+    let count = chance.below(60);
+    let mut requests: Vec<u8> = (0..count).flat_map(|_| request(chance)).collect();
+    if chance.once_in(4) {
+        requests.extend(b"q\n");
+        requests.extend((0..5).flat_map(|_| request(chance)));
+    }
+    if chance.once_in(4) {
+        requests.extend(b"cut in mid-request");
+    }
+    Script { requests, vanishes: chance.once_in(6) }
+}
+
+fn run(seed: u64, dispatch: Dispatch) {
+    let mut world = World::new(seed, dispatch);
+    let mut chance = Chance::new(seed ^ 0x5EED);
+    let scripts: Vec<Script> = (0..20).map(|_| script(&mut chance)).collect();
+    let mut unsent: Vec<VecDeque<u8>> =
+        scripts.iter().map(|script| script.requests.iter().copied().collect()).collect();
+    world.ring.ring_mut().arriving.extend((0..scripts.len()).map(|_| Peer::default()));
+    for turn in 0..3000 {
+        let ring = world.ring.ring_mut();
+        ring.descriptors_short = turn < 1500 && chance.once_in(20);
+        for (peer, (script, unsent)) in ring.peers.values_mut().zip(scripts.iter().zip(&mut unsent)) {
+            if chance.once_in(3) {
+                let len = chance.below(200).min(unsent.len());
+                peer.outgoing.extend(unsent.drain(..len));
+            }
+            peer.deaf = turn < 2000 && if peer.deaf { !chance.once_in(50) } else { chance.once_in(60) };
+            if script.vanishes {
+                peer.reset |= chance.once_in(300) || turn > 2500;
+            } else {
+                peer.finished |= unsent.is_empty() && turn > 1000;
+            }
+        }
+        world.turn();
+    }
+    // One buffer and two slow workers may take a while; being stuck takes for ever.
+    for _ in 0..30_000 {
+        if world.peers().all(|peer| peer.closed || peer.outgoing.is_empty()) {
+            break;
+        }
+        world.turn();
+    }
+    finish(&mut world, &scripts);
+}
+
+/// Everything is answered, everything is back.
+fn finish(world: &mut World, scripts: &[Script]) {
+    world.fleet.drain();
+    for _ in 0..3000 {
+        world.turn();
+    }
+    assert!(world.ring.has_ended(), "a connection is stuck: {:?}", world.peers().collect::<Vec<_>>());
+    assert_eq!(world.peers().count(), scripts.len());
+    for (peer, script) in world.peers().zip(scripts) {
+        assert!(peer.closed);
+        let expected = replies(&script.requests);
+        if script.vanishes {
+            assert!(expected.starts_with(&peer.got));
+        } else {
+            let same = peer.got.iter().zip(&expected).take_while(|(one, two)| one == two).count();
+            assert!(
+                peer.got == expected,
+                "{} bytes of {}, right up to {same}; unread {}",
+                peer.got.len(),
+                expected.len(),
+                peer.outgoing.len()
+            );
+        }
+    }
+    assert!(world.ring.ring_mut().is_whole(), "a receive buffer is lost");
+    assert_eq!(world.ring.ring_mut().blocks().used_bytes(), 0, "a block is lost");
+    assert_eq!(world.fleet.admission.current(), 0);
+    assert_eq!(world.registry.sum(Metric::CurrConnections), 0);
+}
+
+fn run_seeds(dispatch: Dispatch) {
+    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().unwrap());
+    for seed in one.map_or(0..60, |seed| seed..seed + 1) {
+        let _told = Told { seed };
+        run(seed, dispatch);
+    }
+}
+
+/// Names the seed when a panic unwinds past it.
+struct Told {
+    seed: u64,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("simulation failed: repeat it with SIMULATION_SEED={}", self.seed);
+        }
+    }
+}
+
+#[test]
+fn inline() {
+    run_seeds(Dispatch::Inline);
+}
+
+#[test]
+fn queue() {
+    run_seeds(Dispatch::Queue);
+}
+
+#[test]
+fn auto() {
+    run_seeds(Dispatch::Auto);
+}

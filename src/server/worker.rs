@@ -1,0 +1,81 @@
+//! A worker: takes batches from the queues of its cores, executes them on the table, and sends them
+//! home. It sleeps when there are none, referring to nothing shared.
+
+use crate::base::clock::Clock;
+use crate::base::metrics::{Counters, Metric};
+use crate::base::sync::Arc;
+use crate::command::{Cost, Verdict};
+
+use super::batch::{Batch, Limits, execute};
+use super::dispatch::Message;
+use super::fleet::Fleet;
+use super::service::Service;
+
+/// A worker lets a connection go on for this many turns of a ring.
+const TURNS: u32 = 16;
+
+pub struct Worker<V: Service> {
+    pub number: usize,
+    pub service: V,
+    pub counters: Arc<Counters>,
+    pub fleet: Arc<Fleet<V::Session>>,
+    pub clock: Clock,
+    pub requests_per_event: u32,
+    /// Which of its rings comes first.
+    pub turn: usize,
+}
+
+impl<V: Service> Worker<V> {
+    /// Works until the fleet says that no ring is left.
+    pub fn run(mut self) {
+        let fleet = Arc::clone(&self.fleet);
+        let bed = fleet.dispatch.bed(self.number);
+        bed.settle();
+        while !fleet.has_ended() {
+            if self.work() {
+                continue;
+            }
+            self.service.rest();
+            let is_idle = || fleet.dispatch.is_idle(self.number) && !fleet.has_ended();
+            if bed.doorbell.lie_down(is_idle) {
+                // Whoever takes the flag down unparks; waking for nothing is harmless.
+                std::thread::park();
+                bed.doorbell.get_up();
+            }
+            self.service.wake();
+        }
+        self.service.rest();
+    }
+
+    /// Executes one batch, its rings in turn. False when there is none.
+    pub(super) fn work(&mut self) -> bool {
+        let fleet = Arc::clone(&self.fleet);
+        self.turn = self.turn.wrapping_add(1);
+        let Some(batch) = fleet.dispatch.take(self.number, self.turn) else { return false };
+        self.execute(batch);
+        self.service.quiesce();
+        true
+    }
+
+    fn execute(&mut self, mut batch: Box<Batch<V::Session>>) {
+        let limits = Limits {
+            requests: self.requests_per_event.saturating_mul(TURNS),
+            cost: Cost::Any,
+            output_bytes: usize::MAX,
+        };
+        let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
+        let (result, requests) = execute(
+            &mut self.service,
+            (session, input, reply),
+            (spare, spent),
+            self.clock.now(),
+            limits,
+        );
+        assert!(result != Verdict::Defer, "there is nobody else to give it to");
+        *verdict = result;
+        self.counters.add(Metric::Requests, u64::from(requests));
+        self.counters.bump(Metric::BatchesQueued);
+        let ring = batch.ring;
+        self.fleet.dispatch.inboxes[ring].push(Message::Home(batch));
+    }
+}

@@ -1,0 +1,320 @@
+//! A ring without a kernel, for simulations: seeded, and as unkind as the kernel may be.
+//!
+//! It delivers bytes in runs of any length, ends multishots when it likes (with and without data),
+//! runs out of buffers, sends a part of what it was given, reports completions of different
+//! connections in any order, and checks what the real kernel only relies on: that bytes in flight do
+//! not change (R3), that nothing is armed twice, and that no socket is closed while it is named.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use crate::base::slots::SlotId;
+
+use super::blocks::{Block, BlockPool, Landed};
+use super::buffers::{BufferPool, Filled};
+use super::ring::{Completion, Received, Ring};
+use super::socket::Socket;
+
+/// A small generator of numbers that a seed decides.
+#[derive(Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Chance {
+        Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % limit
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    /// True once in `n` times.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// The far end of one connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// What it wants to send.
+    pub outgoing: VecDeque<u8>,
+    /// It has shut down its sending side; seen when `outgoing` is empty.
+    pub finished: bool,
+    /// It is gone without a word.
+    pub reset: bool,
+    /// It does not read.
+    pub deaf: bool,
+    /// What it has read.
+    pub got: Vec<u8>,
+    /// The server has closed or refused it.
+    pub closed: bool,
+    shut_down: bool,
+    receive: Option<SlotId>,
+    cancelled: bool,
+    send: Option<Sending>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    slot: SlotId,
+    /// Where the bytes are, and what they were when the send was submitted.
+    spans: Vec<(*const u8, Vec<u8>)>,
+}
+
+impl Sending {
+    fn bytes(&self) -> Vec<u8> {
+        for (address, was) in &self.spans {
+            // SAFETY: the span was borrowed from a block, whose memory is never unmapped (R1).
+            let is = unsafe { std::slice::from_raw_parts(*address, was.len()) };
+            assert_eq!(is, was, "bytes changed while they were in flight");
+        }
+        self.spans.iter().flat_map(|(_, bytes)| bytes.clone()).collect()
+    }
+}
+
+#[derive(Debug)]
+pub struct FakeRing {
+    pub chance: Chance,
+    pub peers: BTreeMap<i32, Peer>,
+    /// Connections that wait to be accepted.
+    pub arriving: VecDeque<Peer>,
+    /// The next accepts fail for want of descriptors.
+    pub descriptors_short: bool,
+    accepting: bool,
+    next_fd: i32,
+    buffers: BufferPool,
+    free_buffers: Vec<u16>,
+    buffer_count: usize,
+    blocks: BlockPool,
+    ready: VecDeque<Completion>,
+    turns: usize,
+}
+
+impl FakeRing {
+    pub fn new(seed: u64, buffers: u16, buffer_bytes: u32) -> FakeRing {
+        FakeRing {
+            chance: Chance::new(seed),
+            peers: BTreeMap::new(),
+            arriving: VecDeque::new(),
+            descriptors_short: false,
+            accepting: false,
+            next_fd: 100,
+            buffers: BufferPool::map(0, buffers, buffer_bytes).unwrap(),
+            free_buffers: (0..buffers).collect(),
+            buffer_count: usize::from(buffers),
+            blocks: BlockPool::map(0, 4096).unwrap(),
+            ready: VecDeque::new(),
+            turns: 0,
+        }
+    }
+
+    /// True when every buffer is with the ring.
+    pub fn is_whole(&self) -> bool {
+        self.free_buffers.len() == self.buffer_count
+    }
+
+    fn accept_some(&mut self) {
+        if !self.accepting {
+            return;
+        }
+        if self.descriptors_short {
+            self.accepting = false;
+            let result = Err(libc::EMFILE);
+            self.ready.push_back(Completion::Accepted { listener: 0, result, armed: false });
+            return;
+        }
+        while let Some(peer) = self.arriving.pop_front() {
+            let fd = self.next_fd;
+            self.next_fd += 1;
+            self.peers.insert(fd, peer);
+            self.accepting = !self.chance.once_in(8);
+            let result = Ok(Socket::for_test(fd));
+            self.ready.push_back(Completion::Accepted {
+                listener: 0,
+                result,
+                armed: self.accepting,
+            });
+            if !self.accepting || self.chance.once_in(2) {
+                return;
+            }
+        }
+    }
+
+    /// Lets something happen to one connection's receive.
+    fn receive_some(&mut self, fd: i32) {
+        let peer = self.peers.get_mut(&fd).unwrap();
+        let Some(slot) = peer.receive else { return };
+        let over = |received| Completion::Received { slot, received, armed: false };
+        let completion = if peer.reset {
+            over(Received::Failed(libc::ECONNRESET))
+        } else if peer.shut_down {
+            over(Received::End)
+        } else if peer.cancelled && self.chance.once_in(2) {
+            over(Received::Stopped)
+        } else if !peer.outgoing.is_empty() {
+            let Some(index) = self.free_buffers.pop() else {
+                peer.receive = None;
+                self.ready.push_back(over(Received::Dry));
+                return;
+            };
+            let room = self.buffers.buffer_bytes() as usize;
+            let len = 1 + self.chance.below(room.min(peer.outgoing.len()));
+            let bytes: Vec<u8> = peer.outgoing.drain(..len).collect();
+            let address = self.buffers.address(index);
+            // SAFETY: the buffer is the ring's own until `claim`, and `len` fits.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address.as_ptr(), len) };
+            let filled = self.buffers.claim(index, u32::try_from(len).unwrap());
+            let armed = !self.chance.once_in(6);
+            Completion::Received { slot, received: Received::Bytes(filled), armed }
+        } else if peer.finished {
+            over(Received::End)
+        } else {
+            return;
+        };
+        if let Completion::Received { armed: false, .. } = completion {
+            peer.receive = None;
+            peer.cancelled = false;
+        }
+        self.ready.push_back(completion);
+    }
+
+    /// Lets something happen to one connection's send.
+    fn send_some(&mut self, fd: i32) {
+        let peer = self.peers.get_mut(&fd).unwrap();
+        let Some(sending) = &peer.send else { return };
+        if peer.deaf && !peer.shut_down && !peer.reset {
+            return;
+        }
+        let (slot, bytes) = (sending.slot, sending.bytes());
+        let result = if peer.reset || peer.shut_down {
+            Err(libc::EPIPE)
+        } else if self.chance.once_in(4) {
+            Ok(1 + self.chance.below(bytes.len()))
+        } else {
+            Ok(bytes.len())
+        };
+        peer.got.extend_from_slice(&bytes[..result.unwrap_or(0)]);
+        peer.send = None;
+        self.ready.push_back(Completion::Sent { slot, result, landed: Landed(()) });
+    }
+}
+
+impl Ring for FakeRing {
+    fn accept(&mut self, listener: u32) {
+        assert!(listener == 0 && !self.accepting, "an accept is armed twice");
+        self.accepting = true;
+    }
+
+    fn cancel_accept(&mut self, listener: u32) {
+        if std::mem::take(&mut self.accepting) {
+            let result = Err(libc::ECANCELED);
+            self.ready.push_back(Completion::Accepted { listener, result, armed: false });
+        }
+    }
+
+    fn receive(&mut self, socket: &Socket, slot: SlotId) {
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.receive.is_none(), "a receive is armed twice");
+        assert!(!peer.closed);
+        peer.receive = Some(slot);
+        peer.cancelled = false;
+    }
+
+    fn cancel_receive(&mut self, slot: SlotId) {
+        for peer in self.peers.values_mut().filter(|peer| peer.receive == Some(slot)) {
+            peer.cancelled = true;
+        }
+    }
+
+    fn send<'b>(
+        &mut self,
+        socket: &Socket,
+        slot: SlotId,
+        blocks: impl Iterator<Item = &'b mut Block>,
+        skip: usize,
+    ) {
+        let mut skip = skip;
+        let span = |block: &'b mut Block| {
+            block.launch();
+            let bytes = &block.bytes()[std::mem::take(&mut skip)..];
+            (bytes.as_ptr(), bytes.to_vec())
+        };
+        let spans: Vec<_> = blocks.take(3).map(span).collect();
+        assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.send.is_none(), "two sends in flight");
+        peer.send = Some(Sending { slot, spans });
+    }
+
+    fn shutdown(&mut self, socket: &Socket) {
+        self.peers.get_mut(&socket.raw()).unwrap().shut_down = true;
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.receive.is_none() && peer.send.is_none(), "closed while something names it");
+        assert!(!std::mem::replace(&mut peer.closed, true), "closed twice");
+    }
+
+    fn refuse(&mut self, socket: Socket, words: &[u8]) {
+        self.peers.get_mut(&socket.raw()).unwrap().got.extend_from_slice(words);
+        self.close(socket);
+    }
+
+    fn enter(&mut self, _wait: bool) -> io::Result<()> {
+        self.turns += 1;
+        if self.turns.is_multiple_of(16) {
+            self.ready.push_back(Completion::Tick);
+        }
+        self.accept_some();
+        let mut fds: Vec<i32> = self.peers.keys().copied().collect();
+        while !fds.is_empty() {
+            let fd = fds.swap_remove(self.chance.below(fds.len()));
+            match self.chance.below(4) {
+                0 => self.receive_some(fd),
+                1 => self.send_some(fd),
+                2 => {
+                    self.send_some(fd);
+                    self.receive_some(fd);
+                    self.receive_some(fd);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        // Some completions stay for the next turn.
+        if self.chance.once_in(16) { None } else { self.ready.pop_front() }
+    }
+
+    fn provide(&mut self, filled: Filled) {
+        let index = self.buffers.settle(filled);
+        let place = self.chance.below(self.free_buffers.len() + 1);
+        self.free_buffers.insert(place, index);
+    }
+
+    fn is_dry(&self) -> bool {
+        self.free_buffers.is_empty()
+    }
+
+    fn resize(&mut self, _connections: usize) {}
+
+    fn blocks(&mut self) -> &mut BlockPool {
+        &mut self.blocks
+    }
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+}

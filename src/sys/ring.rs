@@ -1,0 +1,99 @@
+//! What a ring can be asked, and what it reports: the one seam between the server and the kernel.
+//!
+//! Requests are only noted; `enter` hands all of them over and takes whatever has completed, in one
+//! system call a turn. Each completion is then seen exactly once, through `next` (R4).
+
+use std::io;
+
+use crate::base::slots::SlotId;
+
+use super::blocks::{Block, BlockPool, Landed};
+use super::buffers::Filled;
+use super::socket::Socket;
+
+/// What became of an armed receive, as far as this completion tells.
+#[derive(Debug)]
+pub enum Received {
+    Bytes(Filled),
+    /// The peer will send no more.
+    End,
+    /// No buffer was left. Arming again at once would fail at once.
+    Dry,
+    /// It was cancelled, or ended on its own; nothing was lost.
+    Stopped,
+    /// The connection is dead, for the reason that the errno gives.
+    Failed(i32),
+}
+
+#[derive(Debug)]
+pub enum Completion {
+    /// `armed` is false when the multishot accept has ended and must be armed again.
+    Accepted { listener: u32, result: Result<Socket, i32>, armed: bool },
+    /// `armed` is false when the multishot receive has ended.
+    Received { slot: SlotId, received: Received, armed: bool },
+    /// `result` is the number of bytes that the kernel took, or an errno.
+    Sent { slot: SlotId, result: Result<usize, i32>, landed: Landed },
+    /// Somebody rang the doorbell.
+    Woken,
+    /// A second has passed.
+    Tick,
+}
+
+/// A ring. One thread owns it.
+pub trait Ring {
+    /// Arms the accept of a listener.
+    fn accept(&mut self, listener: u32);
+
+    /// Ends the accept of a listener.
+    fn cancel_accept(&mut self, listener: u32);
+
+    /// Arms the receive of a connection.
+    fn receive(&mut self, socket: &Socket, slot: SlotId);
+
+    /// Ends the receive of a connection; its last completion follows.
+    fn cancel_receive(&mut self, slot: SlotId);
+
+    /// Sends the bytes of `blocks`, without the first `skip`, as far as one operation goes.
+    ///
+    /// A connection has at most one send in flight.
+    fn send<'b>(
+        &mut self,
+        socket: &Socket,
+        slot: SlotId,
+        blocks: impl Iterator<Item = &'b mut Block>,
+        skip: usize,
+    );
+
+    /// Shuts both directions down; operations in flight end soon.
+    fn shutdown(&mut self, socket: &Socket);
+
+    /// Closes a socket that nothing in flight names.
+    fn close(&mut self, socket: Socket);
+
+    /// Says `words` to a peer that is not let in, and closes.
+    fn refuse(&mut self, socket: Socket, words: &[u8]);
+
+    /// Submits everything noted and takes what has completed. With `wait`, sleeps until something
+    /// has.
+    ///
+    /// # Errors
+    /// Only for what no retry mends.
+    fn enter(&mut self, wait: bool) -> io::Result<()>;
+
+    /// The next completion of this turn.
+    fn next(&mut self) -> Option<Completion>;
+
+    /// Gives a receive buffer back.
+    fn provide(&mut self, filled: Filled);
+
+    /// True when a receive armed now would find no buffer.
+    fn is_dry(&self) -> bool;
+
+    /// Says how many connections there are.
+    fn resize(&mut self, connections: usize);
+
+    fn blocks(&mut self) -> &mut BlockPool;
+
+    /// Completions that the kernel had to keep elsewhere because the queue was full, so far.
+    fn overflows(&self) -> u64;
+}

@@ -1,0 +1,93 @@
+//! Sockets: listeners made at start, connections made by the kernel.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+/// A connected socket. Not `Clone`, and closed only through the ring that owns it.
+#[derive(Debug)]
+#[must_use = "a dropped socket is never closed"]
+pub struct Socket(RawFd);
+
+impl Socket {
+    pub(super) fn from_raw(fd: RawFd) -> Socket {
+        Socket(fd)
+    }
+
+    #[cfg(test)]
+    pub fn for_test(fd: RawFd) -> Socket {
+        Socket(fd)
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.0
+    }
+
+    pub(super) fn into_owned(self) -> OwnedFd {
+        // SAFETY: an accept gave us this descriptor, and `self`, its only owner, is consumed.
+        unsafe { OwnedFd::from_raw_fd(self.0) }
+    }
+}
+
+/// A listening socket, shared by whoever accepts from it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: socket2::Socket,
+}
+
+impl Listener {
+    /// Listens on TCP. Connections inherit `TCP_NODELAY` and keep-alive.
+    ///
+    /// # Errors
+    /// What socket(2), bind(2) and listen(2) say.
+    pub fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Listener> {
+        let domain = Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_keepalive(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(Listener { socket })
+    }
+
+    /// Listens on a Unix socket with the given permissions, in place of a stale one.
+    ///
+    /// # Errors
+    /// What the kernel says; "in use" when another server answers there.
+    pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
+        let address = SockAddr::unix(path)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if socket.connect(&address).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&address)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        socket.listen(backlog)?;
+        Ok(Listener { socket })
+    }
+
+    /// The address that the kernel gave, where port 0 was asked for.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
+        Ok(self.socket.local_addr()?.as_socket())
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

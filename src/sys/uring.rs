@@ -1,0 +1,381 @@
+//! The ring that the kernel runs.
+//!
+//! Set up for one thread that submits and reaps: completions are produced inside `enter` and
+//! nowhere else (`DEFER_TASKRUN`), so a turn costs one system call whatever happens in it. What
+//! older kernels lack is left out (`NO_SQARRAY`, `NO_IOWAIT`).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, TimeoutFlags, Timespec};
+use io_uring::{
+    CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
+};
+
+use crate::base::slots::SlotId;
+
+use super::blocks::{Block, BlockPool, Landed};
+use super::buffers::{BufferRing, Filled};
+use super::region::Region;
+use super::ring::{Completion, Received, Ring};
+use super::socket::{Listener, Socket};
+use super::token::{Operation, Token};
+use super::wake::EventFd;
+
+/// Blocks that one send can gather.
+const SEND_BLOCKS_MAX: usize = 16;
+
+const TICK: Timespec = Timespec::new().sec(1);
+
+/// Sizes of a ring, all powers of two but `blocks`.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub submissions: u32,
+    pub completions: u32,
+    pub buffers: u16,
+    pub buffer_bytes: u32,
+    pub blocks: u32,
+}
+
+/// What the kernel reads while a gathering send is in flight.
+#[derive(Debug)]
+struct Message {
+    header: libc::msghdr,
+    spans: [libc::iovec; SEND_BLOCKS_MAX],
+}
+
+pub struct Uring {
+    submitter: Submitter<'static>,
+    submissions: SubmissionQueue<'static>,
+    completions: CompletionQueue<'static>,
+    enter_flags: EnterFlags,
+    buffers: BufferRing,
+    blocks: BlockPool,
+    listeners: Arc<[Listener]>,
+    doorbell: Arc<EventFd>,
+    /// Memory that the kernel writes (the eventfd's count) and reads (the timer's period).
+    scratch: Region,
+    /// The message of the connection in this place, while its gathering send is in flight.
+    messages: Vec<Option<Box<Message>>>,
+    spare_messages: Vec<Box<Message>>,
+}
+
+impl Uring {
+    /// Builds a ring for the calling thread, with its buffers, its timer and its doorbell armed.
+    ///
+    /// The ring is never closed: the kernel may write to its memory until the process ends.
+    ///
+    /// # Errors
+    /// What `io_uring_setup(2)`, `io_uring_register(2)` and mmap(2) say.
+    pub fn new(
+        number: u16,
+        sizes: Sizes,
+        listeners: Arc<[Listener]>,
+        doorbell: Arc<EventFd>,
+    ) -> io::Result<Uring> {
+        let ring = Box::leak(Box::new(build_patiently(sizes)?));
+        let no_iowait = ring.params().is_feature_no_iowait();
+        let (mut submitter, submissions, completions) = ring.split();
+        // It saves the look-up of the descriptor; a kernel without it serves all the same.
+        let _ = submitter.register_ring_fd();
+        let buffers = BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
+        let mut enter_flags = EnterFlags::GETEVENTS;
+        enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
+        let scratch = Region::map(64)?;
+        let tick = scratch.at(16).cast::<Timespec>();
+        // SAFETY: aligned, inside the region, and nobody else knows the region yet.
+        unsafe { tick.write(TICK) };
+        let mut this = Uring {
+            submitter,
+            submissions,
+            completions,
+            enter_flags,
+            buffers,
+            blocks: BlockPool::map(number, sizes.blocks)?,
+            listeners,
+            doorbell,
+            scratch,
+            messages: Vec::new(),
+            spare_messages: Vec::new(),
+        };
+        this.arm_doorbell();
+        this.arm_timer();
+        Ok(this)
+    }
+
+    fn push(&mut self, entry: squeue::Entry, operation: Operation, slot: SlotId) {
+        let entry = entry.user_data(Token::new(operation, slot).encode());
+        loop {
+            // SAFETY: whatever memory the entry names belongs to a region (R1), or to a `Message`
+            // that `messages` keeps until the completion.
+            if unsafe { self.submissions.push(&entry) }.is_ok() {
+                return;
+            }
+            self.submissions.sync();
+            // The queue is full: hand it over early. An error is for `enter` to report.
+            let _ = self.submitter.submit();
+            self.submissions.sync();
+        }
+    }
+
+    fn arm_doorbell(&mut self) {
+        let entry = opcode::Read::new(Fd(self.doorbell.raw()), self.scratch.at(0).as_ptr(), 8);
+        self.push(entry.build(), Operation::Wake, NOBODY);
+    }
+
+    fn arm_timer(&mut self) {
+        let period = self.scratch.at(16).cast::<Timespec>();
+        let entry = opcode::Timeout::new(period.as_ptr()).flags(TimeoutFlags::empty());
+        self.push(entry.build(), Operation::Timer, NOBODY);
+    }
+
+    /// Fills the message of a connection's place, which stays until the completion.
+    fn gather<'b>(
+        &mut self,
+        slot: SlotId,
+        first: libc::iovec,
+        others: impl Iterator<Item = &'b mut Block>,
+    ) -> *const libc::msghdr {
+        let mut message = self.spare_messages.pop().unwrap_or_else(|| Box::new(Message::empty()));
+        message.spans[0] = first;
+        let mut count = 1;
+        for block in others {
+            block.launch();
+            message.spans[count] = span(block.bytes());
+            count += 1;
+        }
+        message.header.msg_iov = message.spans.as_mut_ptr();
+        // Its type differs between C libraries.
+        message.header.msg_iovlen = count.try_into().expect("a few spans");
+        let header = &raw const message.header;
+        let place = slot.index as usize;
+        if self.messages.len() <= place {
+            self.messages.resize_with(place + 1, || None);
+        }
+        assert!(self.messages[place].is_none(), "two sends in flight on one connection");
+        self.messages[place] = Some(message);
+        header
+    }
+
+    fn completed(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let Token { operation, slot } = Token::decode(entry.user_data());
+        let armed = cqueue::more(entry.flags());
+        match operation {
+            Operation::Receive => {
+                let received = self.received(entry);
+                Some(Completion::Received { slot, received, armed })
+            }
+            Operation::Send => {
+                let message = self.messages.get_mut(slot.index as usize).and_then(Option::take);
+                self.spare_messages.extend(message);
+                let result = usize::try_from(entry.result()).map_err(|_| -entry.result());
+                Some(Completion::Sent { slot, result, landed: Landed(()) })
+            }
+            Operation::Accept => {
+                let result = match entry.result() {
+                    errno if errno < 0 => Err(-errno),
+                    fd => Ok(Socket::from_raw(fd)),
+                };
+                Some(Completion::Accepted { listener: slot.index, result, armed })
+            }
+            Operation::Wake => {
+                self.arm_doorbell();
+                Some(Completion::Woken)
+            }
+            Operation::Timer => {
+                self.arm_timer();
+                Some(Completion::Tick)
+            }
+            Operation::Cancel => None,
+        }
+    }
+
+    fn received(&mut self, entry: &cqueue::Entry) -> Received {
+        let buffer = cqueue::buffer_select(entry.flags());
+        match (u32::try_from(entry.result()), buffer) {
+            (Ok(0), None) => Received::End,
+            (Ok(len), Some(index)) => match self.buffers.claim(index, len) {
+                filled if len == 0 => {
+                    self.buffers.provide(filled);
+                    Received::End
+                }
+                filled => Received::Bytes(filled),
+            },
+            (Ok(_), None) => unreachable!("bytes without a buffer"),
+            (Err(_), _) => match -entry.result() {
+                libc::ENOBUFS => Received::Dry,
+                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Received::Stopped,
+                errno => Received::Failed(errno),
+            },
+        }
+    }
+}
+
+/// The slot of operations that belong to no connection.
+const NOBODY: SlotId = SlotId { index: 0, generation: 0 };
+
+impl Message {
+    fn empty() -> Message {
+        // SAFETY: a message header is plain data, for which all zeros is "no name, no control".
+        let header = unsafe { std::mem::zeroed() };
+        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Message { header, spans: [nothing; SEND_BLOCKS_MAX] }
+    }
+}
+
+fn span(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// Builds again for a moment where memory is short: from Linux 6.14 on, the rings of a process that
+/// has just ended count against the limit of locked memory a little longer.
+#[allow(clippy::disallowed_methods, reason = "no ring to wait in yet")]
+fn build_patiently(sizes: Sizes) -> io::Result<IoUring> {
+    let mut result = build(sizes);
+    for _ in 0..20 {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                std::thread::sleep(Duration::from_millis(10));
+                result = build(sizes);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    result
+}
+
+fn build(sizes: Sizes) -> io::Result<IoUring> {
+    let with = |no_sqarray: bool| {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(sizes.completions);
+        if no_sqarray {
+            builder.setup_no_sqarray();
+        }
+        builder.build(sizes.submissions)
+    };
+    match with(true) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => with(false),
+        result => result,
+    }
+}
+
+impl Ring for Uring {
+    fn accept(&mut self, listener: u32) {
+        let fd = Fd(self.listeners[listener as usize].raw());
+        let entry = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry, Operation::Accept, SlotId { index: listener, generation: 0 });
+    }
+
+    fn cancel_accept(&mut self, listener: u32) {
+        let slot = SlotId { index: listener, generation: 0 };
+        let target = Token::new(Operation::Accept, slot).encode();
+        self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
+    }
+
+    fn receive(&mut self, socket: &Socket, slot: SlotId) {
+        let entry = opcode::RecvMulti::new(Fd(socket.raw()), BufferRing::GROUP).build();
+        self.push(entry, Operation::Receive, slot);
+    }
+
+    fn cancel_receive(&mut self, slot: SlotId) {
+        let target = Token::new(Operation::Receive, slot).encode();
+        self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
+    }
+
+    fn send<'b>(
+        &mut self,
+        socket: &Socket,
+        slot: SlotId,
+        blocks: impl Iterator<Item = &'b mut Block>,
+        skip: usize,
+    ) {
+        let fd = Fd(socket.raw());
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let mut blocks = blocks.take(SEND_BLOCKS_MAX).peekable();
+        let Some(first) = blocks.next() else { return };
+        first.launch();
+        let first = span(&first.bytes()[skip..]);
+        let entry = if blocks.peek().is_none() {
+            let len = u32::try_from(first.iov_len).expect("a block is smaller than 4 GiB");
+            opcode::Send::new(fd, first.iov_base.cast(), len).flags(flags).build()
+        } else {
+            let header = self.gather(slot, first, blocks);
+            opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
+        };
+        self.push(entry, Operation::Send, slot);
+    }
+
+    fn shutdown(&mut self, socket: &Socket) {
+        // SAFETY: no pointers are passed. An error means that the peer was faster.
+        unsafe { libc::shutdown(socket.raw(), libc::SHUT_RDWR) };
+    }
+
+    fn close(&mut self, socket: Socket) {
+        drop(socket.into_owned());
+    }
+
+    fn refuse(&mut self, socket: Socket, words: &[u8]) {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: `words` is readable for its length. A peer that is gone needs no words.
+        unsafe { libc::send(socket.raw(), words.as_ptr().cast(), words.len(), flags) };
+        drop(socket.into_owned());
+    }
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
+        self.buffers.publish();
+        self.completions.sync();
+        self.submissions.sync();
+        let submit = u32::try_from(self.submissions.len()).expect("a queue is shorter than 2^32");
+        let want = u32::from(wait && self.completions.is_empty());
+        // SAFETY: no argument is passed; the entries were vouched for by `push`.
+        let result = unsafe {
+            self.submitter.enter::<libc::sigset_t>(submit, want, self.enter_flags.bits(), None)
+        };
+        self.submissions.sync();
+        self.completions.sync();
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or the queue must be emptied first: the next turn goes on.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.completions.next()?;
+            if let Some(completion) = self.completed(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    fn provide(&mut self, filled: Filled) {
+        self.buffers.provide(filled);
+    }
+
+    fn is_dry(&self) -> bool {
+        self.buffers.is_dry()
+    }
+
+    fn resize(&mut self, connections: usize) {
+        self.buffers.resize(connections);
+    }
+
+    fn blocks(&mut self) -> &mut BlockPool {
+        &mut self.blocks
+    }
+
+    fn overflows(&self) -> u64 {
+        u64::from(self.completions.overflow())
+    }
+}
