@@ -86,6 +86,9 @@ impl Admin {
                 responder.turn();
             }
             if self.control.has_ended() {
+                if phase == Phase::Serving {
+                    manager.stopping("the server has ended by itself");
+                }
                 return Ok(Ended::Drained);
             }
             let now_ns = self.clock.elapsed_ns();
@@ -163,6 +166,7 @@ impl Admin {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::admin::fixture::Fixture;
