@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// A limit that is too low and could not be raised.
 #[derive(Debug)]
@@ -56,6 +58,16 @@ pub fn lock_memory() -> io::Result<()> {
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)?;
     Ok(())
+}
+
+/// What all threads of this process have used of the processors: in user mode, in the kernel.
+pub fn processor_time() -> (Duration, Duration) {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage(2) of oneself");
+    let duration = |time: TimeVal| {
+        let micros = u64::try_from(time.num_microseconds()).unwrap_or(0);
+        Duration::from_micros(micros)
+    };
+    (duration(usage.user_time()), duration(usage.system_time()))
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ pub fn pin(processor: usize) -> io::Result<()> {
     // SAFETY: the index is below the size of the set.
     unsafe { libc::CPU_SET(processor, &mut set) };
     // SAFETY: `set` is readable and as large as said.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

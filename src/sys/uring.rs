@@ -79,8 +79,7 @@ impl Uring {
         let (mut submitter, submissions, completions) = ring.split();
         // It saves the look-up of the descriptor; a kernel without it serves all the same.
         let _ = submitter.register_ring_fd();
-        let buffers =
-            BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
+        let buffers = BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
         let mut enter_flags = EnterFlags::GETEVENTS;
         enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
         let scratch = Region::map(64)?;
