@@ -16,10 +16,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringcached::admin::{Admin, AdminSocket, Control, Ended, Responder, Severity, Signals};
 use ringcached::base::clock::Clock;
-use ringcached::base::metrics::Registry;
 use ringcached::base::sync::Arc;
 use ringcached::config::{Host, Options, Plan, StartError};
-use ringcached::server::claim::{Claim, claim, report};
+use ringcached::server::claim::{claim, report};
+use ringcached::server::start::Server;
 
 /// What memcached says for wrong arguments, from sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -71,7 +71,10 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     let claim = claim(plan)?;
     let statistics = socket.as_ref().map(AdminSocket::address);
     let announcement = announcement(plan, &claim.addresses, statistics);
-    let Running { control, registry, clock } = start(plan, claim)?;
+    let clock = Clock::start();
+    let server = Arc::new(Server::start(plan, claim, &clock)?);
+    let registry = Arc::clone(&server.registry);
+    let control: Arc<dyn Control> = server;
     say(Severity::Notice, announcement);
     let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
     let responder = socket.map(answer);
@@ -86,24 +89,6 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
         Ended::TimedOut => "stopped; some peers did not fetch their replies",
         Ended::Forced => "stopped at once",
     })
-}
-
-/// The server as this file sees it.
-struct Running {
-    control: Arc<dyn Control>,
-    registry: Arc<Registry>,
-    clock: Clock,
-}
-
-/// The seam to the server: rings, workers and the table behind `Control`.
-fn start(plan: &Plan, claim: Claim) -> Result<Running, StartError> {
-    let (_, _) = (plan, claim);
-    Err(StartError::new(
-        "start",
-        "the rings",
-        "this build has no table and no commands",
-        "Build one that has them.",
-    ))
 }
 
 fn announcement(plan: &Plan, addresses: &[String], statistics: Option<SocketAddr>) -> String {

@@ -12,7 +12,7 @@ use ringcached::base::metrics::Registry;
 use ringcached::base::output::Output;
 use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::Dispatch;
-use ringcached::server::launch::{Shape, launch};
+use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
 use ringcached::sys::socket::Listener;
 
@@ -82,6 +82,7 @@ impl Service for Null {
 pub fn run(options: &NullOptions) -> io::Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
     let listener = Listener::tcp(address, BACKLOG)?;
+    let sockets = Sockets { stream: vec![listener], ..Sockets::default() };
     let shape = Shape {
         rings: 1,
         workers: 0,
@@ -95,7 +96,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
     let null = Null::new(usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();
     let service = move |_counters| null.clone();
-    launch(shape, vec![listener], &registry, &Clock::start(), service)
+    launch(shape, sockets, &registry, &Clock::start(), service)
         .map_err(|e| io::Error::other(e.to_string()))?
         .join();
     Ok(())

@@ -1,6 +1,9 @@
 //! A server that tests can look into.
 
+use std::os::fd::BorrowedFd;
+
 use crate::base::sync::Mutex;
+use crate::sys::wake::EventFd;
 
 use super::Control;
 
@@ -15,6 +18,16 @@ pub(super) struct Fixture {
     pub(super) beats: Mutex<u64>,
     pub(super) heartbeats: Mutex<u64>,
     pub(super) on_heartbeat: Option<fn(u64)>,
+    pub(super) ended: Bell,
+}
+
+/// A descriptor that nobody makes readable: tests ask `has_ended`.
+pub(super) struct Bell(EventFd);
+
+impl Default for Bell {
+    fn default() -> Bell {
+        Bell(EventFd::new().unwrap())
+    }
 }
 
 impl Control for Fixture {
@@ -38,6 +51,10 @@ impl Control for Fixture {
             }
             None => false,
         }
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.0.as_fd()
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {

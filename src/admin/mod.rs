@@ -21,6 +21,10 @@ mod systemd;
 mod text;
 pub mod wire;
 
+use std::os::fd::BorrowedFd;
+
+use crate::server::start::Server;
+
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
 
@@ -34,12 +38,37 @@ pub trait Control: Send + Sync {
     /// True once nothing is served any more: after `drain`, or because the server ended by itself.
     fn has_ended(&self) -> bool;
 
+    /// Readable from the moment `has_ended` is true.
+    fn ended(&self) -> BorrowedFd<'_>;
+
     /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
     fn figures(&self) -> Vec<(&'static str, u64)>;
 
     /// For each thread that must not stall a number that changes with every turn, or `None` while
     /// the thread waits and has nothing to do. Always in the same order.
     fn heartbeats(&self) -> Vec<Option<u64>>;
+}
+
+impl Control for Server {
+    fn drain(&self) {
+        Server::drain(self);
+    }
+
+    fn has_ended(&self) -> bool {
+        Server::has_ended(self)
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        Server::ended(self)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        Server::figures(self)
+    }
+
+    fn heartbeats(&self) -> Vec<Option<u64>> {
+        Server::heartbeats(self)
+    }
 }
 
 /// How much a line of the log matters.

@@ -105,9 +105,10 @@ impl Admin {
         let timeout = Duration::from_nanos(due_ns.saturating_sub(now_ns));
         match &self.responder {
             Some(responder) => {
-                readable([self.signals.as_fd(), responder.as_fd()], timeout).map(|_| ())
+                let fds = [self.signals.as_fd(), self.control.ended(), responder.as_fd()];
+                readable(fds, timeout).map(|_| ())
             }
-            None => readable([self.signals.as_fd()], timeout).map(|_| ()),
+            None => readable([self.signals.as_fd(), self.control.ended()], timeout).map(|_| ()),
         }
     }
 

@@ -1,55 +1,208 @@
-//! (room to be built)
-use crate::base::clock::Now;
-use crate::base::output::Output;
+//! What a request means: protocol and store are strangers that meet here.
+//!
+//! `Executor::drive` takes what a connection sent and turns it into replies until something stops
+//! it. It never blocks, reads no clock and allocates nothing for a request; all that a connection
+//! needs between two calls is its `Session`:
+//!
+//! ```text
+//!            get, gat ...          a large value
+//!   Idle --------------> KeyList <--------------> Sending       each key is found and answered
+//!    ^ |  set, cas ...            all bytes there
+//!    | +---------------> Filling ----------------+              the value goes into its item
+//!    | |  an error that a value follows          |
+//!    | +---------------> Swallowing -------------+              the value goes nowhere
+//!    | |  a key that is too long                 |
+//!    | +---------------> SkippingLine -----------+
+//!    | |  stats                                  |
+//!    | +---------------> Reporting --------------+              row by row
+//!    +-------------------------------------------+
+//! ```
+//!
+//! Invariants: the replies depend on the bytes and on the time alone, not on how the input was cut,
+//! on how often the output was full, on budgets, or on who executes. What is consumed is never
+//! looked at again. An incomplete head or key is not consumed.
+//!
+//! Follow one `get`: `drive` sees an idle session, `protocol::memcache::parse` says that a list of
+//! keys begins, `next_key` borrows the key from the input, `Participant::get` finds the item, and
+//! `reply::value` writes it to the output.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod execute;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod keys;
+mod session;
+mod stats;
+mod storing;
+
+#[cfg(test)]
+mod tests;
+
+pub use session::Session;
+
 use std::sync::Arc;
-#[derive(Default, Debug)]
-pub struct Session;
-pub struct Participant;
-impl Participant {
-    pub fn quiesce(&mut self) {}
-    pub fn offline(&mut self) {}
-    pub fn online(&mut self) {}
+use std::sync::atomic::AtomicU8;
+use std::time::Duration;
+
+use crate::base::clock::Now;
+use crate::base::metrics::{Counters, Registry};
+use crate::base::output::Output;
+use crate::base::sync::Arc as SyncArc;
+use crate::store::{Participant, Table};
+
+use batch::Batch;
+use session::State;
+
+/// Values up to this size are copied into the output at once; larger ones are pinned and copied in
+/// pieces of at most this size, as the peer takes them.
+pub const PIECE_BYTES_MAX: usize = 16 << 10;
+
+/// Copying more than this is long work.
+pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
+
+/// More keys than this in one list are long work.
+pub const BOUNDED_KEYS: u32 = 512;
+
+/// What does not change while the server runs, for `stats`.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub pid: u32,
+    pub version: &'static str,
+    pub threads: u32,
+    pub connections_max: u32,
+    pub item_bytes_max: usize,
+    /// Whether `shutdown` is obeyed.
+    pub shutdown_enabled: bool,
+    /// The rows of `stats settings`, in order.
+    pub settings: Vec<(&'static str, String)>,
+    /// Reads what the process has used of the processor.
+    pub rusage: fn() -> Rusage,
 }
-pub struct Executor {
-    p: Participant,
+
+/// Processor time of the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rusage {
+    pub user: Duration,
+    pub system: Duration,
 }
+
+/// What all executors of the process share.
+#[derive(Debug)]
+pub struct Shared {
+    pub facts: Facts,
+    pub table: Arc<Table>,
+    pub registry: SyncArc<Registry>,
+    /// As `verbosity` set it: 0, 1 or 2.
+    pub verbosity: AtomicU8,
+}
+
+/// How much a call of `drive` may do. What it did is taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Heads, and keys of lists of keys.
+    pub requests: u32,
+    pub cost: Cost,
+}
+
+/// Whether long work may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
     Bounded,
     Any,
 }
-#[derive(Debug)]
-pub struct Budget {
-    pub requests: u32,
-    pub cost: Cost,
-}
+
+/// What a call of `drive` came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    NeedInput,
-    OutputFull,
-    Yield,
-    Defer,
-    Close,
-    Shutdown,
-}
-#[derive(Debug)]
+#[must_use = "what was consumed must not be shown again, and somebody must act on the verdict"]
 pub struct Progress {
     pub consumed: usize,
     pub verdict: Verdict,
 }
+
+/// Why `drive` stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What is left of the input is nothing, or the start of a head or key.
+    NeedInput,
+    /// The peer must read first.
+    OutputFull,
+    /// The budget is used up.
+    Yield,
+    /// The next step is long, and long work was not allowed.
+    Defer,
+    /// Send what was replied, then close. What is left of the input is of no use.
+    Close,
+    /// As `Close`; and the peer, who may, wants the server to stop.
+    Shutdown,
+}
+
+/// One thread's means of executing requests.
+#[derive(Debug)]
+pub struct Executor {
+    shared: Arc<Shared>,
+    participant: Participant,
+    counters: SyncArc<Counters>,
+}
+
 impl Executor {
+    /// `counters` are the thread's, and the participant's too.
+    pub fn new(
+        shared: Arc<Shared>,
+        participant: Participant,
+        counters: SyncArc<Counters>,
+    ) -> Executor {
+        Executor { shared, participant, counters }
+    }
+
+    /// Executes what `input` asks for, until something stops it.
+    ///
+    /// `input` is everything the peer has sent that was not consumed yet, or a prefix of it.
     pub fn drive(
         &mut self,
-        _s: &mut Session,
-        _i: &[u8],
-        _n: Now,
-        _b: &mut Budget,
-        _o: &mut impl Output,
+        session: &mut Session,
+        input: &[u8],
+        now: Now,
+        budget: &mut Budget,
+        output: &mut impl Output,
     ) -> Progress {
-        Progress { consumed: 0, verdict: Verdict::Close }
+        self.participant.begin(now);
+        let mut batch = Batch::new(self, input, now, budget, output);
+        loop {
+            let state = &mut session.state;
+            let step = match state {
+                State::Idle => batch.idle(state),
+                State::KeyList(_) => batch.key_list(state),
+                State::Sending(_) => batch.send(state),
+                State::Filling(_) => batch.fill(state),
+                State::Swallowing(_) => batch.swallow(state),
+                State::SkippingLine => batch.skip_line(state),
+                State::Reporting(_) => batch.report(state),
+                State::Closed => Some(Verdict::Close),
+            };
+            if let Some(verdict) = step {
+                return Progress { consumed: batch.consumed(), verdict };
+            }
+        }
     }
-    pub fn abandon(&mut self, _s: &mut Session) {}
+
+    /// Gives back what a session holds of the store. Its connection is dead.
+    pub fn abandon(&mut self, session: &mut Session) {
+        match std::mem::replace(&mut session.state, State::Closed) {
+            State::Filling(filling) => self.participant.abandon(filling.reservation),
+            State::Sending(sending) => self.participant.unpin(sending.pin),
+            State::Idle
+            | State::KeyList(_)
+            | State::Swallowing(_)
+            | State::SkippingLine
+            | State::Reporting(_)
+            | State::Closed => {}
+        }
+    }
+
+    /// For `quiesce`, `offline` and `online`.
     pub fn participant(&mut self) -> &mut Participant {
-        &mut self.p
+        &mut self.participant
     }
 }

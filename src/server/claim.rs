@@ -7,16 +7,18 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use crate::config::{Plan, StartError};
 use crate::sys::socket::Listener;
 use crate::sys::{limits, probe, user};
 
+use super::launch::Sockets;
+
 /// What was granted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Claim {
-    pub listeners: Vec<Listener>,
+    pub sockets: Sockets,
     /// Where they listen, for people.
     pub addresses: Vec<String>,
 }
@@ -57,13 +59,8 @@ pub fn report() -> (String, bool) {
 
 /// Binds all that the plan names. Where the system chooses the port, it is the same everywhere.
 fn bind(plan: &Plan) -> Result<Claim, StartError> {
-    if let Some(address) = plan.listeners.udp.first() {
-        let remedy = "Leave -U out: clients reach everything over TCP.";
-        let cause = "memcached's datagrams are not served";
-        return Err(StartError::new("listen on udp", address, cause, remedy));
-    }
     let backlog = i32::try_from(plan.backlog).unwrap_or(i32::MAX);
-    let mut claim = Claim { listeners: Vec::new(), addresses: Vec::new() };
+    let mut claim = Claim::default();
     let mut chosen = 0;
     for planned in &plan.listeners.tcp {
         let port = if planned.port() == 0 { chosen } else { planned.port() };
@@ -71,16 +68,30 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
         if planned.port() == 0 {
             chosen = address.port();
         }
-        claim.listeners.push(listener);
+        claim.sockets.stream.push(listener);
         claim.addresses.push(address.to_string());
     }
     if let Some(unix) = &plan.listeners.unix {
         let path = unix.path.display();
         let listener = Listener::unix(&unix.path, unix.mask, backlog);
-        claim.listeners.push(listener.map_err(|error| refused(&path, error))?);
+        claim.sockets.stream.push(listener.map_err(|error| refused(&path, error))?);
         claim.addresses.push(path.to_string());
     }
+    for address in &plan.listeners.udp {
+        claim.sockets.datagram.push(bind_udp(*address)?);
+        claim.addresses.push(format!("udp {address}"));
+    }
     Ok(claim)
+}
+
+/// Binds for datagrams, on loopback alone: elsewhere they would amplify attacks.
+fn bind_udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
+    if !address.ip().is_loopback() {
+        let cause = "datagrams are answered on loopback alone: elsewhere they amplify attacks";
+        let remedy = "Add -l 127.0.0.1, or leave -U out: clients reach everything over TCP.";
+        return Err(StartError::new("listen on", format!("udp {address}"), cause, remedy));
+    }
+    UdpSocket::bind(address).map_err(|error| refused(&format!("udp {address}"), error))
 }
 
 fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<(Listener, SocketAddr), StartError> {
@@ -120,7 +131,7 @@ mod tests {
         let claim = bind(&plan("-p -1 -l 127.0.0.1,127.0.0.2,127.0.0.3:0")).unwrap();
         let port = |address: &String| address.split_once(':').unwrap().1.to_owned();
         let ports: Vec<_> = claim.addresses.iter().map(port).collect();
-        assert_eq!(claim.listeners.len(), 3);
+        assert_eq!(claim.sockets.stream.len(), 3);
         assert_ne!(ports[0], "0");
         assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
     }
@@ -133,7 +144,7 @@ mod tests {
         assert_eq!(error.subject, taken.addresses[0]);
         assert!(error.remedy.contains("another -p"), "{error}");
         assert!(bind(&plan("-p 9 -l 192.0.2.1")).unwrap_err().remedy.contains("of this host"));
-        assert!(bind(&plan("-U 9 -l 127.0.0.1")).unwrap_err().cause.contains("datagrams"));
+        assert!(bind(&plan("-p -1 -U 19")).unwrap_err().cause.contains("amplify"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Starts the threads: rings on their cores, then workers; and holds them by one handle.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -16,6 +16,7 @@ use crate::sys::thread;
 use crate::sys::uring::{Sizes, Uring};
 use crate::sys::wake::EventFd;
 
+use super::datagrams::Datagrams;
 use super::fleet::Fleet;
 use super::ring_loop::{OUTPUT_BYTES_MAX, RingLoop, Settings};
 use super::service::Service;
@@ -73,17 +74,22 @@ pub struct Handle<S> {
     fleet: Arc<Fleet<S>>,
     rings: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
-    /// Where it listens on TCP, with the ports that the system chose.
-    pub addresses: Vec<SocketAddr>,
 }
 
-/// Starts `shape` on `listeners`. `service` makes what each thread executes with.
+/// What is served: connections from `stream`, datagrams from `datagram`.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    pub stream: Vec<Listener>,
+    pub datagram: Vec<UdpSocket>,
+}
+
+/// Starts `shape` on `sockets`. `service` makes what each thread executes with.
 ///
 /// # Errors
 /// What the kernel refuses to a ring.
 pub fn launch<V, F>(
     shape: Shape,
-    listeners: Vec<Listener>,
+    sockets: Sockets,
     registry: &Registry,
     clock: &Clock,
     service: F,
@@ -96,17 +102,14 @@ where
     let refused = |what: &str, error: io::Error| {
         StartError::new("start", what, error, "See ringcached --check.")
     };
-    let addresses =
-        listeners.iter().filter_map(|listener| listener.local_address().ok().flatten()).collect();
-    let listeners: Arc<[Listener]> = listeners.into();
+    let listeners: Arc<[Listener]> = sockets.stream.into();
     let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
     let fleet = Arc::new(fleet);
-    let mut handle =
-        Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new(), addresses };
+    let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     let processors = thread::allowed_processors().unwrap_or_default();
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));
@@ -139,6 +142,18 @@ where
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);
+    }
+    for (number, socket) in sockets.datagram.into_iter().enumerate() {
+        let counters = registry.counters(&format!("datagrams {number}"));
+        let (fleet, service) = (Arc::clone(&fleet), service.clone());
+        let clock = clock.clone();
+        let run = move || {
+            let service = service(Arc::clone(&counters));
+            let datagrams = Datagrams { socket, service, counters, fleet, clock };
+            datagrams.run().expect("a socket has a time-out");
+        };
+        let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
+        handle.threads.push(thread.map_err(|error| refused("a thread", error))?);
     }
     Ok(handle)
 }

@@ -14,6 +14,7 @@
 
 pub mod batch;
 pub mod claim;
+pub mod datagrams;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;
@@ -22,4 +23,5 @@ pub mod ring_loop;
 pub mod service;
 #[cfg(test)]
 mod simulation;
+pub mod start;
 pub mod worker;

@@ -57,17 +57,28 @@ impl Server {
                 Executor::new(Arc::clone(&shared), participant, counters)
             }
         };
-        let handle = launch(Shape::of(plan), claim.listeners, &registry, clock, executor)?;
+        let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
         Ok(Server { handle, table, registry, memory_bytes: plan.memory_bytes })
     }
 
-    pub fn handle(&self) -> &Handle<Session> {
-        &self.handle
+    /// Stops accepting, answers what was asked, closes.
+    pub fn drain(&self) {
+        self.handle.drain();
+    }
+
+    /// True when the last ring has ended.
+    pub fn has_ended(&self) -> bool {
+        self.handle.has_ended()
     }
 
     /// Readable once the server has ended.
     pub fn ended(&self) -> BorrowedFd<'_> {
         self.handle.ended().as_fd()
+    }
+
+    /// See `Handle::heartbeats`.
+    pub fn heartbeats(&self) -> Vec<Option<u64>> {
+        self.handle.heartbeats()
     }
 
     /// Figures that are no counters; always the same names in the same order.
@@ -85,11 +96,6 @@ impl Server {
             ("limbo_bytes", figures.limbo_bytes),
             ("outside_bytes", figures.outside_bytes),
         ]
-    }
-
-    /// Waits for all threads of a server that has ended.
-    pub fn join(self) {
-        self.handle.join();
     }
 }
 

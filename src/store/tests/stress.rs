@@ -147,7 +147,7 @@ fn values_are_never_torn_and_memory_comes_back() {
         for seed in 1..=4u64 {
             let one = table.participant(registry.counters("peer"));
             let mut peer = Peer { one, dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) };
-            let turns = &turns;
+            let (turns, clock) = (&turns, clock.clone());
             scope.spawn(move || {
                 while clock.now().uptime_s() < SECONDS {
                     peer.turn();

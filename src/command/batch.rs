@@ -1,0 +1,166 @@
+//! One call of `drive`: the input, how far it has been consumed, and what is needed to go on.
+
+use super::session::{State, Swallowing};
+use super::{Budget, Cost, Executor, Verdict};
+use crate::base::clock::Now;
+use crate::base::hash::KeyHash;
+use crate::base::metrics::Metric;
+use crate::base::output::Output;
+use crate::protocol::memcache::{Blame, Parsed, parse, rest_of_line};
+use crate::store::Participant;
+
+pub(super) struct Batch<'b, O> {
+    pub executor: &'b mut Executor,
+    pub now: Now,
+    pub output: &'b mut O,
+    budget: &'b mut Budget,
+    input: &'b [u8],
+    consumed: usize,
+}
+
+/// What the next step does to `drive`: `None` goes on, a verdict stops it.
+pub(super) type Step = Option<Verdict>;
+
+impl<'b, O: Output> Batch<'b, O> {
+    pub fn new(
+        executor: &'b mut Executor,
+        input: &'b [u8],
+        now: Now,
+        budget: &'b mut Budget,
+        output: &'b mut O,
+    ) -> Batch<'b, O> {
+        Batch { executor, now, output, budget, input, consumed: 0 }
+    }
+
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// The input that was not consumed yet.
+    #[inline]
+    pub fn rest(&self) -> &'b [u8] {
+        &self.input[self.consumed..]
+    }
+
+    pub fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+    }
+
+    pub fn participant(&mut self) -> &mut Participant {
+        &mut self.executor.participant
+    }
+
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.executor.participant.table().hash(key)
+    }
+
+    #[inline]
+    pub fn count(&self, metric: Metric) {
+        self.executor.counters.bump(metric);
+    }
+
+    pub fn reply(&mut self, bytes: &[u8], noreply: bool) {
+        if !noreply {
+            self.output.put(bytes);
+        }
+    }
+
+    /// What keeps a request, or a key, from being executed now.
+    #[inline]
+    pub fn obstacle(&self) -> Option<Verdict> {
+        if self.output.is_full() {
+            return Some(Verdict::OutputFull);
+        }
+        (self.budget.requests == 0).then_some(Verdict::Yield)
+    }
+
+    /// Pays for a request or key.
+    ///
+    /// # Panics
+    /// If there is an obstacle.
+    #[inline]
+    pub fn pay(&mut self) {
+        self.budget.requests -= 1;
+    }
+
+    pub fn is_bounded(&self) -> bool {
+        self.budget.cost == Cost::Bounded
+    }
+
+    /// Reads the next head.
+    #[inline]
+    pub fn idle(&mut self, state: &mut State) -> Step {
+        if self.rest().is_empty() {
+            return Some(Verdict::NeedInput);
+        }
+        match parse(self.rest()) {
+            Parsed::Keys { list, consumed } => {
+                self.consume(consumed);
+                self.start_list(list, state);
+                None
+            }
+            Parsed::Partial => Some(Verdict::NeedInput),
+            Parsed::Head { head, consumed } => {
+                if let Some(verdict) = self.obstacle() {
+                    return Some(verdict);
+                }
+                if self.is_bounded() && Self::is_long(&head) {
+                    return Some(Verdict::Defer);
+                }
+                self.pay();
+                self.count(Metric::Requests);
+                self.consume(consumed);
+                self.execute(&head, state)
+            }
+            Parsed::Invalid { error, noreply, consumed } => {
+                if let Some(verdict) = self.obstacle() {
+                    return Some(verdict);
+                }
+                self.pay();
+                self.count(Metric::Requests);
+                self.consume(consumed);
+                self.reply(error.reply(), noreply);
+                match error.blame() {
+                    Blame::Request => None,
+                    Blame::Stream => Some(self.close(state)),
+                }
+            }
+        }
+    }
+
+    pub fn close(&mut self, state: &mut State) -> Verdict {
+        *state = State::Closed;
+        Verdict::Close
+    }
+
+    /// Consumes a value that is of no use.
+    pub fn swallow(&mut self, state: &mut State) -> Step {
+        let State::Swallowing(Swallowing { bytes, reply }) = state else { unreachable!() };
+        let left = usize::try_from(*bytes).unwrap_or(usize::MAX);
+        let taken = self.rest().len().min(left);
+        // Lossless: no target has a wider usize.
+        *bytes -= taken as u64;
+        let (bytes, reply) = (*bytes, *reply);
+        self.consume(taken);
+        if bytes > 0 {
+            return Some(Verdict::NeedInput);
+        }
+        if !reply.is_empty() && self.output.is_full() {
+            return Some(Verdict::OutputFull);
+        }
+        self.output.put(reply);
+        *state = State::Idle;
+        None
+    }
+
+    /// Consumes the rest of a line that is of no use.
+    pub fn skip_line(&mut self, state: &mut State) -> Step {
+        let (bytes, ended) = rest_of_line(self.rest());
+        self.consume(bytes);
+        if !ended {
+            return Some(Verdict::NeedInput);
+        }
+        *state = State::Idle;
+        None
+    }
+}

@@ -1,0 +1,127 @@
+//! What each head means: one flat match.
+
+use std::sync::atomic::Ordering;
+
+use super::Verdict;
+use super::batch::{Batch, Step};
+use super::session::{Group, Report, State};
+use super::storing::swallowing;
+use crate::base::clock::Expiry;
+use crate::base::metrics::Metric;
+use crate::base::output::Output;
+use crate::protocol::memcache::{Delta, Head, ProtocolError, reply};
+use crate::store::{ArithmeticError, Direction};
+
+/// Highest level of `verbosity`.
+const VERBOSITY_MAX: u32 = 2;
+
+impl<O: Output> Batch<'_, O> {
+    /// True when a head takes long to execute, whatever the store holds.
+    pub fn is_long(head: &Head<'_>) -> bool {
+        matches!(head, Head::FlushAll { .. })
+    }
+
+    pub fn execute(&mut self, head: &Head<'_>, state: &mut State) -> Step {
+        match *head {
+            Head::Store(ref head) => self.start_value(head, state),
+            Head::Refused { error, value_bytes, noreply } => {
+                let reply = if noreply { b"" } else { error.reply() };
+                *state = swallowing(value_bytes as usize, reply);
+            }
+            Head::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply),
+            Head::Delete { key, noreply } => self.delete(key, noreply),
+            Head::Incr(delta) => self.arithmetic(&delta, Direction::Up),
+            Head::Decr(delta) => self.arithmetic(&delta, Direction::Down),
+            Head::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
+            Head::Version => self.version(),
+            Head::Verbosity { level, noreply } => {
+                let level = u8::try_from(level.min(VERBOSITY_MAX)).unwrap_or(u8::MAX);
+                // Relaxed: it is a number by itself.
+                self.executor.shared.verbosity.store(level, Ordering::Relaxed);
+                self.reply(reply::OK, noreply);
+            }
+            Head::Quit => return Some(self.close(state)),
+            Head::Shutdown { mode, noreply } => {
+                let allowed = self.executor.shared.facts.shutdown_enabled;
+                match (allowed, mode) {
+                    (false, _) => self.reply(reply::SHUTDOWN_NOT_ENABLED, noreply),
+                    (true, None) => self.reply(ProtocolError::BadShutdownMode.reply(), noreply),
+                    (true, Some(_)) => {
+                        *state = State::Closed;
+                        return Some(Verdict::Shutdown);
+                    }
+                }
+            }
+            Head::Stats { group } => self.stats(group, state),
+        }
+        None
+    }
+
+    fn touch(&mut self, key: &[u8], exptime: i64, noreply: bool) {
+        let (hash, now) = (self.hash(key), self.now);
+        let expiry = Expiry::from_wire(exptime, now);
+        self.count(Metric::CmdTouch);
+        let found = self.participant().touch(key, hash, expiry, now).is_ok();
+        self.count(if found { Metric::TouchHits } else { Metric::TouchMisses });
+        self.reply(if found { reply::TOUCHED } else { reply::NOT_FOUND }, noreply);
+    }
+
+    fn delete(&mut self, key: &[u8], noreply: bool) {
+        let (hash, now) = (self.hash(key), self.now);
+        let found = self.participant().delete(key, hash, now);
+        self.count(if found { Metric::DeleteHits } else { Metric::DeleteMisses });
+        self.reply(if found { reply::DELETED } else { reply::NOT_FOUND }, noreply);
+    }
+
+    fn arithmetic(&mut self, delta: &Delta<'_>, direction: Direction) {
+        let (hash, now) = (self.hash(delta.key), self.now);
+        let (hits, misses) = match direction {
+            Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
+            Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
+        };
+        let result = self.participant().arithmetic(delta.key, hash, delta.delta, direction, now);
+        let error = match result {
+            Ok(number) => {
+                self.count(hits);
+                if !delta.noreply {
+                    reply::number(self.output, number);
+                }
+                return;
+            }
+            Err(ArithmeticError::NotFound) => {
+                self.count(misses);
+                reply::NOT_FOUND
+            }
+            Err(ArithmeticError::NonNumeric) => reply::NON_NUMERIC,
+            Err(ArithmeticError::NoMemory) => reply::NO_MEMORY,
+        };
+        self.reply(error, delta.noreply);
+    }
+
+    fn flush_all(&mut self, delay: i64, noreply: bool) {
+        self.count(Metric::CmdFlush);
+        let now = self.now;
+        let due = (delay > 0).then(|| Expiry::from_wire(delay, now));
+        self.participant().flush(due.filter(|due| !due.is_due(now)), now);
+        self.reply(reply::OK, noreply);
+    }
+
+    fn version(&mut self) {
+        self.output.put(b"VERSION ");
+        self.output.put(self.executor.shared.facts.version.as_bytes());
+        self.output.put(b"\r\n");
+    }
+
+    fn stats(&mut self, group: &[u8], state: &mut State) {
+        let group = match group {
+            b"" => Group::General,
+            b"settings" => Group::Settings,
+            b"reset" => {
+                self.executor.shared.registry.reset();
+                return self.output.put(reply::RESET);
+            }
+            _ => return self.output.put(reply::ERROR),
+        };
+        *state = State::Reporting(Report { group, rows: 0 });
+    }
+}

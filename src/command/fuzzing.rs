@@ -1,0 +1,304 @@
+//! Requests against a small real table, in any cuts: the body of the fuzz target, and what the
+//! tests of this room drive sessions with.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use super::{Budget, Cost, Executor, Facts, Rusage, Session, Shared, Verdict};
+use crate::base::clock::{Now, TICKS_PER_S};
+use crate::base::hash::KeyHasher;
+use crate::base::limits::HEAD_BYTES_MAX;
+use crate::base::metrics::{Metric, Registry};
+use crate::base::output::Memory;
+use crate::base::sync::Arc as SyncArc;
+use crate::store::{StorePlan, Table};
+
+/// Header, key and value of the largest item of a rig.
+pub const ITEM_BYTES_MAX: usize = 192 << 10;
+
+const MEMORY_BYTES: u64 = 64 << 20;
+
+/// Calls of `drive` that may in a row do nothing that can be seen.
+const IDLE_CALLS_MAX: u32 = 4;
+
+/// How input, output and budget are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// All at once.
+    Whole,
+    /// Byte by byte, reply by reply, request by request.
+    Bytewise,
+    /// As a seed says.
+    Seeded(u64),
+}
+
+/// How a conversation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Open,
+    Closed,
+    Shutdown,
+}
+
+/// One connection to one table, with a clock that only a caller moves.
+#[derive(Debug)]
+pub struct Rig {
+    executor: Executor,
+    session: Session,
+    now: Now,
+    /// What was sent and not consumed.
+    waiting: Vec<u8>,
+    end: End,
+    shared: Arc<Shared>,
+}
+
+impl Rig {
+    /// # Panics
+    /// If there is no memory for the table.
+    pub fn new(shutdown_enabled: bool) -> Rig {
+        let plan = StorePlan {
+            memory_bytes: MEMORY_BYTES,
+            item_bytes_max: ITEM_BYTES_MAX,
+            evict: true,
+            threads: 1,
+            hasher: KeyHasher::with_seed(1),
+        };
+        let facts = Facts {
+            pid: 7,
+            version: "0.0.0",
+            threads: 1,
+            connections_max: 1024,
+            item_bytes_max: ITEM_BYTES_MAX,
+            shutdown_enabled,
+            settings: vec![("maxbytes", MEMORY_BYTES.to_string()), ("verbosity", "0".into())],
+            rusage: Rusage::default,
+        };
+        let registry = SyncArc::new(Registry::default());
+        let table = Arc::new(Table::open(plan).expect("memory for a small table"));
+        let counters = registry.counters("rig");
+        let participant = table.participant(SyncArc::clone(&counters));
+        let shared = Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) });
+        Rig {
+            executor: Executor::new(Arc::clone(&shared), participant, counters),
+            session: Session::default(),
+            now: Now { ticks: 100 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 },
+            waiting: Vec::new(),
+            end: End::Open,
+            shared,
+        }
+    }
+
+    pub fn pass_ticks(&mut self, ticks: u64) {
+        self.now.ticks += ticks;
+    }
+
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    pub fn end(&self) -> End {
+        self.end
+    }
+
+    pub fn counted(&self, metric: Metric) -> u64 {
+        self.shared.registry.sum(metric)
+    }
+
+    /// Loses the connection, wherever it is, and opens another.
+    pub fn reconnect(&mut self) {
+        self.executor.abandon(&mut self.session);
+        self.session = Session::default();
+        self.waiting.clear();
+        self.end = End::Open;
+        self.executor.participant().quiesce();
+    }
+
+    /// Declares all items dead.
+    pub fn flush(&mut self) {
+        let now = self.now;
+        self.executor.participant().flush(None, now);
+    }
+
+    /// Sends bytes, and returns what is replied to them.
+    ///
+    /// # Panics
+    /// If `drive` breaks its contract.
+    pub fn send(&mut self, bytes: &[u8], manner: Manner) -> Vec<u8> {
+        let mut cutter = Cutter::new(manner);
+        let mut replies = Vec::new();
+        let mut shown = self.waiting.len();
+        self.waiting.extend_from_slice(bytes);
+        let mut start = 0;
+        while self.end == End::Open {
+            shown = (shown + cutter.piece()).min(self.waiting.len() - start);
+            let consumed = self.exhaust(start, shown, &mut cutter, &mut replies);
+            start += consumed;
+            shown -= consumed;
+            if start + shown == self.waiting.len() {
+                break;
+            }
+        }
+        self.waiting.drain(..start);
+        self.executor.participant().quiesce();
+        replies
+    }
+
+    /// Drives until more input is needed; says how much was consumed.
+    fn exhaust(
+        &mut self,
+        start: usize,
+        shown: usize,
+        cutter: &mut Cutter,
+        replies: &mut Vec<u8>,
+    ) -> usize {
+        let mut consumed = 0;
+        let mut cost = cutter.cost();
+        let mut idle_calls = 0;
+        loop {
+            let left = &self.waiting[start + consumed..start + shown];
+            // Not all that is there need be shown.
+            let input = &left[..cutter.prefix(left.len())];
+            let requests = cutter.requests();
+            let mut budget = Budget { requests, cost };
+            let mut output = Memory::new(cutter.output_limit());
+            let session = &mut self.session;
+            let progress = self.executor.drive(session, input, self.now, &mut budget, &mut output);
+            assert!(progress.consumed <= input.len());
+            assert!(budget.requests <= requests);
+            let wrote = !output.written().is_empty();
+            replies.extend(output.take());
+            consumed += progress.consumed;
+            if wrote || progress.consumed > 0 {
+                idle_calls = 0;
+                cost = cutter.cost();
+            } else {
+                idle_calls += 1;
+                assert!(idle_calls < IDLE_CALLS_MAX, "{progress:?} leads nowhere");
+            }
+            match progress.verdict {
+                Verdict::NeedInput if input.len() < left.len() => cutter.show_all(),
+                Verdict::NeedInput => {
+                    assert!(input.len() - progress.consumed < HEAD_BYTES_MAX);
+                    return consumed;
+                }
+                Verdict::OutputFull => assert!(cutter.is_limited()),
+                Verdict::Yield => assert_eq!(budget.requests, 0),
+                Verdict::Defer => cost = Cost::Any,
+                Verdict::Close => {
+                    self.end = End::Closed;
+                    return consumed;
+                }
+                Verdict::Shutdown => {
+                    self.end = End::Shutdown;
+                    return consumed;
+                }
+            }
+        }
+    }
+}
+
+/// Decides where to cut.
+#[derive(Debug)]
+struct Cutter {
+    manner: Manner,
+    show_all: bool,
+}
+
+impl Cutter {
+    fn new(manner: Manner) -> Cutter {
+        Cutter { manner, show_all: false }
+    }
+
+    /// One of `choices`; the first for `Whole`, the last for `Bytewise`.
+    fn choose<T: Copy>(&mut self, choices: &[T]) -> T {
+        match &mut self.manner {
+            Manner::Whole => choices[0],
+            Manner::Bytewise => choices[choices.len() - 1],
+            Manner::Seeded(state) => {
+                // xorshift64*: any generator would do that needs no state but a word.
+                let mut word = (*state).max(1);
+                word ^= word >> 12;
+                word ^= word << 25;
+                word ^= word >> 27;
+                *state = word;
+                let high = word.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+                choices[usize::try_from(high).unwrap_or(0) % choices.len()]
+            }
+        }
+    }
+
+    fn piece(&mut self) -> usize {
+        self.choose(&[usize::MAX >> 1, 5000, 100, 20, 7, 3, 2, 1])
+    }
+
+    fn prefix(&mut self, len: usize) -> usize {
+        if std::mem::take(&mut self.show_all) {
+            return len;
+        }
+        match self.choose(&[1, 1, 1, 2, 1]) {
+            1 => len,
+            part => len.div_ceil(part),
+        }
+    }
+
+    /// The next prefix is everything: otherwise the input might never suffice.
+    fn show_all(&mut self) {
+        self.show_all = true;
+    }
+
+    fn requests(&mut self) -> u32 {
+        self.choose(&[u32::MAX, 20, 3, 2, 1])
+    }
+
+    fn cost(&mut self) -> Cost {
+        self.choose(&[Cost::Any, Cost::Bounded])
+    }
+
+    fn output_limit(&mut self) -> usize {
+        self.choose(&[usize::MAX, 9000, 100, 10, 1])
+    }
+
+    fn is_limited(&self) -> bool {
+        self.manner != Manner::Whole
+    }
+}
+
+thread_local! {
+    static PAIR: RefCell<Option<(Rig, Rig)>> = const { RefCell::new(None) };
+}
+
+/// The body of the fuzz target: sends the bytes after the first eight to two equal servers, to one
+/// of them as cut by the first eight, and compares.
+///
+/// # Panics
+/// If the replies differ, or if `drive` breaks its contract.
+pub fn replies_do_not_depend_on_cuts(data: &[u8]) {
+    let (seed, bytes) = match data.split_first_chunk::<8>() {
+        Some((seed, bytes)) => (u64::from_le_bytes(*seed), bytes),
+        None => (0, data),
+    };
+    PAIR.with_borrow_mut(|pair| {
+        let (whole, cut) = pair.get_or_insert_with(|| (Rig::new(false), Rig::new(false)));
+        for rig in [&mut *whole, &mut *cut] {
+            rig.reconnect();
+            rig.flush();
+            rig.pass_ticks(1);
+        }
+        let manner = if seed == 0 { Manner::Bytewise } else { Manner::Seeded(seed) };
+        let wanted = whole.send(bytes, Manner::Whole);
+        let got = cut.send(bytes, manner);
+        if wanted != got {
+            let place = wanted.iter().zip(&got).take_while(|(one, other)| one == other).count();
+            let tail = |bytes: &[u8]| {
+                String::from_utf8_lossy(&bytes[place..bytes.len().min(place + 200)]).into_owned()
+            };
+            panic!("{manner:?}: differ at {place}: {:?}, {:?}", tail(&wanted), tail(&got));
+        }
+        assert_eq!(whole.end, cut.end);
+        assert_eq!(whole.session.is_idle(), cut.session.is_idle());
+        if whole.end == End::Open {
+            assert_eq!(whole.waiting, cut.waiting);
+        }
+    });
+}

@@ -1,0 +1,98 @@
+//! Where a connection is in its requests, between two calls of `drive`.
+
+use crate::base::clock::Expiry;
+use crate::protocol::memcache::StoreVerb;
+use crate::store::{Pin, Reservation};
+
+/// The protocol state of one connection. A session that is dropped must be idle, or have been given
+/// to `Executor::abandon`: it may hold memory of the store.
+#[derive(Debug, Default)]
+pub struct Session {
+    pub(super) state: State,
+}
+
+impl Session {
+    /// True when no request is half executed, so that a close loses nothing.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) enum State {
+    /// A head comes next.
+    #[default]
+    Idle,
+    /// A key or the end of the line comes next.
+    KeyList(KeyList),
+    /// A value is being replied; nothing is read.
+    Sending(Sending),
+    /// A value comes next.
+    Filling(Filling),
+    /// A value that is of no use comes next.
+    Swallowing(Swallowing),
+    /// The rest of a line that is of no use comes next.
+    SkippingLine,
+    /// Statistics are being replied; nothing is read.
+    Reporting(Report),
+    Closed,
+}
+
+/// A list of keys in progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyList {
+    pub with_cas: bool,
+    pub touch: Touch,
+    /// Keys answered so far.
+    pub keys: u32,
+}
+
+/// What becomes of the exptimes of the keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Touch {
+    No,
+    /// Due as it was when the head was read.
+    Expiry(Expiry),
+    /// The head had none that can be read.
+    Bad,
+}
+
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub pin: Pin,
+    /// Bytes of the value that were replied.
+    pub offset: usize,
+    /// What follows the value; `None` when it ends the reply.
+    pub list: Option<KeyList>,
+}
+
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub reservation: Reservation,
+    pub verb: StoreVerb,
+    pub noreply: bool,
+    /// Executing it is long work: it copies a large value.
+    pub long: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Swallowing {
+    /// The value and its line end.
+    pub bytes: u64,
+    /// What is told after them; empty for nothing.
+    pub reply: &'static [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report {
+    pub group: Group,
+    /// Rows replied so far.
+    pub rows: usize,
+}
+
+/// A group of statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    General,
+    Settings,
+}

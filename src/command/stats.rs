@@ -1,0 +1,143 @@
+//! `stats` and `stats settings`, with memcached's names and in its order.
+//!
+//! A row is left out when it says nothing about this server: slab classes, LRU, buffers of
+//! connections. `hash_bytes` is the index; `slab_global_page_pool` the pages that nobody uses.
+
+use std::sync::atomic::Ordering;
+
+use super::batch::{Batch, Step};
+use super::session::{Group, State};
+use super::{Rusage, Shared, Verdict};
+use crate::base::clock::Now;
+use crate::base::metrics::Metric;
+use crate::base::output::Output;
+use crate::protocol::memcache::reply;
+
+/// Where a row's value comes from.
+enum Source {
+    Metric(Metric),
+    Number(fn(&Shared, Now) -> u64),
+    Text(fn(&Shared) -> String),
+}
+
+use Source::{Number, Text};
+
+/// Rows whose name is the metric's.
+const fn metric(metric: Metric) -> (&'static str, Source) {
+    (metric.name(), Source::Metric(metric))
+}
+
+//= protocol.txt "General-purpose statistics"
+const GENERAL: &[(&str, Source)] = &[
+    ("pid", Number(|shared, _| shared.facts.pid.into())),
+    ("uptime", Number(|_, now| now.uptime_s())),
+    ("time", Number(|_, now| now.unix_s())),
+    ("version", Text(|shared| shared.facts.version.into())),
+    ("pointer_size", Number(|_, _| usize::BITS.into())),
+    ("rusage_user", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.user))),
+    ("rusage_system", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.system))),
+    ("max_connections", Number(|shared, _| shared.facts.connections_max.into())),
+    metric(Metric::CurrConnections),
+    metric(Metric::TotalConnections),
+    metric(Metric::RejectedConnections),
+    ("connection_structures", Source::Metric(Metric::CurrConnections)),
+    metric(Metric::CmdGet),
+    metric(Metric::CmdSet),
+    metric(Metric::CmdFlush),
+    metric(Metric::CmdTouch),
+    metric(Metric::CmdMeta),
+    metric(Metric::GetHits),
+    metric(Metric::GetMisses),
+    metric(Metric::GetExpired),
+    metric(Metric::GetFlushed),
+    metric(Metric::DeleteMisses),
+    metric(Metric::DeleteHits),
+    metric(Metric::IncrMisses),
+    metric(Metric::IncrHits),
+    metric(Metric::DecrMisses),
+    metric(Metric::DecrHits),
+    metric(Metric::CasMisses),
+    metric(Metric::CasHits),
+    metric(Metric::CasBadval),
+    metric(Metric::TouchHits),
+    metric(Metric::TouchMisses),
+    metric(Metric::StoreTooLarge),
+    metric(Metric::StoreNoMemory),
+    // Nobody can authenticate yet; monitors ask for the rows.
+    ("auth_cmds", Number(|_, _| 0)),
+    ("auth_errors", Number(|_, _| 0)),
+    metric(Metric::IdleKicks),
+    metric(Metric::BytesRead),
+    metric(Metric::BytesWritten),
+    ("limit_maxbytes", Number(|shared, _| shared.table.figures().limit_bytes)),
+    // It accepts as long as it answers; who is one too many is told so and counted.
+    ("accepting_conns", Number(|_, _| 1)),
+    metric(Metric::ListenDisabledNum),
+    ("threads", Number(|shared, _| shared.facts.threads.into())),
+    metric(Metric::ConnYields),
+    ("hash_bytes", Number(|shared, _| shared.table.figures().index_bytes)),
+    metric(Metric::SlabsMoved),
+    metric(Metric::Bytes),
+    metric(Metric::CurrItems),
+    metric(Metric::TotalItems),
+    ("slab_global_page_pool", Number(|shared, _| shared.table.figures().pages_free)),
+    metric(Metric::ExpiredUnfetched),
+    metric(Metric::EvictedUnfetched),
+    metric(Metric::Evictions),
+    metric(Metric::Reclaimed),
+];
+
+/// Seconds with six decimals, as monitors want them.
+fn seconds(used: &Rusage, part: fn(&Rusage) -> std::time::Duration) -> String {
+    let used = part(used);
+    format!("{}.{:06}", used.as_secs(), used.subsec_micros())
+}
+
+impl<O: Output> Batch<'_, O> {
+    /// Goes on with statistics, row by row.
+    pub fn report(&mut self, state: &mut State) -> Step {
+        let State::Reporting(report) = state else { unreachable!() };
+        let shared = &self.executor.shared;
+        let rows = match report.group {
+            Group::General => GENERAL.len(),
+            Group::Settings => shared.facts.settings.len(),
+        };
+        for row in report.rows..rows {
+            if self.output.is_full() {
+                return Some(Verdict::OutputFull);
+            }
+            match report.group {
+                Group::General => general(self.output, shared, self.now, row),
+                Group::Settings => setting(self.output, shared, row),
+            }
+            report.rows += 1;
+        }
+        if self.output.is_full() {
+            return Some(Verdict::OutputFull);
+        }
+        self.output.put(reply::END);
+        *state = State::Idle;
+        None
+    }
+}
+
+fn general(output: &mut impl Output, shared: &Shared, now: Now, row: usize) {
+    let (name, source) = &GENERAL[row];
+    match source {
+        Source::Metric(metric) => reply::stat_number(output, name, shared.registry.sum(*metric)),
+        Number(number) => reply::stat_number(output, name, number(shared, now)),
+        Text(text) => reply::stat(output, name, text(shared).as_bytes()),
+    }
+}
+
+fn setting(output: &mut impl Output, shared: &Shared, row: usize) {
+    let (name, value) = &shared.facts.settings[row];
+    match *name {
+        // The one setting that a peer can change.
+        "verbosity" => {
+            // Relaxed: it is a number by itself.
+            reply::stat_number(output, name, shared.verbosity.load(Ordering::Relaxed).into());
+        }
+        _ => reply::stat(output, name, value.as_bytes()),
+    }
+}

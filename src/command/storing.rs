@@ -1,0 +1,163 @@
+//! Storage commands: the value goes straight into the memory of its item.
+
+use super::batch::{Batch, Step};
+use super::session::{Filling, State, Swallowing};
+use super::{BOUNDED_COPY_BYTES, Verdict};
+use crate::base::clock::Expiry;
+use crate::base::metrics::Metric;
+use crate::base::output::Output;
+use crate::protocol::memcache::{LINE_END, ProtocolError, StoreHead, StoreVerb, reply};
+use crate::store::{Condition, ItemHead, Outcome, Refusal, Side};
+
+impl<O: Output> Batch<'_, O> {
+    /// Takes memory for a value that is to come.
+    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) {
+        let hash = self.hash(head.key);
+        // Lossless: usize has 64 bits.
+        let value_bytes = head.value_bytes as usize;
+        let item_head = ItemHead {
+            key: head.key,
+            hash,
+            flags: head.flags,
+            expiry: Expiry::from_wire(head.exptime, self.now),
+            value_bytes,
+        };
+        let now = self.now;
+        match self.participant().reserve(item_head, now) {
+            Ok(reservation) => {
+                self.count(Metric::CmdSet);
+                let long = self.is_long_concat(head);
+                let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
+                *state = State::Filling(filling);
+            }
+            Err(refusal) => {
+                if head.verb == StoreVerb::Set {
+                    // What the peer meant to replace must not live on.
+                    self.participant().delete(head.key, hash, now);
+                }
+                let reply = self.refused(refusal, head.noreply);
+                *state = swallowing(value_bytes, reply);
+            }
+        }
+    }
+
+    /// True when joining the value to the one that is there copies much.
+    fn is_long_concat(&self, head: &StoreHead<'_>) -> bool {
+        match head.verb {
+            StoreVerb::Append | StoreVerb::Prepend => {
+                let participant = &self.executor.participant;
+                let there = participant.peek(head.key, self.hash(head.key), self.now);
+                let there = there.map_or(0, |item| item.value_bytes());
+                there + head.value_bytes as usize > BOUNDED_COPY_BYTES
+            }
+            StoreVerb::Set | StoreVerb::Add | StoreVerb::Replace | StoreVerb::Cas(_) => false,
+        }
+    }
+
+    fn refused(&self, refusal: Refusal, noreply: bool) -> &'static [u8] {
+        let (metric, reply) = match refusal {
+            Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
+            Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
+        };
+        self.count(metric);
+        if noreply { b"" } else { reply }
+    }
+
+    /// Goes on with a value that is being stored.
+    pub fn fill(&mut self, state: &mut State) -> Step {
+        let State::Filling(filling) = state else { unreachable!() };
+        let missing = filling.reservation.missing();
+        if missing > 0 {
+            let piece = &self.rest()[..self.rest().len().min(missing)];
+            if piece.is_empty() {
+                return Some(Verdict::NeedInput);
+            }
+            if self.is_bounded() && piece.len() > BOUNDED_COPY_BYTES {
+                return Some(Verdict::Defer);
+            }
+            let (reservation, now) = (&mut filling.reservation, self.now);
+            match self.executor.participant.fill(reservation, piece, now) {
+                Ok(()) => self.consume(piece.len()),
+                Err(refusal) => self.give_up(refusal, state),
+            }
+            return None;
+        }
+        let Some(end) = self.rest().first_chunk::<2>() else { return Some(Verdict::NeedInput) };
+        if self.output.is_full() {
+            return Some(Verdict::OutputFull);
+        }
+        if self.is_bounded() && filling.long {
+            return Some(Verdict::Defer);
+        }
+        self.consume(end.len());
+        let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
+        self.finish(filling, end);
+        None
+    }
+
+    /// There is no memory for the rest of a value.
+    #[cold]
+    fn give_up(&mut self, refusal: Refusal, state: &mut State) {
+        let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
+        let missing = filling.reservation.missing();
+        self.participant().abandon(filling.reservation);
+        let reply = self.refused(refusal, filling.noreply);
+        *state = swallowing(missing, reply);
+    }
+
+    /// The whole value has come, and the two bytes after it.
+    fn finish(&mut self, filling: Filling, end: &[u8; 2]) {
+        let Filling { reservation, verb, noreply, long: _ } = filling;
+        let now = self.now;
+        if end != LINE_END {
+            self.participant().abandon(reservation);
+            return self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+        }
+        let participant = self.participant();
+        let outcome = match verb {
+            StoreVerb::Set => participant.commit(reservation, Condition::Always, now),
+            StoreVerb::Add => participant.commit(reservation, Condition::Absent, now),
+            StoreVerb::Replace => participant.commit(reservation, Condition::Present, now),
+            StoreVerb::Cas(cas) => participant.commit(reservation, Condition::Cas(cas), now),
+            StoreVerb::Append => {
+                participant.concat(reservation, Side::Append, Condition::Always, now)
+            }
+            StoreVerb::Prepend => {
+                participant.concat(reservation, Side::Prepend, Condition::Always, now)
+            }
+        };
+        if matches!(verb, StoreVerb::Cas(_)) {
+            self.count_cas(outcome);
+        }
+        let reply = match outcome {
+            Outcome::Stored => reply::STORED,
+            Outcome::NotStored => reply::NOT_STORED,
+            Outcome::Exists => reply::EXISTS,
+            Outcome::NotFound => reply::NOT_FOUND,
+            // As memcached has it; this is also what two values that make too large a one get.
+            Outcome::NoMemory if matches!(verb, StoreVerb::Append | StoreVerb::Prepend) => {
+                reply::NOT_STORED
+            }
+            Outcome::NoMemory => {
+                self.count(Metric::StoreNoMemory);
+                reply::NO_MEMORY_STORING
+            }
+        };
+        self.reply(reply, noreply);
+    }
+
+    fn count_cas(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Stored => self.count(Metric::CasHits),
+            Outcome::Exists => self.count(Metric::CasBadval),
+            Outcome::NotFound => self.count(Metric::CasMisses),
+            Outcome::NotStored | Outcome::NoMemory => {}
+        }
+    }
+}
+
+/// Waits for the rest of a value and its line end to pass by.
+pub(super) fn swallowing(value_bytes: usize, reply: &'static [u8]) -> State {
+    // Lossless: no target has a wider usize.
+    State::Swallowing(Swallowing { bytes: (value_bytes + LINE_END.len()) as u64, reply })
+}

@@ -1,0 +1,130 @@
+//! The transcripts of `tests/transcripts/`, in memory: whole, byte by byte, and in other cuts.
+
+use crate::base::clock::TICKS_PER_S;
+use crate::command::fuzzing::{End, Manner, Rig};
+
+#[path = "../../../tests/common/transcript.rs"]
+#[allow(dead_code, reason = "versions and differences are the other runner's business")]
+mod format;
+
+use format::{Step, matches, parse};
+
+/// One file as one conversation.
+struct Conversation {
+    rig: Rig,
+    manner: Manner,
+    unsent: Vec<u8>,
+    /// Replies that no line of the transcript has matched yet.
+    replies: Vec<u8>,
+}
+
+impl Conversation {
+    /// The error names the line.
+    fn run(text: &str, manner: Manner) -> Result<(), String> {
+        let rig = Rig::new(false);
+        let mut talk = Conversation { rig, manner, unsent: Vec::new(), replies: Vec::new() };
+        for exchange in parse(text)? {
+            for (line, step) in &exchange.steps {
+                talk.take(step).map_err(|error| format!("{line}: {error}"))?;
+            }
+            talk.deliver();
+            talk.expect_silence()?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) {
+        let unsent = std::mem::take(&mut self.unsent);
+        self.replies.extend(self.rig.send(&unsent, self.manner));
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Send(bytes) => {
+                self.unsent.extend_from_slice(bytes);
+                return Ok(());
+            }
+            _ => self.deliver(),
+        }
+        match step {
+            Step::Send(_) => Ok(()),
+            Step::Expect(wanted) => self.expect(wanted, |line| line == wanted),
+            Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
+            Step::Close => {
+                self.expect_silence()?;
+                if self.rig.end() != End::Closed {
+                    return Err("not closed".into());
+                }
+                self.rig.reconnect();
+                Ok(())
+            }
+            Step::Pass(seconds) => {
+                self.rig.pass_ticks(u64::from(*seconds) * TICKS_PER_S);
+                self.expect_silence()
+            }
+        }
+    }
+
+    fn expect(&mut self, wanted: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Result<(), String> {
+        // A value may hold line ends, so that what is expected decides where the line ends.
+        let mut ends = (0..self.replies.len().saturating_sub(1))
+            .filter(|at| self.replies[*at..].starts_with(b"\r\n"));
+        let end = ends.next().unwrap_or(self.replies.len());
+        let rest = self.replies.split_off((end + 2).min(self.replies.len()));
+        let line = std::mem::replace(&mut self.replies, rest);
+        match is_it(&line[..end]) {
+            true => Ok(()),
+            false => Err(format!(
+                "wanted {:?}, got {:?}",
+                String::from_utf8_lossy(wanted),
+                String::from_utf8_lossy(&line)
+            )),
+        }
+    }
+
+    fn expect_silence(&self) -> Result<(), String> {
+        match self.replies.is_empty() {
+            true => Ok(()),
+            false => Err(format!("too much: {:?}", String::from_utf8_lossy(&self.replies))),
+        }
+    }
+}
+
+#[test]
+fn transcripts_hold_in_any_cut() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
+    let mut failures = Vec::new();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ext| ext != "txt") {
+            continue;
+        }
+        files += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let seeded = (1..=8).map(Manner::Seeded);
+        for manner in [Manner::Whole, Manner::Bytewise].into_iter().chain(seeded) {
+            if let Err(error) = Conversation::run(&text, manner) {
+                failures.push(format!("{}:{error} ({manner:?})", path.display()));
+            }
+        }
+    }
+    assert!(files > 12, "only {files} transcripts: the walk is broken");
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+#[test]
+fn a_transcript_that_is_wrong_is_noticed() {
+    for text in [
+        "> version\n< VERSION\n",
+        "> version\n! close\n",
+        "> get none\n",
+        "> get none\n< END\n< END\n",
+        "> quit\n< OK\n",
+        "> set k 0 0 1\n> x\n< STORED\n@ +1\n> get k\n< END\n",
+    ] {
+        for manner in [Manner::Whole, Manner::Bytewise] {
+            assert!(Conversation::run(text, manner).is_err(), "{text}");
+        }
+    }
+}

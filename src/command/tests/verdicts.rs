@@ -1,0 +1,142 @@
+//! When `drive` stops, what it counts, and what a lost connection gives back.
+
+use super::talk;
+use crate::base::clock::TICKS_PER_S;
+use crate::base::metrics::Metric;
+use crate::command::fuzzing::{End, ITEM_BYTES_MAX, Manner, Rig};
+
+#[test]
+fn requests_are_counted() {
+    let mut rig = Rig::new(false);
+    let text = "set n 0 0 1\n5\nget n none\ngets n\nincr n 1\nincr none 1\ndecr n 1\ndecr none 1\n\
+        touch n 0\ntouch none 0\ngat 0 n none\ndelete n\ndelete n\ncas n 0 0 1 1\nx\n\
+        set n 0 0 1\nx\ncas n 0 0 1 0\nx\nset n 0 0 9999999\n";
+    let _ = talk(&mut rig, text);
+    rig.reconnect();
+    let _ =
+        talk(&mut rig, "set e 0 -1 1\nx\nget e\nset f 0 0 1\nx\nflush_all\nget f\nflush_all 9\n");
+    use Metric::*;
+    for (metric, wanted) in [
+        (CmdGet, 5),
+        (GetHits, 2),
+        (GetMisses, 3),
+        (GetExpired, 1),
+        (GetFlushed, 1),
+        (CmdSet, 6),
+        (CmdTouch, 4),
+        (TouchHits, 2),
+        (TouchMisses, 2),
+        (IncrHits, 1),
+        (IncrMisses, 1),
+        (DecrHits, 1),
+        (DecrMisses, 1),
+        (DeleteHits, 1),
+        (DeleteMisses, 1),
+        (CasMisses, 1),
+        (CasBadval, 1),
+        (CasHits, 0),
+        (StoreTooLarge, 1),
+        (CmdFlush, 2),
+    ] {
+        assert_eq!(rig.counted(metric), wanted, "{metric:?}");
+    }
+    assert_eq!(talk(&mut rig, "stats reset\n"), "RESET\n");
+    assert_eq!(rig.counted(CmdGet), 0);
+}
+
+#[test]
+fn statistics_have_memcached_s_names_and_order() {
+    let mut rig = Rig::new(false);
+    let _ = talk(&mut rig, "verbosity 9\nset k 0 0 1\nx\nget k\n");
+    let reply = talk(&mut rig, "stats\n");
+    let lines: Vec<_> = reply.lines().collect();
+    assert_eq!(lines[0], "STAT pid 7");
+    assert_eq!(lines.last(), Some(&"END"));
+    for wanted in [
+        "uptime 98",
+        "time 1700000100",
+        "version 0.0.0",
+        "rusage_user 0.000000",
+        "curr_items 1",
+        "total_items 1",
+        "cmd_get 1",
+        "get_hits 1",
+        "threads 1",
+    ] {
+        assert!(lines.contains(&format!("STAT {wanted}").as_str()), "{wanted}\n{reply}");
+    }
+    // The order of 1.6.45; it has more of them.
+    let order = "pid uptime time version pointer_size rusage_user rusage_system max_connections \
+        curr_connections total_connections rejected_connections connection_structures cmd_get \
+        cmd_set cmd_flush cmd_touch cmd_meta get_hits get_misses get_expired get_flushed \
+        delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits \
+        cas_badval touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors \
+        idle_kicks bytes_read bytes_written limit_maxbytes accepting_conns listen_disabled_num \
+        threads conn_yields hash_bytes slabs_moved bytes curr_items total_items \
+        slab_global_page_pool expired_unfetched evicted_unfetched evictions reclaimed";
+    let names: Vec<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(names.join(" "), order);
+    assert!(lines[..lines.len() - 1].iter().all(|line| line.split(' ').count() == 3));
+    let settings = talk(&mut rig, "stats settings\n");
+    assert_eq!(settings, "STAT maxbytes 67108864\nSTAT verbosity 2\nEND\n");
+    for group in ["items", "slabs", "sizes", "conns", "noreply"] {
+        assert_eq!(talk(&mut rig, &format!("stats {group}\n")), "ERROR\n");
+    }
+}
+
+#[test]
+fn shutdown_needs_leave() {
+    let mut rig = Rig::new(false);
+    let refused = "SERVER_ERROR: shutdown not enabled\n";
+    assert_eq!(talk(&mut rig, "shutdown\nshutdown nonsense\n"), refused.repeat(2));
+    assert_eq!(talk(&mut rig, "shutdown noreply\n"), "");
+    assert_eq!(rig.end(), End::Open);
+    for text in ["shutdown\n", "shutdown graceful\n"] {
+        let mut rig = Rig::new(true);
+        let invalid = "CLIENT_ERROR invalid shutdown mode\n";
+        assert_eq!(talk(&mut rig, "shutdown nonsense\nshutdown graceful now\n"), invalid.repeat(2));
+        assert_eq!(talk(&mut rig, text), "");
+        assert_eq!(rig.end(), End::Shutdown);
+    }
+}
+
+#[test]
+fn a_lost_connection_gives_its_memory_back() {
+    let mut rig = Rig::new(false);
+    // More than the table holds, again and again, each time lost in the middle.
+    for _ in 0..2000 {
+        let _ = talk(&mut rig, "set lost 0 0 150000\n");
+        let _ = rig.send(&[b'x'; 100_000], Manner::Whole);
+        rig.reconnect();
+    }
+    assert_eq!(rig.counted(Metric::CurrItems), 0);
+    assert_eq!(talk(&mut rig, "set k 0 0 1\nx\nget k lost\n"), "STORED\nVALUE k 0 1\nx\nEND\n");
+}
+
+#[test]
+fn a_value_may_not_be_larger_than_an_item() {
+    let mut rig = Rig::new(false);
+    let _ = talk(&mut rig, "set k 0 0 1\nx\n");
+    let large = format!("0 0 {ITEM_BYTES_MAX}\n{}\n", "x".repeat(ITEM_BYTES_MAX));
+    let too_large = "SERVER_ERROR object too large for cache\n";
+    for verb in ["add", "replace", "append", "prepend"] {
+        assert_eq!(talk(&mut rig, &format!("{verb} k {large}")), too_large);
+    }
+    assert_eq!(talk(&mut rig, "get k\n"), "VALUE k 0 1\nx\nEND\n");
+    assert_eq!(talk(&mut rig, &format!("set k {large}")), too_large);
+    assert_eq!(talk(&mut rig, "get k\n"), "END\n");
+    // What two values make together may not be too large either.
+    let half = format!("k 0 0 100000\n{}\n", "x".repeat(100_000));
+    assert_eq!(talk(&mut rig, &format!("set {half}append {half}")), "STORED\nNOT_STORED\n");
+}
+
+#[test]
+fn the_exptime_of_a_list_is_that_of_its_head() {
+    let mut rig = Rig::new(false);
+    let _ = talk(&mut rig, "set a 0 0 1\nx\nset b 0 0 1\nx\n");
+    let _ = rig.send(b"gat 2 a ", Manner::Whole);
+    rig.pass_ticks(TICKS_PER_S);
+    assert_eq!(talk(&mut rig, "b\n"), "VALUE b 0 1\nx\nEND\n");
+    rig.pass_ticks(TICKS_PER_S);
+    assert_eq!(talk(&mut rig, "get a b\n"), "END\n");
+}

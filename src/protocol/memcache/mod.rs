@@ -1,0 +1,39 @@
+//! The classic memcached text protocol.
+//!
+//! ```text
+//!   set key 7 0 5\r\n          a head, then `bytes` of value and \r\n, which `parse` never sees
+//!   hello\r\n
+//!   get a b c\r\n              a head is `get `; the keys are read one at a time by `next_key`
+//!   delete a noreply\r\n       a head that is the whole request
+//! ```
+//!
+//! `parse` and `next_key` are total and prefix-stable: what they answer about the bytes they consume
+//! depends on no byte after those, and a shorter prefix is answered with `Partial`. So replies
+//! cannot depend on how the input was cut. Neither keeps a state: an incomplete head is searched
+//! again when more of it has come, which is bounded by `HEAD_BYTES_MAX` and by a key's length.
+//!
+//! Where releases of memcached differ, 1.6.45 is followed. Differences that are meant:
+//! - A head longer than `HEAD_BYTES_MAX` always closes the connection; memcached looks only when it
+//!   has run out of input. A list of keys has no limit, `gat` included.
+//! - A key that is too long in a list of keys ends the list with one `CLIENT_ERROR bad command line
+//!   format`; values before it have been sent, the rest of the line is ignored.
+//! - A head that starts with a space is an unknown command, as it is there for all but a few.
+//! - An exptime has 64 bits everywhere, and leading zeros do not make a number too long.
+
+mod error;
+mod head;
+mod keys;
+mod number;
+pub mod reply;
+mod search;
+mod words;
+
+pub use error::{Blame, ProtocolError};
+pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
+pub use keys::{KeyList, KeyTouch, NextKey, next_key, rest_of_line};
+
+/// What ends a value.
+pub const LINE_END: &[u8; 2] = b"\r\n";
+
+#[cfg(test)]
+mod tests;

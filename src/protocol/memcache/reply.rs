@@ -1,0 +1,162 @@
+//! Replies, as bytes.
+
+use super::number::{DECIMAL_BYTES_MAX, write_decimal};
+use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
+use crate::base::output::Output;
+
+pub const STORED: &[u8] = b"STORED\r\n";
+pub const NOT_STORED: &[u8] = b"NOT_STORED\r\n";
+pub const EXISTS: &[u8] = b"EXISTS\r\n";
+pub const NOT_FOUND: &[u8] = b"NOT_FOUND\r\n";
+pub const DELETED: &[u8] = b"DELETED\r\n";
+pub const TOUCHED: &[u8] = b"TOUCHED\r\n";
+pub const OK: &[u8] = b"OK\r\n";
+pub const RESET: &[u8] = b"RESET\r\n";
+pub const END: &[u8] = b"END\r\n";
+pub const ERROR: &[u8] = b"ERROR\r\n";
+pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+pub const NO_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
+pub const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
+pub const NON_NUMERIC: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+pub const SHUTDOWN_NOT_ENABLED: &[u8] = b"SERVER_ERROR: shutdown not enabled\r\n";
+
+/// `VALUE <key> <flags> <bytes>[ <cas>]\r\n` is never longer.
+const VALUE_HEAD_BYTES_MAX: usize =
+    "VALUE ".len() + KEY_BYTES_MAX + 3 * (1 + DECIMAL_BYTES_MAX) + "\r\n".len();
+
+const _: () = assert!(VALUE_HEAD_BYTES_MAX + TAIL.len() <= REPLY_HEAD_BYTES_MAX);
+
+const TAIL: &[u8] = b"\r\nEND\r\n";
+
+/// What the head of a value says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueHead<'a> {
+    pub key: &'a [u8],
+    pub flags: u32,
+    pub value_bytes: usize,
+    /// Only `gets` and `gats` show it.
+    pub cas: Option<u64>,
+}
+
+impl ValueHead<'_> {
+    /// Writes the head at the start of `space` and says how long it is.
+    #[inline]
+    fn write(&self, space: &mut [u8]) -> usize {
+        let mut len = append(space, 0, b"VALUE ");
+        len = append(space, len, self.key);
+        len = append_number(space, len, u64::from(self.flags));
+        // Lossless: no target has a wider usize.
+        len = append_number(space, len, self.value_bytes as u64);
+        if let Some(cas) = self.cas {
+            len = append_number(space, len, cas);
+        }
+        append(space, len, b"\r\n")
+    }
+}
+
+#[inline]
+fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    space[at..at + bytes.len()].copy_from_slice(bytes);
+    at + bytes.len()
+}
+
+#[inline]
+fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
+    space[at] = b' ';
+    at + 1 + write_decimal(&mut space[at + 1..], number)
+}
+
+/// Appends the head of a value whose bytes follow in pieces; `value_end` ends it.
+pub fn value_head(output: &mut impl Output, head: &ValueHead<'_>) {
+    let len = head.write(output.space(VALUE_HEAD_BYTES_MAX));
+    output.advance(len);
+}
+
+/// Appends what follows a value's bytes; `last` ends the whole reply.
+pub fn value_end(output: &mut impl Output, last: bool) {
+    output.put(tail(last));
+}
+
+const fn tail(last: bool) -> &'static [u8] {
+    if last { TAIL } else { b"\r\n" }
+}
+
+/// Appends a whole value; `last` ends the reply with it.
+#[inline]
+pub fn value(output: &mut impl Output, head: &ValueHead<'_>, value: &[u8], last: bool) {
+    let tail = tail(last);
+    let bytes_max = VALUE_HEAD_BYTES_MAX + value.len() + tail.len();
+    if bytes_max > REPLY_HEAD_BYTES_MAX {
+        value_head(output, head);
+        output.put(value);
+        output.put(tail);
+        return;
+    }
+    let space = output.space(bytes_max);
+    let mut len = head.write(space);
+    len = append(space, len, value);
+    len = append(space, len, tail);
+    output.advance(len);
+}
+
+/// Appends the new value of `incr` or `decr`.
+pub fn number(output: &mut impl Output, number: u64) {
+    let space = output.space(DECIMAL_BYTES_MAX + 2);
+    let len = write_decimal(space, number);
+    let len = append(space, len, b"\r\n");
+    output.advance(len);
+}
+
+/// Appends one row of statistics.
+pub fn stat(output: &mut impl Output, name: &str, value: &[u8]) {
+    output.put(b"STAT ");
+    output.put(name.as_bytes());
+    output.put(b" ");
+    output.put(value);
+    output.put(b"\r\n");
+}
+
+/// Appends one row of statistics whose value is a number.
+pub fn stat_number(output: &mut impl Output, name: &str, value: u64) {
+    let mut space = [0; DECIMAL_BYTES_MAX];
+    let len = write_decimal(&mut space, value);
+    stat(output, name, &space[..len]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::output::Memory;
+
+    #[test]
+    fn values_of_any_size() {
+        for value_bytes in [0, 1, 600, 700, 1024, 5000] {
+            let bytes = vec![b'v'; value_bytes];
+            let key = [b'k'; KEY_BYTES_MAX];
+            let head = ValueHead { key: &key, flags: u32::MAX, value_bytes, cas: Some(u64::MAX) };
+            let mut output = Memory::new(usize::MAX);
+            value(&mut output, &head, &bytes, true);
+            let mut pieces = Memory::new(usize::MAX);
+            value_head(&mut pieces, &head);
+            pieces.put(&bytes);
+            value_end(&mut pieces, true);
+            let want = format!(
+                "VALUE {} 4294967295 {value_bytes} 18446744073709551615\r\n{}\r\nEND\r\n",
+                "k".repeat(KEY_BYTES_MAX),
+                "v".repeat(value_bytes)
+            );
+            assert_eq!(output.take(), want.as_bytes());
+            assert_eq!(pieces.take(), want.as_bytes());
+        }
+    }
+
+    #[test]
+    fn rows() {
+        let mut output = Memory::new(usize::MAX);
+        stat_number(&mut output, "curr_items", u64::MAX);
+        stat(&mut output, "version", b"1");
+        number(&mut output, 0);
+        let want = "STAT curr_items 18446744073709551615\r\nSTAT version 1\r\n0\r\n";
+        assert_eq!(output.take(), want.as_bytes());
+    }
+}
