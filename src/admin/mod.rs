@@ -24,28 +24,22 @@ pub mod wire;
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
 
+pub use crate::sys::signals::Signals;
+
 /// What admin asks of the server. Calls come from one thread and must not wait for a ring.
 pub trait Control: Send + Sync {
     /// Stops accepting, lets requests at hand finish, then closes. Called at most once.
     fn drain(&self);
 
     /// True once nothing is served any more: after `drain`, or because the server ended by itself.
-    fn is_drained(&self) -> bool;
+    fn has_ended(&self) -> bool;
 
     /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
     fn figures(&self) -> Vec<(&'static str, u64)>;
 
-    /// One pulse for each thread that must not stall, always in the same order.
-    fn pulses(&self) -> Vec<Pulse>;
-}
-
-/// A sign of life of one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
-    /// Moves with every turn.
-    pub beats: u64,
-    /// True while the thread waits and has nothing to do.
-    pub idle: bool,
+    /// For each thread that must not stall a number that changes with every turn, or `None` while
+    /// the thread waits and has nothing to do. Always in the same order.
+    fn heartbeats(&self) -> Vec<Option<u64>>;
 }
 
 /// How much a line of the log matters.

@@ -10,6 +10,7 @@ use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
 use crate::sys::blocks::BLOCK_BYTES;
+use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
 use crate::sys::uring::{Sizes, Uring};
@@ -20,8 +21,7 @@ use super::ring_loop::{OUTPUT_BYTES_MAX, RingLoop, Settings};
 use super::service::Service;
 use super::worker::Worker;
 
-/// Receive buffers of a ring, and bytes of each: a deep pipeline of small requests.
-const BUFFERS: u16 = 1024;
+/// Bytes of a receive buffer: a deep pipeline of small requests.
 const BUFFER_BYTES: u32 = 4096;
 
 /// Memory for replies: a tenth of the cache, within bounds.
@@ -58,9 +58,9 @@ impl Shape {
         let per_connection = OUTPUT_BYTES_MAX / BLOCK_BYTES + 10;
         let blocks = self.connections_max as usize * per_connection + 64;
         Sizes {
-            submissions: 1024,
-            completions: 8192,
-            buffers: BUFFERS,
+            submissions: RingShape::SERVER.submissions,
+            completions: RingShape::SERVER.completions,
+            buffers: u16::try_from(RingShape::SERVER.buffers).expect("at most 2^15 buffers"),
             buffer_bytes: BUFFER_BYTES,
             blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
         }
@@ -102,7 +102,9 @@ where
     let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
-    let fleet = Arc::new(Fleet::new(&doorbells, shape.workers, shape.connections_max));
+    let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
+    let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
+    let fleet = Arc::new(fleet);
     let mut handle =
         Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new(), addresses };
     let processors = thread::allowed_processors().unwrap_or_default();
@@ -120,7 +122,11 @@ where
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
-        handle.threads.push(thread.map_err(|error| refused("a ring", error))?);
+        let refused = |error| {
+            let refusal = probe::refused(&error);
+            StartError::new("set up", "io_uring", &refusal, refusal.remedy())
+        };
+        handle.threads.push(thread.map_err(refused)?);
     }
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
@@ -205,6 +211,11 @@ impl<S> Handle<S> {
     /// Stops accepting, answers what was asked, closes.
     pub fn drain(&self) {
         self.fleet.drain();
+    }
+
+    /// Rung when the last ring has ended.
+    pub fn ended(&self) -> &EventFd {
+        &self.fleet.ended
     }
 
     /// True when the last ring has ended.

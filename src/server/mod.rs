@@ -13,12 +13,14 @@
 //! comes back the same way. Rings talk to each other only through their inboxes.
 
 pub mod batch;
+pub mod claim;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;
 pub mod launch;
 pub mod ring_loop;
 pub mod service;
+pub mod start;
 #[cfg(test)]
 mod simulation;
 pub mod worker;

@@ -118,7 +118,7 @@ impl World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
-        let fleet = Arc::new(Fleet::new(&doorbells, workers, 24));
+        let fleet = Arc::new(Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap()));
         let registry = Registry::default();
         let elapsed_ns = Arc::new(AtomicU64::new(0));
         let clock = Clock::manual(Arc::clone(&elapsed_ns));

@@ -1,1 +1,138 @@
-//! (room to be built)
+//! The table: items by key, in a fixed amount of memory, for all threads at once.
+//!
+//! It knows no protocol and no socket; time is an argument. Readers lock nothing and write nothing
+//! but the heat of an item, while it rises. Writers lock one stripe. Memory is taken from size
+//! classes of pages; when there is none, something is evicted.
+//!
+//! ```text
+//!   Participant     one per thread: verbs (participant, write, modify), memory (memory, evict)
+//!      |
+//!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
+//!      |
+//!      +-------- Slabs: class x C, each with pages of equal slots       Pages: the pool
+//!      +-------- Arena: the memory itself, items as tokens that carry proof
+//!      +-------- Epochs, Limbo: when what was unlinked may be used again
+//! ```
+//!
+//! Follow one `get`: `Participant::get` hashes to a stripe, its `Directory` names a `Segment`, the
+//! `Segment` looks for the tag in three places, `Arena::item` makes the entry an `Item`, and the key
+//! decides. Nothing of that is locked: the participant is online, so nothing it finds is freed
+//! before it says `quiesce`, and the borrow checker sees to it that it has let go of it by then.
+
+mod arena;
+mod epochs;
+mod evict;
+mod index;
+mod limbo;
+mod memory;
+mod modify;
+mod pages;
+mod participant;
+mod sizes;
+mod slabs;
+mod table;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
+pub use participant::Participant;
+pub use table::Table;
+
+use crate::base::hash::KeyHasher;
+
+/// What a table is made for.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// For items and index together.
+    pub memory_bytes: u64,
+    /// Header, key and value of the largest item.
+    pub item_bytes_max: usize,
+    /// Whether items make room for others, or the others are refused.
+    pub evict: bool,
+    /// How many threads execute commands. Four times as many participants may exist, and 64 more.
+    pub threads: u32,
+    pub hasher: KeyHasher,
+}
+
+/// What the table holds, and what it costs. Bytes, unless they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Most that items and index may take.
+    pub limit_bytes: u64,
+    pub page_bytes: u64,
+    pub pages_total: u64,
+    /// Pages that nobody uses yet.
+    pub pages_free: u64,
+    pub pages_index: u64,
+    /// Of segments in use.
+    pub index_bytes: u64,
+    pub segments: u64,
+    pub stripes: u64,
+    pub classes: u64,
+    /// Of items that left the index and that somebody may still look at; part of the pages.
+    pub limbo_bytes: u64,
+    /// What the table takes beside its pages.
+    pub outside_bytes: u64,
+}
+
+/// Why there is no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    Absent,
+    Expired,
+    Flushed,
+}
+
+/// Why there is no memory for an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is larger than any item may be.
+    TooLarge,
+    /// Everything is taken, and nothing may be evicted.
+    NoMemory,
+}
+
+/// What must be true of the key for an item to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Always,
+    Absent,
+    Present,
+    /// The item there has this cas.
+    Cas(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    Stored,
+    /// The condition was not met.
+    NotStored,
+    /// The item has another cas.
+    Exists,
+    /// There is no item to compare the cas with.
+    NotFound,
+    NoMemory,
+}
+
+/// Where a value is joined to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Append,
+    Prepend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Up,
+    Down,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArithmeticError {
+    NotFound,
+    /// The value is not a decimal number below 2^64.
+    NonNumeric,
+    NoMemory,
+}

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// A limit that is too low and could not be raised.
 #[derive(Debug)]
@@ -35,6 +37,19 @@ pub fn raise_descriptors(needed: u64) -> Result<(), Shortage> {
     setrlimit(resource, needed, hard.max(needed)).map_err(refused(hard))
 }
 
+/// Raises RLIMIT_MEMLOCK as far as this process may: rings are charged to it from Linux 6.14 on.
+///
+/// Nothing is said where it cannot be raised: it may be enough, and a ring that fails says why.
+pub fn raise_locked_memory() {
+    let resource = Resource::RLIMIT_MEMLOCK;
+    if setrlimit(resource, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
+        return;
+    }
+    if let Ok((_, hard)) = getrlimit(resource) {
+        let _ = setrlimit(resource, hard, hard);
+    }
+}
+
 /// Keeps all memory of the process, present and future, in RAM from its first use on.
 ///
 /// Unlike memcached's, the lock falls on pages as they are touched (`MCL_ONFAULT`): the arena is a
@@ -43,6 +58,16 @@ pub fn lock_memory() -> io::Result<()> {
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)?;
     Ok(())
+}
+
+/// What all threads of this process have used of the processors: in user mode, in the kernel.
+pub fn processor_time() -> (Duration, Duration) {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage(2) of oneself");
+    let duration = |time: TimeVal| {
+        let micros = u64::try_from(time.num_microseconds()).unwrap_or(0);
+        Duration::from_micros(micros)
+    };
+    (duration(usage.user_time()), duration(usage.system_time()))
 }
 
 #[cfg(test)]
@@ -57,5 +82,12 @@ mod tests {
         assert_eq!(shortage.needed, u64::MAX - 1);
         assert!(shortage.to_string().contains("are allowed"), "{shortage}");
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, soft);
+    }
+
+    #[test]
+    fn locked_memory_reaches_its_hard_limit() {
+        raise_locked_memory();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+        assert_eq!(soft, hard);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{
@@ -73,7 +74,7 @@ impl Uring {
         listeners: Arc<[Listener]>,
         doorbell: Arc<EventFd>,
     ) -> io::Result<Uring> {
-        let ring = Box::leak(Box::new(build(sizes)?));
+        let ring = Box::leak(Box::new(build_patiently(sizes)?));
         let no_iowait = ring.params().is_feature_no_iowait();
         let (mut submitter, submissions, completions) = ring.split();
         // It saves the look-up of the descriptor; a kernel without it serves all the same.
@@ -145,7 +146,8 @@ impl Uring {
             count += 1;
         }
         message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = count;
+        // Its type differs between C libraries.
+        message.header.msg_iovlen = count.try_into().expect("a few spans");
         let header = &raw const message.header;
         let place = slot.index as usize;
         if self.messages.len() <= place {
@@ -224,6 +226,23 @@ impl Message {
 
 fn span(bytes: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// Builds again for a moment where memory is short: from Linux 6.14 on, the rings of a process that
+/// has just ended count against the limit of locked memory a little longer.
+#[allow(clippy::disallowed_methods, reason = "no ring to wait in yet")]
+fn build_patiently(sizes: Sizes) -> io::Result<IoUring> {
+    let mut result = build(sizes);
+    for _ in 0..20 {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                std::thread::sleep(Duration::from_millis(10));
+                result = build(sizes);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    result
 }
 
 fn build(sizes: Sizes) -> io::Result<IoUring> {

@@ -20,7 +20,7 @@ pub const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What `main.rs` composes; it is in no room.
-const MAIN: &[&str] = &["config", "server", "admin"];
+const MAIN: &[&str] = &["base", "config", "server", "admin"];
 
 /// Complains of each import that the table does not grant.
 pub fn check(name: &str, text: &str, complaints: &mut Complaints) {

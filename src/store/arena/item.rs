@@ -1,0 +1,222 @@
+//! Items as readers see them.
+//!
+//! ```text
+//!   0        8        16                32        36
+//!   | word 0 | word 1 | [length | next] | [flags] | key | value ...     the head of an item
+//!   | word 0 | word 1 | value ...                                       a further fragment
+//! ```
+//!
+//! Length and next are there when the item is wide: 64 bits for the length of the value, 24 for the
+//! length of each of its slots in units of 16 bytes, and 40 for the ref of the next slot. The
+//! client's flags are there when they are not 0.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::header::{Word0, Word1};
+use super::{Arena, HEADER_BYTES, HEAT_MAX, Keep, Ref, State};
+use crate::base::clock::Expiry;
+
+pub(super) const WIDE_BYTES: usize = 16;
+pub(super) const CFLAGS_BYTES: usize = 4;
+
+pub(super) const SLOT_UNITS_SHIFT: u32 = 40;
+
+/// The two words of a wide head: the value's length, and slot length with next. Only ever accessed
+/// atomically, because the second changes while the value arrives and others look at chains.
+pub(super) fn wide_word(arena: &Arena, head: Ref, index: usize) -> &AtomicU64 {
+    arena.word(head.offset() + HEADER_BYTES + index * 8)
+}
+
+/// The slot after the head of a wide item.
+pub(super) fn next_of_head(arena: &Arena, head: Ref) -> Ref {
+    Ref::from_bits(wide_word(arena, head, 1).load(Ordering::Relaxed))
+}
+
+/// Offset of the key in an item.
+pub(super) fn key_at(word: Word0) -> usize {
+    let wide = if word.is_wide() { WIDE_BYTES } else { 0 };
+    let cflags = if word.has_cflags() { CFLAGS_BYTES } else { 0 };
+    HEADER_BYTES + wide + cflags
+}
+
+/// An item that was found. It stays readable for `'p`, even if it is replaced meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'p> {
+    arena: &'p Arena,
+    at: Ref,
+    keep: Keep<'p>,
+    word0: Word0,
+    word1: Word1,
+}
+
+impl Arena {
+    /// The item at `at`, which was found in the index, or by the CLOCK hand as live.
+    ///
+    /// # Panics
+    /// If there is no item.
+    #[inline]
+    pub(in crate::store) fn item<'p>(&'p self, at: Ref, keep: Keep<'p>) -> Item<'p> {
+        let word0 = Word0(self.word0(at).load(Ordering::Acquire));
+        assert!(word0.is_published());
+        self.view(at, word0, keep)
+    }
+
+    #[inline]
+    pub(super) fn view<'p>(&'p self, at: Ref, word0: Word0, keep: Keep<'p>) -> Item<'p> {
+        // Relaxed: it does not change while the item is published.
+        let word1 = Word1(self.word1(at).load(Ordering::Relaxed));
+        Item { arena: self, at, keep, word0, word1 }
+    }
+}
+
+impl<'p> Item<'p> {
+    pub(in crate::store) fn at(&self) -> Ref {
+        self.at
+    }
+
+    pub(in crate::store) fn word0(&self) -> Word0 {
+        self.word0
+    }
+
+    #[inline]
+    pub fn key(&self) -> &'p [u8] {
+        let at = self.at.offset() + key_at(self.word0);
+        self.arena.bytes(at, self.word0.nkey(), self.keep)
+    }
+
+    /// The client's flags.
+    #[inline]
+    pub fn flags(&self) -> u32 {
+        if !self.word0.has_cflags() {
+            return 0;
+        }
+        let at = self.at.offset() + key_at(self.word0) - CFLAGS_BYTES;
+        let bytes = self.arena.bytes(at, CFLAGS_BYTES, self.keep);
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    /// Changes whenever the key is stored anew, and then to a value that it never had.
+    #[inline]
+    pub fn cas(&self) -> u64 {
+        self.word1.cas()
+    }
+
+    #[inline]
+    pub fn value_bytes(&self) -> usize {
+        if self.word0.is_wide() { self.wide_value_bytes() } else { self.word1.value_bytes() }
+    }
+
+    fn wide_value_bytes(&self) -> usize {
+        super::to_usize(wide_word(self.arena, self.at, 0).load(Ordering::Relaxed))
+    }
+
+    /// As it was when the item was found; `touch` may have changed it since.
+    pub fn expiry(&self) -> Expiry {
+        self.word0.expiry()
+    }
+
+    /// The value, if it lies in one piece.
+    #[inline]
+    pub fn value(&self) -> Option<&'p [u8]> {
+        if self.word0.is_wide() {
+            return None;
+        }
+        let at = self.at.offset() + key_at(self.word0) + self.word0.nkey();
+        Some(self.arena.bytes(at, self.word1.value_bytes(), self.keep))
+    }
+
+    /// The pieces of the value, in order. None of them is empty.
+    pub fn runs(&self) -> Runs<'p> {
+        Runs { item: *self, next: Some(self.at), left: self.value_bytes() }
+    }
+
+    /// Bytes of header, key and value, without rounding.
+    pub(in crate::store) fn item_bytes(&self) -> u64 {
+        (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
+    }
+
+    /// Raises the heat of the item. True when it was untouched, or had cooled down to that.
+    #[inline]
+    pub(in crate::store) fn heat_up(&self) -> bool {
+        if self.word0.heat() == HEAT_MAX {
+            return false;
+        }
+        // One try: who loses to another reader has been counted by them. Relaxed: no order wanted.
+        let raised = self.arena.word0(self.at).compare_exchange(
+            self.word0.0,
+            self.word0.hotter().0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        raised.is_ok() && self.word0.heat() == 0
+    }
+
+    /// Changes the exptime in place. `None` when the item has been let go meanwhile.
+    pub(in crate::store) fn set_expiry(&self, expiry: Expiry) -> Option<Item<'p>> {
+        let mut seen = self.word0;
+        while seen.state() == State::Live {
+            let wanted = seen.with_expiry(expiry);
+            // Relaxed: a time orders nothing.
+            match self.arena.word0(self.at).compare_exchange_weak(
+                seen.0,
+                wanted.0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Item { word0: wanted, ..*self }),
+                Err(now) => seen = Word0(now),
+            }
+        }
+        None
+    }
+
+    /// The part of the value in the slot at `at`, and the slot after it.
+    pub(super) fn run_at(&self, at: Ref, left: usize) -> (&'p [u8], Ref) {
+        let (start, next) = if at == self.at {
+            let start = at.offset() + key_at(self.word0) + self.word0.nkey();
+            (start, self.arena.next_of(at, self.word0))
+        } else {
+            // Relaxed: it does not change while the item is published.
+            let next = self.arena.word1(at).load(Ordering::Relaxed);
+            (at.offset() + HEADER_BYTES, Ref::from_bits(next))
+        };
+        let len = self.run_bytes(start - at.offset()).min(left);
+        (self.arena.bytes(start, len, self.keep), next)
+    }
+
+    /// Bytes of the value in a slot of this item, if it begins `skip` bytes into the slot.
+    fn run_bytes(&self, skip: usize) -> usize {
+        if !self.word0.is_wide() {
+            return self.word1.value_bytes();
+        }
+        let word = wide_word(self.arena, self.at, 1).load(Ordering::Relaxed);
+        super::to_usize(word >> SLOT_UNITS_SHIFT) * super::SLOT_ALIGN - skip
+    }
+}
+
+/// The pieces of a value.
+#[derive(Clone, Debug)]
+pub struct Runs<'p> {
+    item: Item<'p>,
+    next: Option<Ref>,
+    left: usize,
+}
+
+impl<'p> Iterator for Runs<'p> {
+    type Item = &'p [u8];
+
+    fn next(&mut self) -> Option<&'p [u8]> {
+        loop {
+            if self.left == 0 {
+                return None;
+            }
+            let at = self.next.take()?;
+            let (run, next) = self.item.run_at(at, self.left);
+            self.left -= run.len();
+            self.next = (next != Ref::NONE).then_some(next);
+            if !run.is_empty() {
+                return Some(run);
+            }
+        }
+    }
+}

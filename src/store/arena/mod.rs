@@ -1,0 +1,254 @@
+//! The memory of the table: one mapping, addressed by offset. All `unsafe` of the store is in here.
+//!
+//! ```text
+//!   claim            publish           retire            release (after grace)
+//!   Free --> Reservation --> Live, read as Item<'p> --> Retired --> Reclaimable --> Free
+//!                 +---------------- discard ------------------------^
+//! ```
+//!
+//! The rules that the `unsafe` rests on:
+//! - S1 The two header words of a slot are only accessed atomically while its page belongs to a
+//!   class, and a page changes hands only when all its slots are free.
+//! - S2 The bytes behind the header are written only through the one `Reservation` that took the
+//!   slot from `Free` to `Reserved`; that transition is checked when it happens.
+//! - S3 Once an item is `Live`, no byte behind its header changes until the slot is free again.
+//! - S4 `Retired` becomes `Free` only through a `Reclaimable`: after a grace period, or for an item
+//!   that was never published.
+//! - S5 Who looks at an item holds a `Keep`: a participant that is online, the lock of the item's
+//!   class (without it no slot is freed), or the lock of its stripe and a link to it in the index.
+#![allow(unsafe_code, reason = "the memory of the table; each block argues for itself")]
+
+mod header;
+mod item;
+mod pin;
+mod reservation;
+mod words;
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::sys::region::Region;
+
+pub(in crate::store) use header::{HEAT_MAX, State, Word0};
+pub use item::{Item, Runs};
+pub use pin::Pin;
+pub use reservation::{ItemHead, Reservation};
+pub(in crate::store) use reservation::{Shape, Slot};
+pub(in crate::store) use words::Words;
+
+/// Slots begin at multiples of this.
+pub(in crate::store) const SLOT_ALIGN: usize = 16;
+/// Bytes of the header of an item, and of a fragment.
+pub(in crate::store) const HEADER_BYTES: usize = 16;
+
+const _: () = assert!(usize::BITS == 64, "offsets into the arena are 64 bits");
+
+#[allow(clippy::cast_possible_truncation, reason = "usize has 64 bits, as asserted above")]
+pub(in crate::store) const fn to_usize(number: u64) -> usize {
+    number as usize
+}
+
+/// The place of a slot: its offset in the arena, divided by 16. 38 bits: 4 TiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Ref(u64);
+
+impl Ref {
+    /// Page 0 is never used, so that this names nothing.
+    pub(in crate::store) const NONE: Ref = Ref(0);
+    pub(in crate::store) const BITS: u32 = 38;
+
+    pub(in crate::store) fn from_offset(offset: usize) -> Ref {
+        debug_assert!(offset.is_multiple_of(SLOT_ALIGN));
+        Ref(offset as u64 / SLOT_ALIGN as u64)
+    }
+
+    pub(in crate::store) fn from_bits(bits: u64) -> Ref {
+        Ref(bits & ((1 << Ref::BITS) - 1))
+    }
+
+    pub(in crate::store) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(in crate::store) fn offset(self) -> usize {
+        to_usize(self.0) * SLOT_ALIGN
+    }
+}
+
+/// Something whose borrow keeps items from being freed, see S5.
+pub(in crate::store) trait Keeper {}
+
+/// Proof that items stay where they are for `'p`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Keep<'p>(PhantomData<&'p ()>);
+
+impl<'p> Keep<'p> {
+    pub(in crate::store) fn by(_: &'p impl Keeper) -> Keep<'p> {
+        Keep(PhantomData)
+    }
+}
+
+/// An item that left the index. Not `Clone`: minted by the one transition from `Live`.
+#[derive(Debug)]
+#[must_use = "a retired item that is dropped is memory lost for ever"]
+pub(in crate::store) struct Retired {
+    head: Ref,
+}
+
+impl Retired {
+    /// Says that no reader can know the item any more. Only who has waited for grace may say so.
+    pub(in crate::store) fn after_grace(self) -> Reclaimable {
+        Reclaimable { head: self.head }
+    }
+}
+
+/// An item nobody can see.
+#[derive(Debug)]
+#[must_use = "reclaimable memory that is dropped is lost for ever"]
+pub(in crate::store) struct Reclaimable {
+    head: Ref,
+}
+
+impl Reclaimable {
+    pub(in crate::store) fn head(&self) -> Ref {
+        self.head
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::store) struct Arena {
+    region: Region,
+    /// Tells the tokens of one arena from those of another.
+    id: u32,
+    /// The name of the memory, for a later process.
+    _memfd: OwnedFd,
+}
+
+impl Arena {
+    pub(in crate::store) fn map(len: usize) -> io::Result<Arena> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if len > SLOT_ALIGN << Ref::BITS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 4 TiB of memory"));
+        }
+        let (region, memfd) = Region::map_memfd(c"ringcached", len)?;
+        Ok(Arena { region, id: NEXT.fetch_add(1, Ordering::Relaxed), _memfd: memfd })
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset.is_multiple_of(8));
+        let at = self.region.span(offset, 8).cast::<AtomicU64>();
+        // SAFETY: in bounds, aligned, never unmapped, and only accessed atomically (S1).
+        unsafe { at.as_ref() }
+    }
+
+    #[inline]
+    fn word0(&self, at: Ref) -> &AtomicU64 {
+        self.word(at.offset())
+    }
+
+    #[inline]
+    fn word1(&self, at: Ref) -> &AtomicU64 {
+        self.word(at.offset() + 8)
+    }
+
+    /// What the slot is. The caller holds the lock of its class, or the slot itself.
+    pub(in crate::store) fn look(&self, at: Ref) -> Word0 {
+        Word0(self.word0(at).load(Ordering::Acquire))
+    }
+
+    /// The head of the item that fragment `at` belongs to.
+    pub(in crate::store) fn head_of(&self, at: Ref) -> Ref {
+        let word = self.look(at);
+        assert!(word.state() == State::Fragment);
+        word.head()
+    }
+
+    /// Takes one degree off the heat of an item. The caller holds the lock of its class.
+    pub(in crate::store) fn cool(&self, at: Ref, seen: Word0) {
+        // A failure means that the item was touched or let go just now: it may keep its heat.
+        // Relaxed: heat orders nothing.
+        let _ = self.word0(at).compare_exchange(
+            seen.0,
+            seen.colder().0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Lets go of an item that has just been taken out of the index.
+    ///
+    /// # Panics
+    /// If the item is not live: it would be freed twice.
+    pub(in crate::store) fn retire(&self, head: Ref) -> (Retired, Word0) {
+        let flip = Word0(0).with_state(State::Live).0 ^ Word0(0).with_state(State::Retired).0;
+        // AcqRel: whoever sees `Retired` also sees the index without the item.
+        let before = Word0(self.word0(head).fetch_xor(flip, Ordering::AcqRel));
+        assert!(before.state() == State::Live);
+        (Retired { head }, before)
+    }
+
+    /// Frees all slots of an item, and names them to `each`, which may overwrite the link in them.
+    /// The caller holds the lock of their class.
+    pub(in crate::store) fn release(&self, item: Reclaimable, mut each: impl FnMut(Ref)) {
+        let word = self.look(item.head);
+        assert!(word.pins() == 0);
+        let mut next = self.next_of(item.head, word);
+        self.word0(item.head).store(Word0::FREE.0, Ordering::Release);
+        each(item.head);
+        while next != Ref::NONE {
+            let at = next;
+            next = Ref::from_bits(self.word1(at).load(Ordering::Relaxed));
+            self.word0(at).store(Word0::FREE.0, Ordering::Release);
+            each(at);
+        }
+    }
+
+    /// True when nobody sends from the item. Acquire: their last read is over then.
+    pub(in crate::store) fn is_unpinned(&self, retired: &Retired) -> bool {
+        self.look(retired.head).pins() == 0
+    }
+
+    fn next_of(&self, head: Ref, word: Word0) -> Ref {
+        if word.is_wide() { item::next_of_head(self, head) } else { Ref::NONE }
+    }
+
+    /// The slot after `at` in the list of free slots of a page.
+    pub(in crate::store) fn free_link(&self, at: Ref) -> Ref {
+        Ref::from_bits(self.word1(at).load(Ordering::Relaxed))
+    }
+
+    pub(in crate::store) fn set_free_link(&self, at: Ref, next: Ref) {
+        self.word1(at).store(next.bits(), Ordering::Relaxed);
+    }
+
+    /// Asks for the cache line at `at` before it is needed.
+    #[inline]
+    pub(in crate::store) fn prefetch(&self, at: Ref) {
+        self.prefetch_at(at.offset());
+    }
+
+    #[inline]
+    fn prefetch_at(&self, offset: usize) {
+        let at = self.region.at(offset);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a prefetch of any address has no effect that the program can see.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(at.as_ptr().cast());
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = at;
+    }
+
+    /// `len` bytes of a published item.
+    #[inline]
+    fn bytes<'p>(&'p self, offset: usize, len: usize, _keep: Keep<'p>) -> &'p [u8] {
+        let at = self.region.span(offset, len);
+        // SAFETY: in bounds, and never unmapped. The caller is inside a published item, whose bytes
+        // do not change (S3) while `_keep` keeps it (S4, S5).
+        unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }
+    }
+}

@@ -1,0 +1,234 @@
+//! Items being built: memory with one owner that no reader knows.
+
+use std::sync::atomic::Ordering;
+
+use super::header::{NARROW_VALUE_BYTES_MAX, Word0, Word1};
+use super::item::{CFLAGS_BYTES, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word};
+use super::{Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, SLOT_ALIGN, State};
+use crate::base::clock::Expiry;
+use crate::base::hash::KeyHash;
+
+/// What is known of an item before its value.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemHead<'k> {
+    pub key: &'k [u8],
+    pub hash: KeyHash,
+    pub flags: u32,
+    pub expiry: Expiry,
+    pub value_bytes: usize,
+}
+
+impl ItemHead<'_> {
+    /// Bytes before the value.
+    pub(in crate::store) fn bytes(&self, wide: bool) -> usize {
+        let wide = if wide { WIDE_BYTES } else { 0 };
+        let cflags = if self.flags != 0 { CFLAGS_BYTES } else { 0 };
+        HEADER_BYTES + wide + cflags + self.key.len()
+    }
+}
+
+/// In which slots an item lies: one, or if it is wide, as many as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Shape {
+    pub(in crate::store) class: u8,
+    pub(in crate::store) slot_bytes: usize,
+    pub(in crate::store) wide: bool,
+}
+
+/// A slot that belongs to whoever holds this. Not `Clone`: minted by `claim`.
+#[derive(Debug)]
+#[must_use = "a slot that is dropped is lost for ever"]
+pub(in crate::store) struct Slot {
+    at: Ref,
+}
+
+/// Memory for one item whose value is arriving. It must be committed or abandoned.
+#[derive(Debug)]
+#[must_use = "a dropped reservation is memory lost for ever"]
+pub struct Reservation {
+    arena: u32,
+    hash: KeyHash,
+    head: Ref,
+    shape: Shape,
+    value_bytes: usize,
+    filled: usize,
+    /// The last slot, and the next byte to write in it.
+    tail: Ref,
+    tail_at: usize,
+}
+
+impl Keeper for Reservation {}
+
+impl Reservation {
+    pub fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    pub fn value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    /// Bytes of the value that are still to come.
+    pub fn missing(&self) -> usize {
+        self.value_bytes - self.filled
+    }
+
+    pub(in crate::store) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// True when the next byte needs another slot.
+    pub(in crate::store) fn wants_slot(&self) -> bool {
+        self.missing() > 0 && self.tail_at == self.shape.slot_bytes
+    }
+}
+
+impl Arena {
+    /// Takes a free slot. The caller holds the lock of its class.
+    ///
+    /// # Panics
+    /// If the slot is not free.
+    pub(in crate::store) fn claim(&self, at: Ref) -> Slot {
+        let reserved = Word0::FREE.with_state(State::Reserved);
+        let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
+        assert!(Word0(before).state() == State::Free);
+        Slot { at }
+    }
+
+    /// Takes a slot of a page that its class has only just begun to use, up to this slot: what the
+    /// words of the header hold is left over from the page's last class.
+    pub(in crate::store) fn claim_first(&self, at: Ref) -> Slot {
+        self.word0(at).store(Word0::FREE.0, Ordering::Relaxed);
+        self.claim(at)
+    }
+
+    /// Begins an item in its first slot.
+    pub(in crate::store) fn start(
+        &self,
+        slot: Slot,
+        head: &ItemHead<'_>,
+        shape: Shape,
+    ) -> Reservation {
+        let at = slot.at;
+        let nkey = u8::try_from(head.key.len()).expect("keys have at most 250 bytes");
+        assert!(shape.wide || head.value_bytes <= NARROW_VALUE_BYTES_MAX);
+        let word = Word0::reserved(nkey, head.expiry, head.flags != 0, shape.wide);
+        if shape.wide {
+            let units = (shape.slot_bytes / SLOT_ALIGN) as u64;
+            wide_word(self, at, 0).store(head.value_bytes as u64, Ordering::Relaxed);
+            wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
+        }
+        // Release: the words above, for a CLOCK hand that comes by.
+        self.word0(at).store(word.0, Ordering::Release);
+        self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
+        let key_at = key_at(word);
+        let mut reservation = Reservation {
+            arena: self.id,
+            hash: head.hash,
+            head: at,
+            shape,
+            value_bytes: head.value_bytes,
+            filled: 0,
+            tail: at,
+            tail_at: key_at,
+        };
+        if head.flags != 0 {
+            let flags = head.flags.to_le_bytes();
+            self.copy_in(&mut reservation, key_at - CFLAGS_BYTES, &flags);
+        }
+        self.copy_in(&mut reservation, key_at, head.key);
+        reservation.tail_at = key_at + head.key.len();
+        reservation
+    }
+
+    /// Appends a slot to a wide item.
+    pub(in crate::store) fn extend(&self, reservation: &mut Reservation, slot: Slot) {
+        assert!(reservation.arena == self.id && reservation.shape.wide);
+        let at = slot.at;
+        self.word1(at).store(Ref::NONE.bits(), Ordering::Relaxed);
+        self.word0(at).store(Word0::fragment(reservation.head).0, Ordering::Release);
+        let link = if reservation.tail == reservation.head {
+            wide_word(self, reservation.head, 1)
+        } else {
+            self.word1(reservation.tail)
+        };
+        // Relaxed: we are the only writer, and no reader follows it before the item is published.
+        link.store(link.load(Ordering::Relaxed) | at.bits(), Ordering::Relaxed);
+        (reservation.tail, reservation.tail_at) = (at, HEADER_BYTES);
+    }
+
+    /// Appends as much of `bytes` to the value as the last slot holds, and says how much that is.
+    ///
+    /// # Panics
+    /// If the value becomes longer than was announced.
+    pub(in crate::store) fn fill(&self, reservation: &mut Reservation, bytes: &[u8]) -> usize {
+        assert!(reservation.arena == self.id && bytes.len() <= reservation.missing());
+        let len = bytes.len().min(reservation.shape.slot_bytes - reservation.tail_at);
+        let at = reservation.tail_at;
+        self.copy_in(reservation, at, &bytes[..len]);
+        reservation.tail_at += len;
+        reservation.filled += len;
+        len
+    }
+
+    /// Writes into the last slot of the item that is being built.
+    fn copy_in(&self, reservation: &mut Reservation, at: usize, bytes: &[u8]) {
+        assert!(at >= HEADER_BYTES && at + bytes.len() <= reservation.shape.slot_bytes);
+        let to = self.region.span(reservation.tail.offset() + at, bytes.len());
+        // SAFETY: in bounds, and behind the header of a slot that `reservation` owns alone (S2); it
+        // is borrowed mutably. `bytes` are not in the arena's unpublished memory, so no overlap.
+        unsafe { to.copy_from_nonoverlapping(std::ptr::NonNull::from(bytes).cast(), bytes.len()) };
+    }
+
+    /// The item as it will be read; only its filled part may be looked at.
+    ///
+    /// # Panics
+    /// If it is not full.
+    pub(in crate::store) fn draft<'r>(&'r self, reservation: &'r Reservation) -> Item<'r> {
+        assert!(reservation.arena == self.id && reservation.missing() == 0);
+        self.view(reservation.head, self.look(reservation.head), Keep::by(reservation))
+    }
+
+    /// Makes a full reservation a live item. The caller holds the lock of its stripe, and links it.
+    ///
+    /// # Panics
+    /// If it is not full.
+    pub(in crate::store) fn publish(
+        &self,
+        reservation: Reservation,
+        cas: u64,
+        expiry: Option<Expiry>,
+    ) -> Ref {
+        let head = reservation.head;
+        assert!(reservation.arena == self.id && reservation.missing() == 0);
+        self.word1(head).store(Word1::new(cas, reservation.value_bytes).0, Ordering::Relaxed);
+        let word = self.look(head);
+        assert!(word.state() == State::Reserved);
+        let word =
+            word.with_expiry(expiry.unwrap_or_else(|| word.expiry())).with_state(State::Live);
+        // Release: whoever sees it live, here or through the index, sees all of it.
+        self.word0(head).store(word.0, Ordering::Release);
+        head
+    }
+
+    /// Gives up a reservation.
+    pub(in crate::store) fn discard(&self, reservation: Reservation) -> Reclaimable {
+        assert!(reservation.arena == self.id);
+        Reclaimable { head: reservation.head }
+    }
+
+    /// True of a slot that will be free soon if its item is evicted: nothing is being built in it,
+    /// or sent from it. The caller holds the lock of its class.
+    pub(in crate::store) fn is_movable(&self, at: Ref) -> bool {
+        let word = self.look(at);
+        match word.state() {
+            State::Free => true,
+            State::Reserved => false,
+            State::Fragment => {
+                let head = self.look(word.head());
+                head.state() != State::Reserved && head.pins() == 0
+            }
+            State::Live | State::Retired => word.pins() == 0,
+        }
+    }
+}

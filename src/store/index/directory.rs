@@ -1,0 +1,88 @@
+//! The directory of one stripe: which segment holds the keys with a tag.
+//!
+//! ```text
+//!   depth 1:  [ a b ]               doubled, in place:  [ a b a b ]     depth 2
+//!   b is split by bit 1 of the tag into b and c:        [ a b a c ]
+//! ```
+//!
+//! It is indexed by the low bits of the tag, so that it doubles by repeating itself behind its end:
+//! no reader ever sees it move, and a reader with an old depth is led to a segment that held the
+//! key before.
+
+use super::{Segment, Tag};
+use crate::base::sync::atomic::{AtomicU32, Ordering};
+
+/// A view of the directory of one stripe.
+#[derive(Clone, Copy, Debug)]
+pub struct Directory<'d> {
+    depth: &'d AtomicU32,
+    /// Room for the directory at its greatest depth; a power of two.
+    segments: &'d [AtomicU32],
+}
+
+/// How a split went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Split {
+    Done,
+    /// The directory is as deep as it gets.
+    TooDeep,
+}
+
+impl<'d> Directory<'d> {
+    #[inline]
+    pub fn new(depth: &'d AtomicU32, segments: &'d [AtomicU32]) -> Directory<'d> {
+        Directory { depth, segments }
+    }
+
+    /// The number of the segment for `tag`. Anybody may call this.
+    #[inline]
+    pub fn segment(self, tag: Tag) -> u32 {
+        // Acquire: pairs with the Release of `double`; the entries up to this depth are there.
+        let depth = self.depth.load(Ordering::Acquire);
+        // Acquire: pairs with the Release of `split`; the segment is filled.
+        self.segments[tag.low_bits(depth) as usize].load(Ordering::Acquire)
+    }
+
+    /// The first segment. Nobody else knows the directory yet.
+    pub fn open(self, segment: u32) {
+        self.segments[0].store(segment, Ordering::Release);
+        self.depth.store(0, Ordering::Release);
+    }
+
+    /// Moves half of the entries of the segment for `tag`, `old`, to `new`, an unused one with the
+    /// number `number`. For writers.
+    pub fn split(self, tag: Tag, old: Segment<'_>, new: Segment<'_>, number: u32) -> Split {
+        let bit = u32::from(old.depth());
+        if bit == self.depth.load(Ordering::Relaxed) && !self.double() {
+            return Split::TooDeep;
+        }
+        let deeper = old.depth() + 1;
+        new.reset(deeper);
+        old.copy_half(new, bit);
+        let first = tag.low_bits(bit) as usize | 1 << bit;
+        let len = 1usize << self.depth.load(Ordering::Relaxed);
+        for index in (first..len).step_by(2 << bit) {
+            // Release: the copies, before the way to them.
+            self.segments[index].store(number, Ordering::Release);
+        }
+        old.set_depth(deeper);
+        old.drop_half(bit);
+        Split::Done
+    }
+
+    fn double(self) -> bool {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let len = 1usize << depth;
+        if len * 2 > self.segments.len() || depth == super::TAG_BITS {
+            return false;
+        }
+        for index in 0..len {
+            let segment = self.segments[index].load(Ordering::Relaxed);
+            self.segments[len + index].store(segment, Ordering::Relaxed);
+        }
+        // Release: the second half, before anybody looks there.
+        self.depth.store(depth + 1, Ordering::Release);
+        true
+    }
+}

@@ -1,0 +1,139 @@
+//! Taking memory, and giving it back after its grace.
+
+use super::Refusal;
+use super::arena::{Reclaimable, Slot};
+use super::limbo::Limbo;
+use super::participant::Participant;
+use crate::base::clock::Now;
+use crate::base::sync::atomic::Ordering;
+
+/// How often who needs memory looks whether the others have quiesced: half a second and more. Only
+/// threads that hang, or test code that forgets to quiesce, let it pass.
+const PATIENCE: u32 = 1 << 20;
+/// So often it looks without giving its core away.
+const SPINS: u32 = 64;
+/// Having waited so often in vain, it lets go of more.
+const ROUNDS_PER_EVICTION: u32 = 512;
+
+impl Participant {
+    /// A slot of a class.
+    pub(in crate::store) fn allocate(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+        match self.take_slot(class) {
+            Some((slot, false)) => Ok(slot),
+            Some((slot, true)) => {
+                // One in, one out: others are online, so what goes now is there only later.
+                self.evict_from(class, now);
+                Ok(slot)
+            }
+            None => self.allocate_slowly(class, now),
+        }
+    }
+
+    /// A free slot, and whether the class has fewer of them than it should.
+    fn take_slot(&self, class: u8) -> Option<(Slot, bool)> {
+        let slabs = &self.table.slabs;
+        let mut guard = slabs.lock(&self.table.arena, class);
+        if let Some(slot) = guard.take() {
+            return Some((slot, guard.is_short()));
+        }
+        guard.add_page(slabs.pages.take()?);
+        guard.take().map(|slot| (slot, false))
+    }
+
+    #[cold]
+    fn allocate_slowly(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+        for round in 0..PATIENCE {
+            self.quiesce();
+            if let Some((slot, _)) = self.take_slot(class) {
+                return Ok(slot);
+            }
+            // The first eviction is enough if nobody else is online; the second round is for a
+            // class that must wait for others, and keeps more free from now on.
+            let wanted = match round {
+                0 => 1,
+                1 => self.raise_reserve(class).max(1),
+                round if round % ROUNDS_PER_EVICTION == 0 => 1,
+                _ => 0,
+            };
+            let evicted = (0..wanted).take_while(|_| self.make_room(class, now)).count();
+            if wanted > 0 && evicted == 0 && !self.is_anything_waiting() {
+                break;
+            }
+            relax(round);
+        }
+        Err(Refusal::NoMemory)
+    }
+
+    fn raise_reserve(&self, class: u8) -> u64 {
+        self.table.slabs.lock(&self.table.arena, class).raise_reserve()
+    }
+
+    /// Lets a page become free for the index. False when that is not possible.
+    pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
+        for round in 0..PATIENCE {
+            self.quiesce();
+            if self.table.slabs.pages.has_segment() {
+                return true;
+            }
+            if round % ROUNDS_PER_EVICTION == 0
+                && !self.steal_page(None, now)
+                && !self.is_anything_waiting()
+            {
+                return false;
+            }
+            relax(round);
+        }
+        false
+    }
+
+    /// True when somebody's items wait for grace, so that waiting may help.
+    fn is_anything_waiting(&mut self) -> bool {
+        self.limbo.get_mut().is_waiting()
+            || self.table.epochs.limbo_bytes() > 0
+            || self.table.orphaned.load(Ordering::Relaxed) != 0
+    }
+
+    /// Frees what has had its grace.
+    pub(in crate::store) fn reclaim(&mut self) {
+        let horizon = self.table.epochs.horizon();
+        self.reclaim_from(horizon, None);
+        // Relaxed: a hint; the lock orders.
+        if self.table.orphaned.load(Ordering::Relaxed) != 0 {
+            let table = std::sync::Arc::clone(&self.table);
+            let mut orphans = table.orphans.lock();
+            self.reclaim_from(horizon, Some(&mut orphans));
+            let left = usize::from(!orphans.is_empty());
+            table.orphaned.store(left, Ordering::Relaxed);
+        }
+        self.publish_limbo_bytes();
+    }
+
+    fn reclaim_from(&mut self, horizon: u64, orphans: Option<&mut Limbo>) {
+        let arena = &self.table.arena;
+        let limbo = orphans.unwrap_or_else(|| self.limbo.get_mut());
+        let free = |item: Reclaimable| {
+            let class = self.table.slabs.class_of(item.head());
+            self.table.slabs.lock(arena, class).put(item);
+        };
+        while let Some(item) = limbo.pop(arena, horizon) {
+            free(item);
+        }
+        while let Some(item) = limbo.pop_unpinned(arena) {
+            free(item);
+        }
+    }
+
+    pub(in crate::store) fn publish_limbo_bytes(&mut self) {
+        let bytes = self.limbo.get_mut().bytes();
+        self.table.epochs.set_limbo_bytes(self.section.cell, bytes);
+    }
+}
+
+/// Waits a little for other threads.
+fn relax(round: u32) {
+    if round < SPINS {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}

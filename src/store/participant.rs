@@ -1,0 +1,231 @@
+//! One thread at the table: reading, and the thread's quiescent states.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::Miss;
+use super::arena::{Item, Keep, Keeper, Pin, Retired};
+use super::limbo::Limbo;
+use super::table::Table;
+use crate::base::clock::{Expiry, Now};
+use crate::base::hash::KeyHash;
+use crate::base::metrics::{Counters, Metric};
+use crate::base::sync::Arc as CountersArc;
+use crate::base::sync::atomic::Ordering;
+
+/// First hits are told to the classes when a thread has counted so many.
+const FIRST_HITS_BATCH: u32 = 64;
+
+/// The time from going online to the next quiescent state, in which items may be looked at.
+#[derive(Debug)]
+pub(in crate::store) struct Section {
+    pub cell: usize,
+    online: bool,
+}
+
+impl Keeper for Section {}
+
+/// One executing thread's access to the table. It is online when it is made.
+///
+/// Every `Item` borrows it, so that none outlives the call of `quiesce` or `offline` after which
+/// its memory may be used again. A thread that neither quiesces nor goes offline keeps memory from
+/// all the others.
+#[derive(Debug)]
+pub struct Participant {
+    pub(in crate::store) table: Arc<Table>,
+    pub(in crate::store) counters: CountersArc<Counters>,
+    pub(in crate::store) section: Section,
+    pub(in crate::store) limbo: RefCell<Limbo>,
+    /// First hits by class, not yet told to the classes.
+    first_hits: Box<[Cell<u32>]>,
+    first_hits_sum: Cell<u32>,
+}
+
+impl Table {
+    /// Access for one more thread, whose counters are `counters`.
+    ///
+    /// # Panics
+    /// If there are more participants than the plan allows.
+    pub fn participant(self: &Arc<Table>, counters: CountersArc<Counters>) -> Participant {
+        let cell = self.epochs.join();
+        self.epochs.online(cell);
+        Participant {
+            table: Arc::clone(self),
+            counters,
+            section: Section { cell, online: true },
+            limbo: RefCell::new(Limbo::default()),
+            first_hits: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
+            first_hits_sum: Cell::new(0),
+        }
+    }
+}
+
+impl Participant {
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    #[inline]
+    pub(in crate::store) fn keep(&self) -> Keep<'_> {
+        assert!(self.section.online);
+        Keep::by(&self.section)
+    }
+
+    /// Asks for the line of the index that `get` will look at first.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.table.prefetch(hash);
+    }
+
+    /// Asks for the item that `get` will probably look at. The index line should have come by now.
+    #[inline]
+    pub fn prefetch_item(&self, hash: KeyHash) {
+        self.table.prefetch_item(hash);
+    }
+
+    /// The item of a key; it becomes hotter.
+    ///
+    /// # Errors
+    /// Why there is none.
+    #[inline]
+    pub fn get(&self, key: &[u8], hash: KeyHash, now: Now) -> Result<Item<'_>, Miss> {
+        let item = self.peek(key, hash, now)?;
+        if item.heat_up() {
+            self.count_first_hit(&item);
+        }
+        Ok(item)
+    }
+
+    /// The item of a key, which takes no notice.
+    ///
+    /// # Errors
+    /// Why there is none.
+    #[inline]
+    pub fn peek(&self, key: &[u8], hash: KeyHash, now: Now) -> Result<Item<'_>, Miss> {
+        let item = self.table.find(key, hash, self.keep()).ok_or(Miss::Absent)?;
+        match self.table.death(&item, hash, now) {
+            None => Ok(item),
+            Some(miss) => {
+                self.bury(&item, hash);
+                Err(miss)
+            }
+        }
+    }
+
+    /// Gives the item of a key another exptime; it becomes hotter.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn touch(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        expiry: Expiry,
+        now: Now,
+    ) -> Result<Item<'_>, Miss> {
+        loop {
+            let item = self.get(key, hash, now)?;
+            // Otherwise it was replaced meanwhile, and there may be a new one.
+            if let Some(item) = item.set_expiry(expiry) {
+                return Ok(item);
+            }
+        }
+    }
+
+    #[cold]
+    fn count_first_hit(&self, item: &Item<'_>) {
+        let cell = &self.first_hits[usize::from(self.table.slabs.class_of(item.at()))];
+        cell.set(cell.get() + 1);
+        self.first_hits_sum.set(self.first_hits_sum.get() + 1);
+    }
+
+    fn tell_first_hits(&self) {
+        if self.first_hits_sum.get() < FIRST_HITS_BATCH {
+            return;
+        }
+        self.first_hits_sum.set(0);
+        for (class, cell) in self.first_hits.iter().enumerate().filter(|(_, c)| c.get() > 0) {
+            self.table.slabs.count_first_hits(class, u64::from(cell.take()));
+        }
+    }
+
+    /// Takes a dead item out of the index, if it is still there.
+    #[cold]
+    fn bury(&self, item: &Item<'_>, hash: KeyHash) {
+        if let Some((retired, _)) = self.table.unlink(item, hash) {
+            self.lay_out(retired, item);
+        }
+    }
+
+    /// Counts an item that left the index, and lets it wait for grace.
+    pub(in crate::store) fn lay_out(&self, retired: Retired, item: &Item<'_>) {
+        let bytes = item.item_bytes();
+        self.counters.sub(Metric::Bytes, bytes);
+        self.counters.sub(Metric::CurrItems, 1);
+        self.limbo.borrow_mut().push(retired, bytes);
+    }
+
+    /// Keeps an item readable beyond `quiesce`. `None` when it has too many pins already.
+    pub fn pin(&self, item: &Item<'_>) -> Option<Pin> {
+        self.table.arena.pin(item)
+    }
+
+    /// The next contiguous bytes of a pinned value from `offset` on; none at its end.
+    ///
+    /// # Panics
+    /// If the pin is of another table.
+    pub fn pinned<'a>(&'a self, pin: &'a Pin, offset: usize) -> &'a [u8] {
+        self.table.arena.pinned(pin, offset)
+    }
+
+    /// Gives a pin back.
+    ///
+    /// # Panics
+    /// If the pin is of another table.
+    pub fn unpin(&mut self, pin: Pin) {
+        self.table.arena.unpin(pin);
+    }
+
+    /// Says that this thread looks at nothing now, and frees what nobody looks at any more.
+    #[inline]
+    pub fn quiesce(&mut self) {
+        if self.limbo.get_mut().is_fresh() {
+            let horizon = self.table.epochs.advance();
+            self.limbo.get_mut().seal(horizon);
+        }
+        if self.section.online {
+            self.table.epochs.quiesce(self.section.cell);
+        }
+        // Relaxed: a hint; the lock behind it orders.
+        if !self.limbo.get_mut().is_empty() || self.table.orphaned.load(Ordering::Relaxed) != 0 {
+            self.reclaim();
+        }
+        self.tell_first_hits();
+    }
+
+    /// Says that this thread will look at nothing until it is online again.
+    pub fn offline(&mut self) {
+        self.quiesce();
+        self.section.online = false;
+        self.table.epochs.offline(self.section.cell);
+        self.reclaim();
+        if !self.limbo.get_mut().is_empty() {
+            // Others may free it; this thread may sleep for ever.
+            self.limbo.get_mut().bequeath(&mut self.table.orphans.lock());
+            self.table.orphaned.store(1, Ordering::Relaxed);
+        }
+        self.publish_limbo_bytes();
+    }
+
+    pub fn online(&mut self) {
+        self.section.online = true;
+        self.table.epochs.online(self.section.cell);
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        self.offline();
+        self.table.epochs.leave(self.section.cell);
+    }
+}

@@ -1,0 +1,274 @@
+//! The table: what all threads share.
+//!
+//! Locks, in the order in which they may be taken: a class, a stripe, the page pool. Readers take
+//! none. Who waits for grace holds none.
+
+use std::cell::Cell;
+use std::io;
+
+use super::arena::{Arena, Item, Keep, Keeper, Ref, Words};
+use super::epochs::{Epochs, Padded};
+use super::index::{Directory, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
+use super::limbo::Limbo;
+use super::slabs::Slabs;
+use super::{Figures, Miss, StorePlan};
+use crate::base::clock::{Expiry, Now};
+use crate::base::hash::{KeyHash, KeyHasher};
+use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::{Mutex, MutexGuard};
+
+const PAGE_BYTES_MIN: u64 = 64 << 10;
+const PAGE_BYTES_MAX: u64 = 2 << 20;
+/// From this much memory on pages are as large as huge pages.
+const MEMORY_BYTES_LARGE: u64 = 4 << 30;
+/// Fewer pages than this are no table.
+const PAGES_MIN: u64 = 16;
+/// The empty index takes at most one part in this many of the memory.
+const INDEX_SHARE: u64 = 50;
+
+/// One part of the index: who writes to a key locks the stripe that the top bits of its hash name.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(in crate::store) struct Stripe {
+    depth: AtomicU32,
+    /// Items with this cas or a lower one are dead: somebody flushed them.
+    flushed: AtomicU64,
+    writer: Padded<Mutex<Writer>>,
+}
+
+/// What the lock of a stripe guards, beside the segments.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Writer {
+    /// The cas of the item stored last.
+    cas: Cell<u64>,
+}
+
+impl Writer {
+    pub fn next_cas(&self) -> u64 {
+        self.cas.set(self.cas.get() + 1);
+        self.cas.get()
+    }
+}
+
+impl Keeper for MutexGuard<'_, Writer> {}
+
+/// The items of the process, by key. See `Participant` for what can be done with them.
+#[derive(Debug)]
+pub struct Table {
+    pub(in crate::store) arena: Arena,
+    pub(in crate::store) slabs: Slabs,
+    pub(in crate::store) epochs: Epochs,
+    pub(in crate::store) evict: bool,
+    pub(in crate::store) item_bytes_max: usize,
+    stripes: Box<[Stripe]>,
+    stripe_bits: u32,
+    /// The directories of all stripes, one after the other, each with room for its greatest depth.
+    directory: Words,
+    directory_bits: u32,
+    hasher: KeyHasher,
+    /// When a flush that was ordered for later is due, or 0.
+    pub(in crate::store) flush_due: AtomicU32,
+    /// What threads that went to sleep had retired.
+    pub(in crate::store) orphans: Mutex<Limbo>,
+    /// True when there may be orphans.
+    pub(in crate::store) orphaned: AtomicUsize,
+}
+
+impl Table {
+    /// Takes address space for all memory of the plan; it becomes memory as it is used.
+    ///
+    /// # Errors
+    /// What mmap(2) and memfd_create(2) say.
+    pub fn open(plan: StorePlan) -> io::Result<Table> {
+        let page_bytes = page_bytes(plan.memory_bytes);
+        let pages = (plan.memory_bytes / page_bytes).max(PAGES_MIN);
+        let stripes = stripes(&plan, pages * page_bytes);
+        let segment_bytes = SEGMENT_BYTES as u64;
+        // A directory may have eight times as many entries as there can be segments in its stripe.
+        let segments = (pages * page_bytes / segment_bytes / stripes).max(1);
+        let directory_bits = (segments.next_power_of_two().ilog2() + 3).min(TAG_BITS);
+        let threads = super::arena::to_usize(u64::from(plan.threads));
+        let table = Table {
+            arena: Arena::map(super::arena::to_usize((pages + 1) * page_bytes))?,
+            slabs: Slabs::new(
+                super::arena::to_usize(page_bytes),
+                u32::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?,
+            ),
+            epochs: Epochs::new(threads * 4 + 64),
+            evict: plan.evict,
+            item_bytes_max: plan.item_bytes_max,
+            stripes: (0..stripes).map(|_| Stripe::new()).collect(),
+            stripe_bits: stripes.ilog2(),
+            directory: Words::map(super::arena::to_usize(stripes << directory_bits))?,
+            directory_bits,
+            hasher: plan.hasher,
+            flush_due: AtomicU32::new(0),
+            orphans: Mutex::new(Limbo::default()),
+            orphaned: AtomicUsize::new(0),
+        };
+        for stripe in 0..table.stripes.len() {
+            let number = table.slabs.pages.take_segment().expect("a small part of the pages");
+            Segment::new(table.arena.buckets(number)).reset(0);
+            table.directory_of(stripe).open(number);
+        }
+        Ok(table)
+    }
+
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.hasher.hash(key)
+    }
+
+    #[inline]
+    pub(in crate::store) fn tag(&self, hash: KeyHash) -> Tag {
+        Tag::of(hash, self.stripe_bits)
+    }
+
+    #[inline]
+    fn stripe_index(&self, hash: KeyHash) -> usize {
+        super::arena::to_usize((hash.0 >> 1) >> (63 - self.stripe_bits))
+    }
+
+    #[inline]
+    fn directory_of(&self, stripe: usize) -> Directory<'_> {
+        let start = stripe << self.directory_bits;
+        let segments = &self.directory.as_slice()[start..start + (1 << self.directory_bits)];
+        Directory::new(&self.stripes[stripe].depth, segments)
+    }
+
+    #[inline]
+    pub(in crate::store) fn directory(&self, hash: KeyHash) -> Directory<'_> {
+        self.directory_of(self.stripe_index(hash))
+    }
+
+    #[inline]
+    pub(in crate::store) fn segment(&self, number: u32) -> Segment<'_> {
+        Segment::new(self.arena.buckets(number))
+    }
+
+    /// Locks the stripe of a key.
+    pub(in crate::store) fn lock(&self, hash: KeyHash) -> MutexGuard<'_, Writer> {
+        self.stripes[self.stripe_index(hash)].writer.0.lock()
+    }
+
+    /// The item of a key, dead or alive.
+    #[inline]
+    pub(in crate::store) fn find<'p>(
+        &'p self,
+        key: &[u8],
+        hash: KeyHash,
+        keep: Keep<'p>,
+    ) -> Option<Item<'p>> {
+        let (tag, directory) = (self.tag(hash), self.directory(hash));
+        let mut number = directory.segment(tag);
+        loop {
+            let found = self.segment(number).search(hash, tag, |at| {
+                let item = self.arena.item(at, keep);
+                (item.key() == key).then_some(item)
+            });
+            if found.is_some() {
+                return found;
+            }
+            // A miss is one only if the keys of this segment were not on the move.
+            let again = directory.segment(tag);
+            if again == number {
+                return None;
+            }
+            number = again;
+        }
+    }
+
+    /// Why an item that is there is nevertheless a miss, if it is.
+    #[inline]
+    pub(in crate::store) fn death(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> Option<Miss> {
+        // Acquire: who was told of a flush finds nothing older.
+        if item.cas() <= self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire) {
+            return Some(Miss::Flushed);
+        }
+        item.expiry().is_due(now).then_some(Miss::Expired)
+    }
+
+    #[inline]
+    pub(in crate::store) fn prefetch(&self, hash: KeyHash) {
+        let number = self.directory(hash).segment(self.tag(hash));
+        self.arena.prefetch_bucket(number, self.segment(number).home(hash));
+    }
+
+    /// Asks for the first line of every item that may be the one. The bucket should be here by now.
+    #[inline]
+    pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
+        let tag = self.tag(hash);
+        let segment = self.segment(self.directory(hash).segment(tag));
+        segment.search(hash, tag, |at: Ref| {
+            self.arena.prefetch(at);
+            Some(())
+        });
+    }
+
+    /// Declares everything stored so far dead.
+    pub(in crate::store) fn flush_now(&self) {
+        for stripe in &self.stripes {
+            let writer = stripe.writer.0.lock();
+            // Release: pairs with the Acquire in `death`.
+            stripe.flushed.store(writer.cas.get(), Ordering::Release);
+        }
+    }
+
+    /// The flush that was ordered for later, if it is due.
+    #[inline]
+    pub(in crate::store) fn due_flush(&self, now: Now) -> Option<Expiry> {
+        // Relaxed: a hint; who acts on it takes it by compare-exchange.
+        let due = Expiry::from_bits(self.flush_due.load(Ordering::Relaxed));
+        due.is_due(now).then_some(due)
+    }
+
+    pub fn figures(&self) -> Figures {
+        let census = self.slabs.pages.census();
+        let page_bytes = self.slabs.pages.page_bytes() as u64;
+        let orphans = self.orphans.lock().bytes();
+        Figures {
+            limit_bytes: u64::from(self.slabs.pages.count()) * page_bytes,
+            page_bytes,
+            pages_total: u64::from(self.slabs.pages.count()),
+            pages_free: u64::from(census.pages_free),
+            pages_index: u64::from(census.index_pages),
+            index_bytes: u64::from(census.segments) * SEGMENT_BYTES as u64,
+            segments: u64::from(census.segments),
+            stripes: self.stripes.len() as u64,
+            classes: self.slabs.sizes().classes() as u64,
+            limbo_bytes: self.epochs.limbo_bytes() + orphans,
+            outside_bytes: self.outside_bytes(u64::from(census.segments)),
+        }
+    }
+
+    /// Bytes beside the pages: stripes, page headers, epochs, and what the directories use.
+    fn outside_bytes(&self, segments: u64) -> u64 {
+        let stripes = self.stripes.len() * size_of::<Stripe>();
+        let fixed = stripes + self.slabs.bytes() + self.epochs.bytes();
+        fixed as u64 + 2 * segments * size_of::<u32>() as u64
+    }
+}
+
+impl Stripe {
+    fn new() -> Stripe {
+        Stripe {
+            depth: AtomicU32::new(0),
+            flushed: AtomicU64::new(0),
+            writer: Padded(Mutex::new(Writer::default())),
+        }
+    }
+}
+
+fn page_bytes(memory_bytes: u64) -> u64 {
+    if memory_bytes >= MEMORY_BYTES_LARGE {
+        return PAGE_BYTES_MAX;
+    }
+    (memory_bytes / 2048).next_power_of_two().clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX)
+}
+
+/// Enough stripes that threads seldom meet, but no more than the memory can bear.
+fn stripes(plan: &StorePlan, memory_bytes: u64) -> u64 {
+    let wanted = (u64::from(plan.threads) * 4).next_power_of_two().clamp(64, 4096);
+    let affordable = (memory_bytes / INDEX_SHARE / SEGMENT_BYTES as u64).max(1);
+    wanted.min(1 << affordable.ilog2())
+}

@@ -1,0 +1,290 @@
+//! Storing and deleting.
+
+use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Word0};
+use super::index::{Entry, Place, Segment, Split};
+use super::participant::Participant;
+use super::table::{Table, Writer};
+use super::{Condition, Outcome, Refusal};
+use crate::base::clock::{Expiry, Now};
+use crate::base::hash::KeyHash;
+use crate::base::metrics::Metric;
+use crate::base::sync::MutexGuard;
+use crate::base::sync::atomic::Ordering;
+
+/// Whose exptime a new item has when it takes another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Exptime {
+    Own,
+    /// The exptime of the item it replaces, at the moment it does.
+    Inherited,
+}
+
+/// How an attempt to link an item went.
+enum Attempt {
+    Linked,
+    Refused(Reservation, Outcome),
+    /// The segment is full, and there was none to split it with.
+    Crowded(Reservation),
+}
+
+/// Where a new entry can go.
+enum Room<'t> {
+    Vacant(Segment<'t>, Place),
+    /// In the place of another key's item.
+    Taken(Segment<'t>, Place, Item<'t>),
+    None,
+}
+
+impl Table {
+    /// Takes an item out of the index, unless it has left it already.
+    pub(in crate::store) fn unlink(
+        &self,
+        item: &Item<'_>,
+        hash: KeyHash,
+    ) -> Option<(Retired, Word0)> {
+        let _stripe = self.lock(hash);
+        let tag = self.tag(hash);
+        let segment = self.segment(self.directory(hash).segment(tag));
+        let place = segment.find(hash, tag, |at| at == item.at())?;
+        segment.clear(place);
+        Some(self.arena.retire(item.at()))
+    }
+
+    /// The place of a key, and its item, for who holds the lock of its stripe.
+    fn locate<'t>(
+        &'t self,
+        key: &[u8],
+        hash: KeyHash,
+        stripe: &'t MutexGuard<'_, Writer>,
+    ) -> Option<(Segment<'t>, Place, Item<'t>)> {
+        let tag = self.tag(hash);
+        let segment = self.segment(self.directory(hash).segment(tag));
+        let item = |at| self.arena.item(at, Keep::by(stripe));
+        let place = segment.find(hash, tag, |at| item(at).key() == key)?;
+        Some((segment, place, item(segment.entry(place).at())))
+    }
+
+    /// A place for a new key, for who holds the lock of its stripe. Splits as often as it takes.
+    fn room<'t>(
+        &'t self,
+        hash: KeyHash,
+        stripe: &'t MutexGuard<'_, Writer>,
+        evict: bool,
+    ) -> Room<'t> {
+        let (tag, directory) = (self.tag(hash), self.directory(hash));
+        loop {
+            let segment = self.segment(directory.segment(tag));
+            if let Some(place) = segment.vacancy(hash) {
+                return Room::Vacant(segment, place);
+            }
+            if evict {
+                let item = |entry: Entry| self.arena.item(entry.at(), Keep::by(stripe));
+                let coldest = segment
+                    .neighbours(hash)
+                    .map(|(place, entry)| (place, item(entry)))
+                    .min_by_key(|(_, item)| item.word0().heat());
+                return coldest
+                    .map_or(Room::None, |(place, item)| Room::Taken(segment, place, item));
+            }
+            let Some(number) = self.slabs.pages.take_segment() else { return Room::None };
+            match directory.split(tag, segment, self.segment(number), number) {
+                Split::Done => {}
+                Split::TooDeep => {
+                    self.slabs.pages.put_segment(number);
+                    return Room::None;
+                }
+            }
+        }
+    }
+}
+
+impl Participant {
+    /// Takes memory for an item whose value will arrive.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn reserve(&mut self, head: ItemHead<'_>, now: Now) -> Result<Reservation, Refusal> {
+        let bytes = head.bytes(false).checked_add(head.value_bytes);
+        if bytes.is_none_or(|bytes| bytes > self.table.item_bytes_max) {
+            return Err(Refusal::TooLarge);
+        }
+        let shape = self.table.slabs.sizes().shape(&head);
+        let slot = self.allocate(shape.class, now)?;
+        Ok(self.table.arena.start(slot, &head, shape))
+    }
+
+    /// Appends to the value of a reservation. Memory for large values is taken as they arrive.
+    ///
+    /// # Errors
+    /// When there is no more memory; the reservation can only be abandoned then.
+    ///
+    /// # Panics
+    /// If the value becomes longer than was announced, or the reservation is of another table.
+    pub fn fill(
+        &mut self,
+        reservation: &mut Reservation,
+        mut bytes: &[u8],
+        now: Now,
+    ) -> Result<(), Refusal> {
+        while !bytes.is_empty() {
+            if reservation.wants_slot() {
+                let slot = self.allocate(reservation.shape().class, now)?;
+                self.table.arena.extend(reservation, slot);
+            }
+            bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
+        }
+        Ok(())
+    }
+
+    /// Stores a full reservation, if the condition holds; gives its memory back otherwise.
+    ///
+    /// # Panics
+    /// If the reservation is not full, or of another table.
+    pub fn commit(&mut self, reservation: Reservation, condition: Condition, now: Now) -> Outcome {
+        self.store(reservation, condition, Exptime::Own, now)
+    }
+
+    pub(in crate::store) fn store(
+        &mut self,
+        mut reservation: Reservation,
+        condition: Condition,
+        exptime: Exptime,
+        now: Now,
+    ) -> Outcome {
+        // Crowded twice: the directory cannot grow, or others are faster.
+        let (mut force, mut crowded_before) = (false, false);
+        loop {
+            match self.link(reservation, condition, exptime, force, now) {
+                Attempt::Linked => return Outcome::Stored,
+                Attempt::Refused(refused, outcome) => {
+                    self.abandon(refused);
+                    return outcome;
+                }
+                Attempt::Crowded(crowded) if force || !self.table.evict => {
+                    self.abandon(crowded);
+                    return Outcome::NoMemory;
+                }
+                Attempt::Crowded(crowded) => {
+                    force = crowded_before || !self.make_room_for_index(now);
+                    crowded_before = true;
+                    reservation = crowded;
+                }
+            }
+        }
+    }
+
+    fn link(
+        &self,
+        reservation: Reservation,
+        condition: Condition,
+        exptime: Exptime,
+        force: bool,
+        now: Now,
+    ) -> Attempt {
+        let (table, hash) = (&*self.table, reservation.hash());
+        let stripe = table.lock(hash);
+        let draft = table.arena.draft(&reservation);
+        let bytes = draft.item_bytes();
+        let old = table.locate(draft.key(), hash, &stripe);
+        let alive = old.filter(|(_, _, item)| table.death(item, hash, now).is_none());
+        if let Some(outcome) = refusal(condition, alive.map(|(_, _, item)| item.cas())) {
+            return Attempt::Refused(reservation, outcome);
+        }
+        let room = match old {
+            Some((segment, place, item)) => Room::Taken(segment, place, item),
+            None => table.room(hash, &stripe, force),
+        };
+        let (segment, place, victim) = match room {
+            Room::Vacant(segment, place) => (segment, place, None),
+            Room::Taken(segment, place, item) => (segment, place, Some(item)),
+            Room::None => return Attempt::Crowded(reservation),
+        };
+        let inherited: Option<Expiry> = match exptime {
+            Exptime::Own => None,
+            Exptime::Inherited => victim.map(|item| item.expiry()),
+        };
+        let at = table.arena.publish(reservation, stripe.next_cas(), inherited);
+        let entry = Entry::new(table.tag(hash), at);
+        match victim {
+            None => segment.insert(place, hash, entry),
+            Some(item) => {
+                segment.replace(place, entry);
+                let (retired, word) = table.arena.retire(item.at());
+                if inherited.is_some_and(|expiry| expiry != word.expiry()) {
+                    // Somebody touched it in the meantime.
+                    table.arena.item(at, Keep::by(&stripe)).set_expiry(word.expiry());
+                }
+                if old.is_none() {
+                    self.count_eviction(&item, word, now);
+                }
+                self.lay_out(retired, &item);
+            }
+        }
+        self.counters.add(Metric::Bytes, bytes);
+        self.counters.bump(Metric::CurrItems);
+        self.counters.bump(Metric::TotalItems);
+        Attempt::Linked
+    }
+
+    /// Gives the memory of a reservation back.
+    ///
+    /// # Panics
+    /// If it is of another table.
+    pub fn abandon(&mut self, reservation: Reservation) {
+        let class = reservation.shape().class;
+        let item = self.table.arena.discard(reservation);
+        self.table.slabs.lock(&self.table.arena, class).put(item);
+    }
+
+    /// Deletes the item of a key. False when there was none alive.
+    pub fn delete(&mut self, key: &[u8], hash: KeyHash, now: Now) -> bool {
+        let table = &*self.table;
+        let stripe = table.lock(hash);
+        let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };
+        let alive = table.death(&item, hash, now).is_none();
+        segment.clear(place);
+        let (retired, _) = table.arena.retire(item.at());
+        self.lay_out(retired, &item);
+        alive
+    }
+
+    /// Declares everything stored so far dead: now, or when `due` has come, instead of any flush
+    /// that was to come later.
+    pub fn flush(&mut self, due: Option<Expiry>, now: Now) {
+        match due.filter(|due| !due.is_due(now) && *due != Expiry::NEVER) {
+            Some(due) => self.table.flush_due.store(due.to_bits(), Ordering::Relaxed),
+            None => {
+                self.table.flush_due.store(Expiry::NEVER.to_bits(), Ordering::Relaxed);
+                self.table.flush_now();
+            }
+        }
+    }
+
+    /// Opens a batch: a flush that has become due happens.
+    #[inline]
+    pub fn begin(&mut self, now: Now) {
+        if let Some(due) = self.table.due_flush(now) {
+            let never = Expiry::NEVER.to_bits();
+            // Relaxed: the locks of the stripes order what follows.
+            let mine = self.table.flush_due.compare_exchange(
+                due.to_bits(),
+                never,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            if mine.is_ok() {
+                self.table.flush_now();
+            }
+        }
+    }
+}
+
+/// What stands against storing, where the live item of the key has the cas `alive`.
+fn refusal(condition: Condition, alive: Option<u64>) -> Option<Outcome> {
+    match (condition, alive) {
+        (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => None,
+        (Condition::Absent, Some(_)) | (Condition::Present, None) => Some(Outcome::NotStored),
+        (Condition::Cas(_), None) => Some(Outcome::NotFound),
+        (Condition::Cas(wanted), Some(cas)) => (wanted != cas).then_some(Outcome::Exists),
+    }
+}
