@@ -20,7 +20,6 @@ pub mod fleet;
 pub mod launch;
 pub mod ring_loop;
 pub mod service;
-pub mod start;
 #[cfg(test)]
 mod simulation;
 pub mod worker;

@@ -11,6 +11,8 @@ use super::epochs::{Epochs, Padded};
 use super::index::{Directory, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
 use super::limbo::Limbo;
 use super::slabs::Slabs;
+#[cfg(test)]
+use super::slabs::Standing;
 use super::{Figures, Miss, StorePlan};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
@@ -239,6 +241,14 @@ impl Table {
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
         }
+    }
+
+    /// Slots that hold something, of all classes.
+    #[cfg(test)]
+    pub(in crate::store) fn slots_used(&self) -> u64 {
+        let per_page = |class| u64::from(self.slabs.sizes().slots_per_page(class));
+        let used = |each: Standing| u64::from(each.pages) * per_page(each.class) - each.free;
+        self.slabs.standings().map(used).sum()
     }
 
     /// Bytes beside the pages: stripes, page headers, epochs, and what the directories use.

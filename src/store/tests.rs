@@ -1,6 +1,9 @@
 //! The table from outside.
 #![cfg(not(loom))]
 
+mod oracle;
+mod stress;
+
 use super::*;
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::{Metric, Registry};
