@@ -16,7 +16,6 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
-mod served;
 pub mod sign;
 mod systemd;
 mod text;
@@ -28,7 +27,6 @@ use crate::server::start::Server;
 
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
-pub use served::Served;
 
 pub use crate::sys::signals::Signals;
 
