@@ -111,9 +111,7 @@ impl Admin {
                 let fds = [self.signals.as_fd(), self.control.ended(), responder.as_fd()];
                 readable(fds, timeout).map(|_| ())
             }
-            None => {
-                readable([self.signals.as_fd(), self.control.ended()], timeout).map(|_| ())
-            }
+            None => readable([self.signals.as_fd(), self.control.ended()], timeout).map(|_| ()),
         }
     }
 

@@ -185,9 +185,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.bump(Metric::Batches);
         let has_more = self.unpack(batch);
         if self.connections.get(id).is_some_and(Connection::can_execute) {
-            match verdict {
-                Verdict::NeedInput if has_more => self.make_runnable(id),
-                verdict => self.obey(id, verdict),
+            if has_more && verdict == Verdict::NeedInput {
+                self.make_runnable(id);
+            } else {
+                self.obey(id, verdict);
             }
         }
         self.list(id);
