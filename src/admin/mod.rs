@@ -16,7 +16,6 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
-mod served;
 pub mod sign;
 mod systemd;
 mod text;
