@@ -16,6 +16,7 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
+mod served;
 pub mod sign;
 mod systemd;
 mod text;

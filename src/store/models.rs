@@ -2,11 +2,10 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib store::models`
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::arena::Ref;
+use super::arena::{Ref, WatchedCell};
 use super::epochs::Epochs;
 use super::index::{Bucket, Directory, Entry, Segment, Split, Tag};
 use crate::base::hash::KeyHash;
@@ -22,23 +21,19 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 struct World {
     epochs: Epochs,
     slot: AtomicU64,
-    item: UnsafeCell<u64>,
+    item: WatchedCell,
 }
-
-// SAFETY: loom itself watches over the accesses to `item`; that is what the models are for.
-#[allow(unsafe_code, reason = "loom's cell stands for memory that the arena guards")]
-unsafe impl Sync for World {}
 
 impl World {
     fn new(threads: usize) -> Arc<World> {
         let (epochs, slot) = (Epochs::new(threads), AtomicU64::new(1));
-        Arc::new(World { epochs, slot, item: UnsafeCell::new(7) })
+        Arc::new(World { epochs, slot, item: WatchedCell::default() })
     }
 
     fn read(&self) {
         if self.slot.load(Ordering::Acquire) == 1 {
             // loom fails the model if the memory is reused meanwhile.
-            self.item.with(|item| assert!(!item.is_null()));
+            self.item.read();
         }
     }
 
@@ -49,7 +44,7 @@ impl World {
         self.epochs.quiesce(cell);
         for _ in 0..2 {
             if tag <= self.epochs.horizon() {
-                self.item.with_mut(|item| assert!(!item.is_null()));
+                self.item.write();
                 return;
             }
             thread::yield_now();

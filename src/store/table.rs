@@ -16,7 +16,7 @@ use super::slabs::Standing;
 use super::{Figures, Miss, StorePlan};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
-use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 
 const PAGE_BYTES_MIN: u64 = 64 << 10;
@@ -70,6 +70,8 @@ pub struct Table {
     hasher: KeyHasher,
     /// When a flush that was ordered for later is due, or 0.
     pub(in crate::store) flush_due: AtomicU32,
+    /// True when there may be items that a flush has killed.
+    flushed: AtomicBool,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// True when there may be orphans.
@@ -105,6 +107,7 @@ impl Table {
             directory_bits,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
+            flushed: AtomicBool::new(false),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
         };
@@ -197,11 +200,17 @@ impl Table {
 
     /// Declares everything stored so far dead.
     pub(in crate::store) fn flush_now(&self) {
+        // Relaxed: it only makes the CLOCK hands look closer.
+        self.flushed.store(true, Ordering::Relaxed);
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
             stripe.flushed.store(writer.cas.get(), Ordering::Release);
         }
+    }
+
+    pub(in crate::store) fn was_ever_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     /// The flush that was ordered for later, if it is due.
