@@ -87,6 +87,7 @@ pub fn run(options: &Compare) -> io::Result<Results> {
                 filled.push(keys);
             }
         }
+        server.settle()?;
     }
     let cells = interleave(options, &clients, &workloads, &mut servers)?;
     let labels = |kind| servers.iter().find(|server| server.kind == kind).map(|s| s.label.clone());

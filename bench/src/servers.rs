@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use ringcached_load::cpu;
 
 use crate::cores;
 use crate::options::{Compare, Labelled};
@@ -14,6 +15,12 @@ use crate::options::{Compare, Labelled};
 /// How long a server may take until it accepts connections.
 const START_TRIES: u32 = 100;
 const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server that has used less than this in a pause has settled; after so many pauses it is
+/// measured as it is.
+const SETTLED_NS: u64 = 5_000_000;
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+const SETTLE_TRIES: u32 = 40;
 
 /// What kind of server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +146,20 @@ impl Variant {
 impl Server {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the server has nothing more to do: memcached grows its index in the background
+    /// after it was filled.
+    pub fn settle(&self) -> io::Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            let before = cpu::of_process(self.pid())?;
+            pause(SETTLE_PAUSE);
+            let used = cpu::of_process(self.pid())?.since(before);
+            if used.total_ns < SETTLED_NS {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether all of memcached's text may be sent to it.
