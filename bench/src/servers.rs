@@ -73,6 +73,12 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
         });
         all.extend(programs.iter().map(|program| memcached(options, program)));
     }
+    let is_again =
+        |at: usize, variant: &Variant| all[..at].iter().any(|v| v.label == variant.label);
+    if let Some((_, twice)) = all.iter().enumerate().find(|(at, variant)| is_again(*at, variant)) {
+        let text = format!("two servers are called {}: say LABEL=PATH", twice.label);
+        return Err(io::Error::other(text));
+    }
     Ok((all, missing))
 }
 
@@ -211,7 +217,10 @@ pub fn because(what: &str, cause: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::{Command as Program, Options};
 
     #[test]
     fn a_server_that_ends_at_once_is_reported() {
@@ -226,6 +235,20 @@ mod tests {
         assert!(error.contains("has ended"), "{error}");
         let missing = Variant { program: "/nowhere/at/all".into(), ..variant };
         assert!(missing.start(core).unwrap_err().to_string().contains("/nowhere/at/all"));
+    }
+
+    #[test]
+    fn two_servers_are_not_called_the_same() {
+        let two = |first: &str, second: &str| {
+            let words = ["x", "compare", "--no-ringcached", "--memcached", first, "--memcached"];
+            let words = words.into_iter().chain([second]);
+            let Program::Compare(options) = Options::parse_from(words).command else {
+                unreachable!("compare was asked for");
+            };
+            variants(&options).map(|found| found.0.len())
+        };
+        assert_eq!(two("old=/a", "new=/b").unwrap(), 3);
+        assert!(two("/a", "/b").unwrap_err().to_string().contains("called memcached"));
     }
 
     fn core_of_this_thread() -> usize {
