@@ -16,6 +16,7 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
+mod served;
 pub mod sign;
 mod systemd;
 mod text;
@@ -27,6 +28,7 @@ use crate::server::start::Server;
 
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
+pub use served::Served;
 
 pub use crate::sys::signals::Signals;
 
@@ -83,4 +85,5 @@ pub enum Severity {
 pub type Log = Box<dyn Fn(Severity, &str) + Send>;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod fixture;

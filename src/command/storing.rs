@@ -91,7 +91,7 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        self.finish(filling, end);
+        self.finish(filling, *end);
         None
     }
 
@@ -106,10 +106,10 @@ impl<O: Output> Batch<'_, O> {
     }
 
     /// The whole value has come, and the two bytes after it.
-    fn finish(&mut self, filling: Filling, end: &[u8; 2]) {
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) {
         let Filling { reservation, verb, noreply, long: _ } = filling;
         let now = self.now;
-        if end != LINE_END {
+        if end != *LINE_END {
             self.participant().abandon(reservation);
             return self.reply(ProtocolError::BadDataChunk.reply(), noreply);
         }

@@ -25,6 +25,8 @@ mod evict;
 mod index;
 mod limbo;
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod modify;
 mod pages;
 mod participant;

@@ -161,23 +161,11 @@ impl Table {
         hash: KeyHash,
         keep: Keep<'p>,
     ) -> Option<Item<'p>> {
-        let (tag, directory) = (self.tag(hash), self.directory(hash));
-        let mut number = directory.segment(tag);
-        loop {
-            let found = self.segment(number).search(hash, tag, |at| {
-                let item = self.arena.item(at, keep);
-                (item.key() == key).then_some(item)
-            });
-            if found.is_some() {
-                return found;
-            }
-            // A miss is one only if the keys of this segment were not on the move.
-            let again = directory.segment(tag);
-            if again == number {
-                return None;
-            }
-            number = again;
-        }
+        let segment = |number| self.segment(number);
+        self.directory(hash).search(hash, self.tag(hash), segment, |at| {
+            let item = self.arena.item(at, keep);
+            (item.key() == key).then_some(item)
+        })
     }
 
     /// Why an item that is there is nevertheless a miss, if it is.

@@ -9,6 +9,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
+    ("src/store/arena/mod.rs", 3),
+    ("src/store/arena/reservation.rs", 1),
+    ("src/store/arena/words.rs", 2),
     ("src/sys/blocks.rs", 4),
     ("src/sys/buffers.rs", 7),
     ("src/sys/fake.rs", 2),

@@ -84,7 +84,7 @@ impl Drop for Server {
 
 fn command(server: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcachedctl"));
-    command.args(["--server", &server.to_string(), "--timeout", "0.1"]).args(arguments);
+    command.args(["--server", &server.to_string(), "--timeout", "0.3"]).args(arguments);
     command
 }
 
