@@ -16,7 +16,6 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
-mod served;
 pub mod sign;
 mod systemd;
 mod text;
@@ -24,11 +23,8 @@ pub mod wire;
 
 use std::os::fd::BorrowedFd;
 
-use crate::server::start::Server;
-
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
-pub use served::Served;
 
 pub use crate::sys::signals::Signals;
 
@@ -49,28 +45,6 @@ pub trait Control: Send + Sync {
     /// For each thread that must not stall a number that changes with every turn, or `None` while
     /// the thread waits and has nothing to do. Always in the same order.
     fn heartbeats(&self) -> Vec<Option<u64>>;
-}
-
-impl Control for Server {
-    fn drain(&self) {
-        Server::drain(self);
-    }
-
-    fn has_ended(&self) -> bool {
-        Server::has_ended(self)
-    }
-
-    fn ended(&self) -> BorrowedFd<'_> {
-        Server::ended(self)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        Server::figures(self)
-    }
-
-    fn heartbeats(&self) -> Vec<Option<u64>> {
-        Server::heartbeats(self)
-    }
 }
 
 /// How much a line of the log matters.

@@ -1,33 +1,29 @@
-//! The real server behind `Control`: its handle, and what the table tells of itself.
+//! The real server behind `Control`.
 
-use crate::server::launch::Handle;
+use std::os::fd::BorrowedFd;
+
+use crate::server::start::Server;
 
 use super::Control;
 
-/// A launched server. `figures` must always return the same names in the same order.
-pub struct Served<S, F> {
-    pub handle: Handle<S>,
-    pub figures: F,
-}
-
-impl<S, F> Control for Served<S, F>
-where
-    S: Send,
-    F: Fn() -> Vec<(&'static str, u64)> + Send + Sync,
-{
+impl Control for Server {
     fn drain(&self) {
-        self.handle.drain();
+        Server::drain(self);
     }
 
     fn has_ended(&self) -> bool {
-        self.handle.has_ended()
+        Server::has_ended(self)
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        Server::ended(self)
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
-        (self.figures)()
+        Server::figures(self)
     }
 
     fn heartbeats(&self) -> Vec<Option<u64>> {
-        self.handle.heartbeats()
+        Server::heartbeats(self)
     }
 }

@@ -126,9 +126,8 @@ impl Index {
 
     fn search(&self, key: u64) -> Option<Ref> {
         let segment = |number| self.segment(number);
-        self.directory().search(hash(key), tag(key), segment, |at| {
-            (at == Ref::from_bits(key)).then_some(at)
-        })
+        self.directory()
+            .search(hash(key), tag(key), segment, |at| (at == Ref::from_bits(key)).then_some(at))
     }
 
     fn insert(&self, key: u64) {

@@ -50,6 +50,14 @@ pub fn raise_locked_memory() {
     }
 }
 
+/// How much memory this process may lock: all of it where it is root.
+pub fn lockable_bytes() -> io::Result<u64> {
+    if super::user::is_root() {
+        return Ok(u64::MAX);
+    }
+    Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
+}
+
 /// Keeps all memory of the process, present and future, in RAM from its first use on.
 ///
 /// Unlike memcached's, the lock falls on pages as they are touched (`MCL_ONFAULT`): the arena is a

@@ -42,6 +42,7 @@ pub fn become_user(user: &User) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::resource::{Resource, setrlimit};
 
     #[test]
     fn root_is_known_and_nobody_else_is_invented() {
@@ -59,7 +60,10 @@ mod tests {
     fn as_nobody() {
         assert!(std::env::var_os(CHILD).is_some(), "would give up root for every other test");
         let nobody = find("nobody").unwrap().unwrap();
+        assert_eq!(crate::sys::limits::lockable_bytes().unwrap(), u64::MAX);
+        setrlimit(Resource::RLIMIT_MEMLOCK, 4096, 8192).unwrap();
         become_user(&nobody).unwrap();
+        assert_eq!(crate::sys::limits::lockable_bytes().unwrap(), 4096);
         assert!(!is_root());
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let ids = |name: &str| {
