@@ -82,7 +82,6 @@ impl<V: Service> Datagrams<V> {
             let mut budget = Budget { requests: u32::MAX, cost: Cost::Any };
             let now = self.clock.now();
             let progress = self.service.drive(&mut session, rest, now, &mut budget, &mut output);
-            self.counters.add(Metric::Requests, u64::from(u32::MAX - budget.requests));
             rest = &rest[progress.consumed..];
             if progress.verdict != Verdict::Yield {
                 break progress.verdict;

@@ -67,7 +67,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
-        self.counters.add(Metric::Requests, u64::from(requests));
         self.counters.bump(Metric::Batches);
         self.obey(id, verdict);
         requests
