@@ -131,6 +131,29 @@ impl Region {
 }
 
 impl Region {
+    /// Makes one huge page of the `HUGE_PAGE_BYTES` at `offset`, whatever is in them. They become
+    /// memory if they were none; bytes and addresses stay as they are.
+    ///
+    /// # Errors
+    /// What madvise(2) says: EINVAL where the kernel does not do it, ENOMEM or EAGAIN where it finds
+    /// no huge page now.
+    ///
+    /// # Panics
+    /// If the range is outside.
+    pub fn collapse(self, offset: usize) -> io::Result<()> {
+        let start: *mut libc::c_void = self.span(offset, HUGE_PAGE_BYTES).as_ptr().cast();
+        let advise = |len, advice| {
+            // SAFETY: the range is inside the mapping, and neither advice changes a byte of it.
+            match unsafe { libc::madvise(start, len, advice) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // A range without any page is refused, so it is given its first.
+        advise(4096, libc::MADV_POPULATE_WRITE)?;
+        advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)
+    }
+
     /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
     ///
     /// The range stays mapped (R1), and is no byte's home: whoever calls this owns all of it.
@@ -185,6 +208,20 @@ mod tests {
                 region.span(0, 8192).map_addr(|at| at.saturating_add(8192))
             );
         }
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn a_huge_page_keeps_what_was_there() {
+        let (region, _fd) = Region::map_memfd(c"test", 2 * HUGE_PAGE_BYTES).unwrap();
+        let at = region.at(HUGE_PAGE_BYTES + 77);
+        // SAFETY: the byte is inside the mapping, and nobody else knows the mapping.
+        unsafe { at.write(7) };
+        if let Err(error) = region.collapse(HUGE_PAGE_BYTES) {
+            return eprintln!("no huge pages here: {error}");
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { at.read() }, 7);
     }
 
     #[test]
