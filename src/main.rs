@@ -1,2 +1,125 @@
-//! The binary.
-fn main() {}
+//! The binary: arguments in, exit code out. The only place that prints.
+//!
+//! ```text
+//!   arguments -> Plan -> bind -> give up root -> start -> admin loop -> exit code
+//! ```
+//!
+//! What needs privileges comes before they are given up; what owns credentials, as a ring does,
+//! comes after. Signals are blocked before there is a second thread.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringcached::admin::{Admin, AdminSocket, Control, Ended, Responder, Severity, Signals};
+use ringcached::base::clock::Clock;
+use ringcached::base::sync::Arc;
+use ringcached::config::{Host, Options, Plan, StartError};
+use ringcached::server::claim::{claim, report};
+use ringcached::server::start::Server;
+
+/// What memcached says for wrong arguments, from sysexits.h.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version come as errors that are meant for standard output.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    if options.own.check {
+        return check();
+    }
+    let served = Plan::check(&options, Host::here()).and_then(|plan| serve(&plan));
+    match served {
+        Ok(ended) => {
+            say(Severity::Notice, ended);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(Severity::Error, error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what this kernel offers; fails where the server could not serve.
+fn check() -> ExitCode {
+    let (text, can_serve) = report();
+    let printed = io::stdout().write_all(text.as_bytes());
+    if can_serve && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(plan: &Plan) -> Result<&'static str, StartError> {
+    let refused = |what: &'static str| {
+        move |error: io::Error| {
+            let remedy = "Look for a sandbox that forbids it, or a limit of descriptors.";
+            StartError::new("read", what, error, remedy)
+        }
+    };
+    let signals = Signals::take().map_err(refused("signals"))?;
+    for warning in &plan.warnings {
+        say(Severity::Warning, warning);
+    }
+    let socket = plan.admin.as_ref().map(AdminSocket::bind).transpose()?;
+    let claim = claim(plan)?;
+    let statistics = socket.as_ref().map(AdminSocket::address);
+    let announcement = announcement(plan, &claim.addresses, statistics);
+    let clock = Clock::start();
+    let server = Arc::new(Server::start(plan, claim, &clock)?);
+    let registry = Arc::clone(&server.registry);
+    let control: Arc<dyn Control> = server;
+    say(Severity::Notice, announcement);
+    let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
+    let responder = socket.map(answer);
+    let admin = Admin { signals, responder, control, registry, clock, log: Box::new(say_line) };
+    let ended = admin.run().map_err(refused("events"))?;
+    if let Some(unix) = &plan.listeners.unix {
+        // A socket that outlives its server is replaced by the next one anyway.
+        let _ = std::fs::remove_file(&unix.path);
+    }
+    Ok(match ended {
+        Ended::Drained => "stopped",
+        Ended::TimedOut => "stopped; some peers did not fetch their replies",
+        Ended::Forced => "stopped at once",
+    })
+}
+
+fn announcement(plan: &Plan, addresses: &[String], statistics: Option<SocketAddr>) -> String {
+    let statistics = statistics.map_or_else(|| "off".into(), |at| format!("at udp {at}"));
+    format!(
+        "ringcached {} serves {}; {} MiB, {} rings, {} workers, dispatch {}; statistics {}",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(", "),
+        plan.memory_bytes >> 20,
+        plan.rings,
+        plan.workers,
+        plan.dispatch.name(),
+        statistics,
+    )
+}
+
+fn say_line(severity: Severity, line: &str) {
+    say(severity, line);
+}
+
+/// One line on standard error; under systemd with the priority that the journal reads.
+fn say(severity: Severity, line: impl Display) {
+    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let prefix = match (is_journal, severity) {
+        (true, Severity::Notice) => "<5>",
+        (true, Severity::Warning) => "<4>",
+        (true, Severity::Error) => "<3>",
+        (false, Severity::Notice) => "",
+        (false, Severity::Warning) => "warning: ",
+        (false, Severity::Error) => "ringcached: ",
+    };
+    // One write, so that two lines do not mix; a server does not die of a closed standard error.
+    let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
+}

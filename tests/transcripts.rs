@@ -246,8 +246,8 @@ fn is_gone(error: &std::io::Error) -> bool {
 
 #[test]
 fn steps_are_parsed() {
-    let text = "# c\n> get k\n< END\n<~ VERSION *\n\n\n= differs: it does\n>| a\\r\\n\\xff\\\\\n! close\n\
-        @ +2\n>\n<\n\n= since 1.6.45: newer\n> x\n";
+    let text = "# c\n> get k\n< END\n<~ VERSION *\n\n\n= differs: it does\n>| a\\r\\n\\xff\\\\\n\
+        ! close\n@ +2\n>\n<\n\n= since 1.6.45: newer\n> x\n";
     let exchanges = parse(text).unwrap();
     assert_eq!(exchanges.len(), 3);
     let expected = [

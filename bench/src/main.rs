@@ -1,1 +1,51 @@
-fn main() {}
+//! ringcached-bench: measures ringcached, its null server and memcached side by side.
+
+mod clients;
+mod compare;
+mod cores;
+mod machine;
+mod null;
+mod options;
+mod servers;
+mod table;
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::{Command, Compare, Options};
+
+#[allow(clippy::print_stderr, reason = "this is where the program says why it failed")]
+fn main() -> ExitCode {
+    let done = match Options::parse().command {
+        Command::Load(options) => return ringcached_load::main_with(&options),
+        Command::NullServer(options) => null::run(&options),
+        Command::Compare(options) => compare_and_print(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ringcached-bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is the program's output")]
+fn compare_and_print(options: &Compare) -> io::Result<()> {
+    let results = compare::run(options)?;
+    let text = table::markdown(&results);
+    println!("{text}");
+    if let Some(path) = &options.markdown {
+        fs::write(path, &text)?;
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    }
+    match results.errors() {
+        0 => Ok(()),
+        count => Err(io::Error::other(format!("{count} errors; the table says where"))),
+    }
+}

@@ -1,20 +1,33 @@
 //! A server that tests can look into.
 
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+
 use crate::base::sync::Mutex;
 
-use super::{Control, Pulse};
+use super::Control;
 
 /// What a test made of the server, and what was asked of it.
 #[derive(Default)]
 pub(super) struct Fixture {
     pub(super) drains: Mutex<u32>,
-    /// Calls of `is_drained` after `drain` until it is; `None` is never.
+    /// Calls of `has_ended` after `drain` until it has; `None` is never.
     pub(super) drained_after: Mutex<Option<u32>>,
     pub(super) on_drain: Option<fn()>,
-    /// Beats that are left before the pulse stops.
+    /// What a thread's heartbeat counts up to before it stalls.
     pub(super) beats: Mutex<u64>,
-    pub(super) pulses: Mutex<u64>,
-    pub(super) on_pulse: Option<fn(u64)>,
+    pub(super) heartbeats: Mutex<u64>,
+    pub(super) on_heartbeat: Option<fn(u64)>,
+    pub(super) ended: Bell,
+}
+
+/// A descriptor that nobody makes readable: tests ask `has_ended`.
+pub(super) struct Bell(UnixDatagram);
+
+impl Default for Bell {
+    fn default() -> Bell {
+        Bell(UnixDatagram::unbound().unwrap())
+    }
 }
 
 impl Control for Fixture {
@@ -25,7 +38,7 @@ impl Control for Fixture {
         }
     }
 
-    fn is_drained(&self) -> bool {
+    fn has_ended(&self) -> bool {
         if *self.drains.lock() == 0 {
             return false;
         }
@@ -40,19 +53,20 @@ impl Control for Fixture {
         }
     }
 
+    fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.0.as_fd()
+    }
+
     fn figures(&self) -> Vec<(&'static str, u64)> {
         vec![("limit_maxbytes", 64 << 20), ("hash_bytes", 17)]
     }
 
-    fn pulses(&self) -> Vec<Pulse> {
-        let mut calls = self.pulses.lock();
+    fn heartbeats(&self) -> Vec<Option<u64>> {
+        let mut calls = self.heartbeats.lock();
         *calls += 1;
-        if let Some(act) = self.on_pulse {
+        if let Some(act) = self.on_heartbeat {
             act(*calls);
         }
-        vec![
-            Pulse { beats: 9, idle: true },
-            Pulse { beats: (*calls).min(*self.beats.lock()), idle: false },
-        ]
+        vec![None, Some((*calls).min(*self.beats.lock()))]
     }
 }

@@ -16,13 +16,18 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
+mod served;
 pub mod sign;
 mod systemd;
 mod text;
 pub mod wire;
 
+use std::os::fd::BorrowedFd;
+
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
+
+pub use crate::sys::signals::Signals;
 
 /// What admin asks of the server. Calls come from one thread and must not wait for a ring.
 pub trait Control: Send + Sync {
@@ -30,22 +35,17 @@ pub trait Control: Send + Sync {
     fn drain(&self);
 
     /// True once nothing is served any more: after `drain`, or because the server ended by itself.
-    fn is_drained(&self) -> bool;
+    fn has_ended(&self) -> bool;
+
+    /// Readable from the moment `has_ended` is true.
+    fn ended(&self) -> BorrowedFd<'_>;
 
     /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
     fn figures(&self) -> Vec<(&'static str, u64)>;
 
-    /// One pulse for each thread that must not stall, always in the same order.
-    fn pulses(&self) -> Vec<Pulse>;
-}
-
-/// A sign of life of one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
-    /// Moves with every turn.
-    pub beats: u64,
-    /// True while the thread waits and has nothing to do.
-    pub idle: bool,
+    /// For each thread that must not stall a number that changes with every turn, or `None` while
+    /// the thread waits and has nothing to do. Always in the same order.
+    fn heartbeats(&self) -> Vec<Option<u64>>;
 }
 
 /// How much a line of the log matters.
@@ -60,4 +60,5 @@ pub enum Severity {
 pub type Log = Box<dyn Fn(Severity, &str) + Send>;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod fixture;

@@ -85,7 +85,10 @@ impl Admin {
             if let Some(responder) = &mut self.responder {
                 responder.turn();
             }
-            if self.control.is_drained() {
+            if self.control.has_ended() {
+                if phase == Phase::Serving {
+                    manager.stopping("the server has ended by itself");
+                }
                 return Ok(Ended::Drained);
             }
             let now_ns = self.clock.elapsed_ns();
@@ -105,9 +108,10 @@ impl Admin {
         let timeout = Duration::from_nanos(due_ns.saturating_sub(now_ns));
         match &self.responder {
             Some(responder) => {
-                readable([self.signals.as_fd(), responder.as_fd()], timeout).map(|_| ())
+                let fds = [self.signals.as_fd(), self.control.ended(), responder.as_fd()];
+                readable(fds, timeout).map(|_| ())
             }
-            None => readable([self.signals.as_fd()], timeout).map(|_| ()),
+            None => readable([self.signals.as_fd(), self.control.ended()], timeout).map(|_| ()),
         }
     }
 
@@ -139,7 +143,7 @@ impl Admin {
         }
         if now_ns >= deadlines.watchdog_ns {
             deadlines.watchdog_ns = now_ns.saturating_add(deadlines.watchdog_every_ns);
-            if !manager.keep_alive(self.control.pulses()) {
+            if !manager.keep_alive(self.control.heartbeats()) {
                 (self.log)(Severity::Error, "a thread has stalled: the watchdog is not fed");
             }
         }
@@ -163,6 +167,7 @@ impl Admin {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::admin::fixture::Fixture;
@@ -223,10 +228,11 @@ mod tests {
     }
 
     /// Plays the server for the test below, in a process of its own that has a NOTIFY_SOCKET. The
-    /// fourth pulse stalls; later the process stops itself as the command `shutdown` does.
+    /// fourth heartbeat stalls; later the process stops itself as the command `shutdown` does.
     #[test]
     #[ignore = "only a part: run by the test below"]
     fn under_a_manager() {
+        assert!(std::env::var_os("NOTIFY_SOCKET").is_some(), "would stop every other test");
         let stop_later = |calls| {
             if calls == 6 {
                 send_self(Signal::Stop).unwrap();
@@ -235,7 +241,7 @@ mod tests {
         let fixture = Fixture {
             drained_after: Mutex::new(Some(0)),
             beats: Mutex::new(3),
-            on_pulse: Some(stop_later),
+            on_heartbeat: Some(stop_later),
             ..Fixture::default()
         };
         let lines = Arc::default();
@@ -274,7 +280,7 @@ mod tests {
         let ready = "READY=1\nSTATUS=serving: 0 items, 0 connections, hit ratio 66.6 %\n";
         assert_eq!(told[0], ready);
         let fed = told.iter().filter(|line| *line == "WATCHDOG=1\n").count();
-        assert_eq!(fed, 3, "three pulses moved, then one thread stalled: {told:?}");
+        assert_eq!(fed, 3, "three heartbeats moved, then one thread stalled: {told:?}");
         assert!(told.last().unwrap().starts_with("STOPPING=1\nSTATUS=draining"), "{told:?}");
     }
 }

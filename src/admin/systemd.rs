@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::Pulse;
-
 /// The manager of this process, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Manager {
-    /// What the pulses were at the last check.
-    last: Vec<Pulse>,
+    /// What the heartbeats were at the last check.
+    last: Vec<Option<u64>>,
 }
 
 impl Manager {
@@ -43,9 +41,9 @@ impl Manager {
 
     /// Feeds the watchdog if no thread has stalled since the last call; says whether it did.
     #[must_use]
-    pub(super) fn keep_alive(&mut self, pulses: Vec<Pulse>) -> bool {
-        let alive = is_alive(&self.last, &pulses);
-        self.last = pulses;
+    pub(super) fn keep_alive(&mut self, heartbeats: Vec<Option<u64>>) -> bool {
+        let alive = is_alive(&self.last, &heartbeats);
+        self.last = heartbeats;
         if alive {
             tell(&[NotifyState::Watchdog]);
         }
@@ -53,12 +51,9 @@ impl Manager {
     }
 }
 
-/// A thread lives that is idle now, or has moved since. One that is new is taken to live.
-fn is_alive(last: &[Pulse], now: &[Pulse]) -> bool {
-    (0..now.len()).all(|thread| {
-        let pulse = now[thread];
-        pulse.idle || last.get(thread).is_none_or(|last| last.beats != pulse.beats)
-    })
+/// Whether every thread is idle, or was, or has moved since. One that is new is taken to live.
+fn is_alive(last: &[Option<u64>], now: &[Option<u64>]) -> bool {
+    last.iter().zip(now).all(|(last, now)| now.is_none() || last != now)
 }
 
 fn tell(state: &[NotifyState<'_>]) {
@@ -72,13 +67,12 @@ mod tests {
 
     #[test]
     fn who_neither_moves_nor_idles_has_stalled() {
-        let busy = |beats| Pulse { beats, idle: false };
-        let idle = |beats| Pulse { beats, idle: true };
-        assert!(is_alive(&[], &[busy(0)]), "new");
-        assert!(is_alive(&[busy(1)], &[busy(2)]));
-        assert!(is_alive(&[busy(1)], &[idle(1)]));
-        assert!(!is_alive(&[busy(1)], &[busy(1)]));
-        assert!(!is_alive(&[idle(1)], &[busy(1)]), "woken, and no turn since");
-        assert!(!is_alive(&[busy(1), busy(1)], &[busy(2), busy(1)]), "one is enough");
+        assert!(is_alive(&[], &[Some(0)]), "new");
+        assert!(is_alive(&[Some(1)], &[Some(2)]));
+        assert!(is_alive(&[Some(1)], &[None]));
+        assert!(is_alive(&[None], &[None]));
+        assert!(is_alive(&[None], &[Some(1)]), "woken a moment ago");
+        assert!(!is_alive(&[Some(1)], &[Some(1)]));
+        assert!(!is_alive(&[Some(1), Some(1)], &[Some(2), Some(1)]), "one is enough");
     }
 }

@@ -3,16 +3,24 @@
 
 #[cfg(not(loom))]
 pub use parking_lot::{Mutex, MutexGuard};
+pub use std::sync::Arc;
 #[cfg(not(loom))]
-pub use std::sync::{Arc, atomic};
+pub use std::sync::atomic;
 
 #[cfg(loom)]
-pub use loom::sync::{Arc, MutexGuard, atomic};
+pub use loom::sync::{MutexGuard, atomic};
 
 /// loom's mutex under `parking_lot`'s signature: it is never poisoned.
 #[cfg(loom)]
 #[derive(Debug)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+#[cfg(loom)]
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
+    }
+}
 
 #[cfg(loom)]
 impl<T> Mutex<T> {

@@ -101,11 +101,7 @@ pub struct Dispatch<S> {
 
 impl<S> Dispatch<S> {
     /// An inbox for each of the `doorbells`, a queue for each core that has workers.
-    pub fn new(
-        doorbells: &[Arc<EventFd>],
-        workers: usize,
-        connections_max: usize,
-    ) -> Dispatch<S> {
+    pub fn new(doorbells: &[Arc<EventFd>], workers: usize, connections_max: usize) -> Dispatch<S> {
         let inbox = |wake: &Arc<EventFd>| Inbox::new(connections_max, Arc::clone(wake));
         Dispatch {
             inboxes: doorbells.iter().map(inbox).collect(),

@@ -15,10 +15,17 @@ pub struct Fleet<S> {
     loads: Vec<AtomicU32>,
     draining: AtomicBool,
     rings_left: AtomicU32,
+    /// Rung when the last ring has ended.
+    pub ended: EventFd,
 }
 
 impl<S> Fleet<S> {
-    pub fn new(doorbells: &[Arc<EventFd>], workers: usize, connections_max: u32) -> Fleet<S> {
+    pub fn new(
+        doorbells: &[Arc<EventFd>],
+        workers: usize,
+        connections_max: u32,
+        ended: EventFd,
+    ) -> Fleet<S> {
         let rings = u32::try_from(doorbells.len()).expect("fewer than 2^32 rings");
         Fleet {
             dispatch: Dispatch::new(doorbells, workers, connections_max as usize),
@@ -26,6 +33,7 @@ impl<S> Fleet<S> {
             loads: doorbells.iter().map(|_| AtomicU32::new(0)).collect(),
             draining: AtomicBool::new(false),
             rings_left: AtomicU32::new(rings),
+            ended,
         }
     }
 
@@ -46,6 +54,7 @@ impl<S> Fleet<S> {
         // AcqRel: what the rings did happens before what `has_ended` allows.
         if self.rings_left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.dispatch.wake_workers();
+            self.ended.ring();
         }
     }
 
@@ -59,8 +68,7 @@ impl<S> Fleet<S> {
     pub fn place(&self) -> usize {
         // Relaxed: loads are a hint.
         let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed));
-        let (ring, _) =
-            loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a ring");
+        let (ring, _) = loads.enumerate().min_by_key(|(_, load)| *load).expect("there is a ring");
         self.loads[ring].fetch_add(1, Ordering::Relaxed);
         ring
     }

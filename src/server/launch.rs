@@ -1,7 +1,7 @@
 //! Starts the threads: rings on their cores, then workers; and holds them by one handle.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -10,18 +10,19 @@ use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
 use crate::sys::blocks::BLOCK_BYTES;
+use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
 use crate::sys::uring::{Sizes, Uring};
 use crate::sys::wake::EventFd;
 
+use super::datagrams::Datagrams;
 use super::fleet::Fleet;
 use super::ring_loop::{OUTPUT_BYTES_MAX, RingLoop, Settings};
 use super::service::Service;
 use super::worker::Worker;
 
-/// Receive buffers of a ring, and bytes of each: a deep pipeline of small requests.
-const BUFFERS: u16 = 1024;
+/// Bytes of a receive buffer: a deep pipeline of small requests.
 const BUFFER_BYTES: u32 = 4096;
 
 /// Memory for replies: a tenth of the cache, within bounds.
@@ -58,9 +59,9 @@ impl Shape {
         let per_connection = OUTPUT_BYTES_MAX / BLOCK_BYTES + 10;
         let blocks = self.connections_max as usize * per_connection + 64;
         Sizes {
-            submissions: 1024,
-            completions: 8192,
-            buffers: BUFFERS,
+            submissions: RingShape::SERVER.submissions,
+            completions: RingShape::SERVER.completions,
+            buffers: u16::try_from(RingShape::SERVER.buffers).expect("at most 2^15 buffers"),
             buffer_bytes: BUFFER_BYTES,
             blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
         }
@@ -73,17 +74,22 @@ pub struct Handle<S> {
     fleet: Arc<Fleet<S>>,
     rings: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
-    /// Where it listens on TCP, with the ports that the system chose.
-    pub addresses: Vec<SocketAddr>,
 }
 
-/// Starts `shape` on `listeners`. `service` makes what each thread executes with.
+/// What is served: connections from `stream`, datagrams from `datagram`.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    pub stream: Vec<Listener>,
+    pub datagram: Vec<UdpSocket>,
+}
+
+/// Starts `shape` on `sockets`. `service` makes what each thread executes with.
 ///
 /// # Errors
 /// What the kernel refuses to a ring.
 pub fn launch<V, F>(
     shape: Shape,
-    listeners: Vec<Listener>,
+    sockets: Sockets,
     registry: &Registry,
     clock: &Clock,
     service: F,
@@ -96,15 +102,14 @@ where
     let refused = |what: &str, error: io::Error| {
         StartError::new("start", what, error, "See ringcached --check.")
     };
-    let addresses =
-        listeners.iter().filter_map(|listener| listener.local_address().ok().flatten()).collect();
-    let listeners: Arc<[Listener]> = listeners.into();
+    let listeners: Arc<[Listener]> = sockets.stream.into();
     let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
-    let fleet = Arc::new(Fleet::new(&doorbells, shape.workers, shape.connections_max));
-    let mut handle =
-        Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new(), addresses };
+    let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
+    let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
+    let fleet = Arc::new(fleet);
+    let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     let processors = thread::allowed_processors().unwrap_or_default();
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));
@@ -120,7 +125,11 @@ where
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
-        handle.threads.push(thread.map_err(|error| refused("a ring", error))?);
+        let refused = |error| {
+            let refusal = probe::refused(&error);
+            StartError::new("set up", "io_uring", &refusal, refusal.remedy())
+        };
+        handle.threads.push(thread.map_err(refused)?);
     }
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
@@ -133,6 +142,18 @@ where
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);
+    }
+    for (number, socket) in sockets.datagram.into_iter().enumerate() {
+        let counters = registry.counters(&format!("datagrams {number}"));
+        let (fleet, service) = (Arc::clone(&fleet), service.clone());
+        let clock = clock.clone();
+        let run = move || {
+            let service = service(Arc::clone(&counters));
+            let datagrams = Datagrams { socket, service, counters, fleet, clock };
+            datagrams.run().expect("a socket has a time-out");
+        };
+        let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
+        handle.threads.push(thread.map_err(|error| refused("a thread", error))?);
     }
     Ok(handle)
 }
@@ -205,6 +226,11 @@ impl<S> Handle<S> {
     /// Stops accepting, answers what was asked, closes.
     pub fn drain(&self) {
         self.fleet.drain();
+    }
+
+    /// Rung when the last ring has ended.
+    pub fn ended(&self) -> &EventFd {
+        &self.fleet.ended
     }
 
     /// True when the last ring has ended.

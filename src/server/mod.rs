@@ -13,6 +13,8 @@
 //! comes back the same way. Rings talk to each other only through their inboxes.
 
 pub mod batch;
+pub mod claim;
+pub mod datagrams;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;
@@ -21,4 +23,5 @@ pub mod ring_loop;
 pub mod service;
 #[cfg(test)]
 mod simulation;
+pub mod start;
 pub mod worker;

@@ -45,6 +45,9 @@ impl Participant {
 
     /// Evicts the next item of the class that has cooled down.
     pub(in crate::store) fn evict_from(&self, class: u8, now: Now) -> bool {
+        if !self.table.evict {
+            return false;
+        }
         let arena = &self.table.arena;
         let mut guard = self.table.slabs.lock(arena, class);
         let mut cooled = 0;
@@ -54,7 +57,7 @@ impl Participant {
             if word.state() != State::Live || word.pins() > 0 {
                 continue;
             }
-            if word.heat() > 0 && !word.expiry().is_due(now) && cooled < COOLED_MAX {
+            if word.heat() > 0 && cooled < COOLED_MAX && !self.is_dead(&guard, at, word, now) {
                 arena.cool(at, word);
                 cooled += 1;
                 continue;
@@ -65,6 +68,18 @@ impl Participant {
             }
         }
         false
+    }
+
+    /// True of an item that has expired or been flushed.
+    fn is_dead(&self, guard: &ClassGuard<'_>, at: Ref, word: Word0, now: Now) -> bool {
+        if word.expiry().is_due(now) {
+            return true;
+        }
+        if !self.table.was_ever_flushed() {
+            return false;
+        }
+        let item = self.table.arena.item(at, Keep::by(guard));
+        self.table.death(&item, self.table.hash(item.key()), now).is_some()
     }
 
     /// Takes a page from a class that makes less of it. False when there is none.

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Follow one `get`: `Participant::get` hashes to a stripe, its `Directory` names a `Segment`, the
-//! `Segment` looks for the tag in three places, `Arena::item` makes the entry an `Item`, and the key
-//! decides. Nothing of that is locked: the participant is online, so nothing it finds is freed
+//! `Segment` looks for the tag in three places, `Arena::item` makes the entry an `Item`, and the
+//! key decides. Nothing of that is locked: the participant is online, so nothing it finds is freed
 //! before it says `quiesce`, and the borrow checker sees to it that it has let go of it by then.
 
 mod arena;
@@ -25,6 +25,8 @@ mod evict;
 mod index;
 mod limbo;
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 mod modify;
 mod pages;
 mod participant;

@@ -21,7 +21,7 @@ struct Seen {
 }
 
 impl Participant {
-    /// Joins the value of a full reservation to the value of its key, which keeps flags and exptime.
+    /// Joins the value of a full reservation to that of its key, which keeps flags and exptime.
     ///
     /// # Panics
     /// If the reservation is not full, or of another table.

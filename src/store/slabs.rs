@@ -235,15 +235,11 @@ impl ClassGuard<'_> {
         self.slab.reserve
     }
 
-    /// Takes a page from the class, the next one under the hand of which nothing is being filled or
-    /// sent. It drains: the caller evicts the items whose slots are returned.
+    /// Takes a page from the class of which nothing is being filled or sent: the emptiest, or if
+    /// there is little free anywhere, the next one under the hand. It drains: the caller evicts the items whose slots are returned.
     pub fn detach_page(&mut self) -> Option<Vec<Ref>> {
-        let len = self.slab.pages.len();
         let start = self.slab.hand.0;
-        let index = (0..len).map(|step| (start + step) % len).find(|index| {
-            let number = self.slab.pages[*index];
-            self.slots_of(number).all(|at| self.arena.is_movable(at))
-        })?;
+        let index = self.spare_page()?;
         let number = self.slab.pages.remove(index);
         self.slab.hand = (if index < start { start - 1 } else { start }, 0);
         self.slab.partial.retain(|other| *other != number);
@@ -257,6 +253,23 @@ impl ClassGuard<'_> {
         }
         let is_free = |at: &Ref| self.arena.look(*at).state() == State::Free;
         Some(self.slots_of(number).filter(|at| !is_free(at)).collect())
+    }
+
+    /// The page that the class can do without best, as an index into its list.
+    fn spare_page(&self) -> Option<usize> {
+        let len = self.slab.pages.len();
+        let is_movable = |index: &usize| {
+            self.slots_of(self.slab.pages[*index]).all(|at| self.arena.is_movable(at))
+        };
+        if self.slab.free >= u64::from(self.slots_per_page() / 4) {
+            let used = |index: &usize| self.slabs.pages.page(self.slab.pages[*index]).used();
+            let emptiest = (0..len).min_by_key(used).filter(is_movable);
+            if emptiest.is_some() {
+                return emptiest;
+            }
+        }
+        let start = self.slab.hand.0;
+        (0..len).map(|step| (start + step) % len).find(is_movable)
     }
 
     fn slots_of(&self, number: u32) -> impl Iterator<Item = Ref> {

@@ -16,7 +16,7 @@ use super::slabs::Standing;
 use super::{Figures, Miss, StorePlan};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
-use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 
 const PAGE_BYTES_MIN: u64 = 64 << 10;
@@ -70,6 +70,8 @@ pub struct Table {
     hasher: KeyHasher,
     /// When a flush that was ordered for later is due, or 0.
     pub(in crate::store) flush_due: AtomicU32,
+    /// True when there may be items that a flush has killed.
+    flushed: AtomicBool,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// True when there may be orphans.
@@ -105,6 +107,7 @@ impl Table {
             directory_bits,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
+            flushed: AtomicBool::new(false),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
         };
@@ -161,23 +164,11 @@ impl Table {
         hash: KeyHash,
         keep: Keep<'p>,
     ) -> Option<Item<'p>> {
-        let (tag, directory) = (self.tag(hash), self.directory(hash));
-        let mut number = directory.segment(tag);
-        loop {
-            let found = self.segment(number).search(hash, tag, |at| {
-                let item = self.arena.item(at, keep);
-                (item.key() == key).then_some(item)
-            });
-            if found.is_some() {
-                return found;
-            }
-            // A miss is one only if the keys of this segment were not on the move.
-            let again = directory.segment(tag);
-            if again == number {
-                return None;
-            }
-            number = again;
-        }
+        let segment = |number| self.segment(number);
+        self.directory(hash).search(hash, self.tag(hash), segment, |at| {
+            let item = self.arena.item(at, keep);
+            (item.key() == key).then_some(item)
+        })
     }
 
     /// Why an item that is there is nevertheless a miss, if it is.
@@ -209,11 +200,17 @@ impl Table {
 
     /// Declares everything stored so far dead.
     pub(in crate::store) fn flush_now(&self) {
+        // Relaxed: it only makes the CLOCK hands look closer.
+        self.flushed.store(true, Ordering::Relaxed);
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
             stripe.flushed.store(writer.cas.get(), Ordering::Release);
         }
+    }
+
+    pub(in crate::store) fn was_ever_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     /// The flush that was ordered for later, if it is due.

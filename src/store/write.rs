@@ -203,7 +203,9 @@ impl Participant {
             Exptime::Own => None,
             Exptime::Inherited => victim.map(|item| item.expiry()),
         };
-        let at = table.arena.publish(reservation, stripe.next_cas(), inherited);
+        // A value that is stored again is as wanted as it was before.
+        let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
+        let at = table.arena.publish(reservation, stripe.next_cas(), inherited, heat);
         let entry = Entry::new(table.tag(hash), at);
         match victim {
             None => segment.insert(place, hash, entry),

@@ -8,6 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+/// Bytes of a huge page, on the machines that have them.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A zero-filled mapping that lives as long as the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
@@ -32,22 +35,57 @@ impl Region {
 
     /// Maps `len` bytes of a new memfd, and returns the memfd too: it names the memory to others.
     ///
+    /// The address is a multiple of `HUGE_PAGE_BYTES`, and huge pages are asked for: whether they
+    /// come is the system's choice (`shmem_enabled`).
+    ///
     /// # Errors
     /// What `memfd_create(2)`, `ftruncate(2)` and `mmap(2)` say.
     pub fn map_memfd(name: &CStr, len: usize) -> io::Result<(Region, OwnedFd)> {
         let fd = memfd(name, len)?;
-        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        let region = Region::mmap(len, flags, Some(fd.as_fd()))?;
+        let region = Region::map_aligned(len, fd.as_fd())?;
         Ok((region, fd))
     }
 
     #[cfg(not(miri))]
+    fn map_aligned(len: usize, fd: BorrowedFd<'_>) -> io::Result<Region> {
+        let room = len.checked_add(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let reserved = Region::mmap_at(std::ptr::null_mut(), room, libc::PROT_NONE, flags, None)?;
+        let start = reserved.base.as_ptr().addr().next_multiple_of(HUGE_PAGE_BYTES);
+        let base = reserved.at(start - reserved.base.as_ptr().addr());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let region = Region::mmap_at(base.as_ptr().cast(), len, access, flags, Some(fd))?;
+        // SAFETY: the range was mapped just now. A refusal leaves small pages, which serve as well.
+        unsafe { libc::madvise(region.base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(region)
+    }
+
+    /// Miri knows no mappings of files.
+    #[cfg(miri)]
+    fn map_aligned(len: usize, fd: BorrowedFd<'_>) -> io::Result<Region> {
+        Region::mmap(len, 0, Some(fd))
+    }
+
+    #[cfg(not(miri))]
     fn mmap(len: usize, flags: libc::c_int, fd: Option<BorrowedFd<'_>>) -> io::Result<Region> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Region::mmap_at(std::ptr::null_mut(), len, access, flags, fd)
+    }
+
+    /// Maps at an address of the kernel's choice, or with `MAP_FIXED` in place of a reservation.
+    #[cfg(not(miri))]
+    fn mmap_at(
+        at: *mut libc::c_void,
+        len: usize,
+        access: libc::c_int,
+        flags: libc::c_int,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Region> {
         use std::os::fd::AsRawFd;
         let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, 0) };
+        // SAFETY: the mapping overlaps nothing, or a reservation of ours that nothing refers to.
+        let base = unsafe { libc::mmap(at, len, access, flags, fd, 0) };
         match base {
             libc::MAP_FAILED => Err(io::Error::last_os_error()),
             base => Ok(Region { base: NonNull::new(base.cast()).expect("mmap(2) of NULL"), len }),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{
@@ -57,6 +58,7 @@ pub struct Uring {
     scratch: Region,
     /// The message of the connection in this place, while its gathering send is in flight.
     messages: Vec<Option<Box<Message>>>,
+    #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
 }
 
@@ -73,13 +75,12 @@ impl Uring {
         listeners: Arc<[Listener]>,
         doorbell: Arc<EventFd>,
     ) -> io::Result<Uring> {
-        let ring = Box::leak(Box::new(build(sizes)?));
+        let ring = Box::leak(Box::new(build_patiently(sizes)?));
         let no_iowait = ring.params().is_feature_no_iowait();
         let (mut submitter, submissions, completions) = ring.split();
         // It saves the look-up of the descriptor; a kernel without it serves all the same.
         let _ = submitter.register_ring_fd();
-        let buffers =
-            BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
+        let buffers = BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
         let mut enter_flags = EnterFlags::GETEVENTS;
         enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
         let scratch = Region::map(64)?;
@@ -131,6 +132,10 @@ impl Uring {
     }
 
     /// Fills the message of a connection's place, which stays until the completion.
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the type of a length differs between C libraries"
+    )]
     fn gather<'b>(
         &mut self,
         slot: SlotId,
@@ -146,7 +151,7 @@ impl Uring {
             count += 1;
         }
         message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = count;
+        message.header.msg_iovlen = count.try_into().expect("a few spans");
         let header = &raw const message.header;
         let place = slot.index as usize;
         if self.messages.len() <= place {
@@ -225,6 +230,23 @@ impl Message {
 
 fn span(bytes: &[u8]) -> libc::iovec {
     libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// Builds again for a moment where memory is short: from Linux 6.14 on, the rings of a process that
+/// has just ended count against the limit of locked memory a little longer.
+#[allow(clippy::disallowed_methods, reason = "no ring to wait in yet")]
+fn build_patiently(sizes: Sizes) -> io::Result<IoUring> {
+    let mut result = build(sizes);
+    for _ in 0..20 {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                std::thread::sleep(Duration::from_millis(10));
+                result = build(sizes);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    result
 }
 
 fn build(sizes: Sizes) -> io::Result<IoUring> {

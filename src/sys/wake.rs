@@ -1,7 +1,7 @@
 //! The eventfd by which other threads wake a ring that sleeps in the kernel.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
@@ -28,6 +28,10 @@ impl EventFd {
         // SAFETY: eight readable bytes at `one`.
         let written = unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
         assert!(written == 8, "eventfd: {}", io::Error::last_os_error());
+    }
+
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     pub(super) fn raw(&self) -> RawFd {

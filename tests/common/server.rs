@@ -3,6 +3,7 @@
 use super::client::Client;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
@@ -41,15 +42,7 @@ impl Server {
     /// # Panics
     /// When it does not come up, with what it said.
     pub fn start(kind: Kind, options: &[&str]) -> Option<Server> {
-        super::many_files();
-        let kind = match kind {
-            Kind::Auto if replacement().is_some() => Kind::Memcached,
-            Kind::Inline | Kind::Queue if replacement().is_some() => return None,
-            Kind::Inline | Kind::Queue | Kind::Auto | Kind::Memcached => kind,
-        };
-        if !can_run(kind) {
-            return None;
-        }
+        let kind = stand_in(kind)?;
         let mut failure = String::new();
         for _ in 0..5 {
             match Server::start_on(free_port(), kind, options) {
@@ -60,22 +53,33 @@ impl Server {
         panic!("{kind:?} {options:?} does not start: {failure}");
     }
 
+    /// As `start`, for a server that listens on a unix socket.
+    pub fn start_on_path(path: &str, kind: Kind, options: &[&str]) -> Option<Server> {
+        let server = Server::spawn(free_port(), stand_in(kind)?, options);
+        let started = server.until_it_accepts(|_| UnixStream::connect(path).is_ok());
+        Some(started.unwrap_or_else(|error| panic!("{kind:?} {options:?}: {error}")))
+    }
+
     /// Starts a server on a port that may be taken; the error is what it said.
     pub fn start_on(port: u16, kind: Kind, options: &[&str]) -> Result<Server, String> {
-        let mut server = Server::spawn(port, kind, options);
+        let server = Server::spawn(port, kind, options);
+        server.until_it_accepts(|server| TcpStream::connect(server.address()).is_ok())
+    }
+
+    fn until_it_accepts(mut self, accepts: impl Fn(&Server) -> bool) -> Result<Server, String> {
         let start = Instant::now();
         while start.elapsed() < super::PATIENCE {
-            let accepts = TcpStream::connect(server.address()).is_ok();
-            if let Some(status) = server.child.try_wait().unwrap() {
-                return Err(format!("{status}: {}", server.said()));
+            let accepts = accepts(&self);
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Err(format!("{status}: {}", self.said()));
             }
             if accepts {
-                return Ok(server);
+                return Ok(self);
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        server.kill();
-        Err(format!("does not accept: {}", server.said()))
+        self.kill();
+        Err(format!("does not accept: {}", self.said()))
     }
 
     fn spawn(port: u16, kind: Kind, options: &[&str]) -> Server {
@@ -194,6 +198,17 @@ fn command(kind: Kind, port: u16, options: &[&str]) -> Command {
     };
     command.args(options);
     command
+}
+
+/// What runs when this kind is asked for here; none where nothing does.
+fn stand_in(kind: Kind) -> Option<Kind> {
+    super::many_files();
+    let kind = match kind {
+        Kind::Auto if replacement().is_some() => Kind::Memcached,
+        Kind::Inline | Kind::Queue if replacement().is_some() => return None,
+        Kind::Inline | Kind::Queue | Kind::Auto | Kind::Memcached => kind,
+    };
+    can_run(kind).then_some(kind)
 }
 
 /// The program that stands in for ours.

@@ -15,24 +15,23 @@ crate::in_each_mode! { &["-c", "4096"] =>
 fn a_thousand_connections_pipeline_at_once(mut server: Server) {
     const THREADS: usize = 8;
     let address = server.address();
-    let threads: Vec<_> = (0..THREADS)
-        .map(|thread| {
-            std::thread::spawn(move || {
-                let mut clients: Vec<_> =
-                    (0..1000 / THREADS).map(|_| Client::connect(address).unwrap()).collect();
-                for round in 0..4 {
-                    for (index, client) in clients.iter_mut().enumerate() {
-                        client.send(crowd_batch(&name(thread, index), round));
-                    }
-                    for (index, client) in clients.iter_mut().enumerate() {
-                        check_crowd_batch(client, &name(thread, index), round);
-                    }
+    let mut threads = Vec::new();
+    for thread in 0..THREADS {
+        threads.push(std::thread::spawn(move || {
+            let mut clients: Vec<_> =
+                (0..1000 / THREADS).map(|_| Client::connect(address).unwrap()).collect();
+            for round in 0..4 {
+                for (index, client) in clients.iter_mut().enumerate() {
+                    client.send(crowd_batch(&name(thread, index), round));
                 }
-                // All stay connected until the last has been answered.
-                clients
-            })
-        })
-        .collect();
+                for (index, client) in clients.iter_mut().enumerate() {
+                    check_crowd_batch(client, &name(thread, index), round);
+                }
+            }
+            // All stay connected until the last has been answered.
+            clients
+        }));
+    }
     let clients: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(server.client().stat("curr_connections") >= 1000);
     drop(clients);
@@ -88,7 +87,9 @@ fn ten_thousand_connections_come_and_go(mut server: Server) {
             _ => assert_eq!(client.get("nobody"), None),
         }
     }
-    assert!(watcher.stat("total_connections") >= 10_000);
+    // The last of them may still wait to be accepted.
+    let seen = wait_until(PATIENCE, || watcher.stat("total_connections") >= 10_000);
+    assert!(seen, "{} connections seen", watcher.stat("total_connections"));
     let few = wait_until(PATIENCE, || watcher.stat("curr_connections") <= 10);
     assert!(few, "{} connections are left", watcher.stat("curr_connections"));
     let closed = wait_until(PATIENCE, || server.descriptors() <= descriptors + 10);
@@ -137,9 +138,9 @@ fn many_clients_append_to_one_key(server: Server) {
     assert_eq!(entries.len(), 800);
     for index in 0..8 {
         let prefix = format!("<{index}:");
-        let own: Vec<_> = entries.iter().filter(|entry| entry.starts_with(&prefix)).collect();
-        let wanted: Vec<_> = (0..100).map(|number| format!("<{index}:{number:02}>")).collect();
-        assert!(own.into_iter().eq(wanted.iter()), "appends of client {index} in their order");
+        let own = entries.iter().filter(|entry| entry.starts_with(&prefix));
+        let wanted = (0..100).map(|number| format!("<{index}:{number:02}>"));
+        assert!(own.copied().eq(wanted), "appends of client {index} in their order");
     }
 }
 

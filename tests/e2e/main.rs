@@ -14,4 +14,5 @@ mod hostile;
 mod limits;
 mod memory;
 mod order;
+mod sockets;
 mod stop;

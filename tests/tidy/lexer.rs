@@ -116,7 +116,7 @@ fn comments_and_literals_are_blanked_in_place() {
         ("a // crate::b\nc", "a            \nc"),
         ("a /* x /* y */ z */ b", "a                   b"),
         (r#"f("un\"safe", 'x', '\'', 'a)"#, "f(          ,    ,     , 'a)"),
-        (r##"r#"a"b"# + br"c""##, "          +      "),
+        (r##"r#"a"b"# + br"c""##, "         +      "),
         ("let raw = r; four\"\"", "let raw = r; four  "),
         ("'é' x", "     x"),
     ];

@@ -125,7 +125,7 @@ fn check_command(line: &str, house: &House, complain: &mut impl FnMut(String)) {
 }
 
 fn check_cargo(command: &str, house: &House, complain: &mut impl FnMut(String)) {
-    let words: Vec<_> = command.split_whitespace().collect();
+    let words: Vec<_> = command.split_whitespace().take_while(|word| *word != "--").collect();
     let subcommand = words.get(1).copied().unwrap_or_default();
     if !CARGO.contains(&subcommand) {
         complain(format!("no cargo {subcommand}"));
@@ -236,6 +236,7 @@ mod tests {
             "See `src/lib.rs`, `Cargo.toml`, `src`, [the rules](tests/tidy/main.rs#L1).",
             "[memcached](https://memcached.org) `a/b`",
             "```sh\ncargo run --release -- -m 64 # comment --nothing\n```",
+            "```sh\ncargo run -p ringcached -- -p 64\n```",
             "```sh\n# a comment\nsudo systemctl start x && A=b ringcached --check\n```",
             "```text\nfrobnicate\n```",
             "```sh\necho stats | nc -u -w1 127.0.0.1 11211\n```",

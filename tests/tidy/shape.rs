@@ -8,7 +8,26 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may say `unsafe`, and how often. Every other file: never.
-pub const UNSAFE_BUDGET: &[(&str, usize)] = &[];
+pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
+    ("src/store/arena/mod.rs", 3),
+    ("src/store/arena/reservation.rs", 1),
+    ("src/store/arena/watched.rs", 1),
+    ("src/store/arena/words.rs", 2),
+    ("src/store/models.rs", 1),
+    ("src/sys/blocks.rs", 4),
+    ("src/sys/buffers.rs", 7),
+    ("src/sys/fake.rs", 2),
+    ("src/sys/probe/collapse.rs", 8),
+    ("src/sys/probe/host.rs", 4),
+    ("src/sys/probe/rig.rs", 6),
+    ("src/sys/probe/tests.rs", 7),
+    ("src/sys/probe/trial.rs", 2),
+    ("src/sys/region.rs", 11),
+    ("src/sys/socket.rs", 1),
+    ("src/sys/thread.rs", 5),
+    ("src/sys/uring.rs", 6),
+    ("src/sys/wake.rs", 3),
+];
 
 /// How many lines above an `unsafe` its argument may end: attributes and a `let` stand between.
 const SAFETY_DISTANCE: usize = 3;

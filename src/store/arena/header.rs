@@ -95,6 +95,10 @@ impl Word0 {
         (self.0 & HEAT_MASK) >> HEAT_SHIFT
     }
 
+    pub(super) fn with_heat(self, heat: u64) -> Word0 {
+        Word0((self.0 & !HEAT_MASK) | (heat << HEAT_SHIFT))
+    }
+
     /// One degree hotter, and fetched. Heat must be below its limit.
     pub(super) fn hotter(self) -> Word0 {
         Word0((self.0 + (1 << HEAT_SHIFT)) | FETCHED)

@@ -22,6 +22,8 @@ mod header;
 mod item;
 mod pin;
 mod reservation;
+#[cfg(all(test, loom))]
+mod watched;
 mod words;
 
 use std::io;
@@ -36,6 +38,8 @@ pub use item::{Item, Runs};
 pub use pin::Pin;
 pub use reservation::{ItemHead, Reservation};
 pub(in crate::store) use reservation::{Shape, Slot};
+#[cfg(all(test, loom))]
+pub(in crate::store) use watched::WatchedCell;
 pub(in crate::store) use words::Words;
 
 /// Slots begin at multiples of this.

@@ -204,14 +204,15 @@ impl Arena {
         reservation: Reservation,
         cas: u64,
         expiry: Option<Expiry>,
+        heat: u64,
     ) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
         self.word1(head).store(Word1::new(cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.state() == State::Reserved);
-        let word =
-            word.with_expiry(expiry.unwrap_or_else(|| word.expiry())).with_state(State::Live);
+        let word = word.with_expiry(expiry.unwrap_or_else(|| word.expiry()));
+        let word = word.with_heat(heat).with_state(State::Live);
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.0, Ordering::Release);
         head

@@ -10,7 +10,9 @@
 //! key before.
 
 use super::{Segment, Tag};
+use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
+use crate::store::arena::Ref;
 
 /// A view of the directory of one stripe.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,31 @@ impl<'d> Directory<'d> {
         let depth = self.depth.load(Ordering::Acquire);
         // Acquire: pairs with the Release of `split`; the segment is filled.
         self.segments[tag.low_bits(depth) as usize].load(Ordering::Acquire)
+    }
+
+    /// The first `R` that `look` finds among the items of the stripe whose tag is right, where
+    /// `segment` knows the segments by their numbers. Anybody may call this.
+    #[inline]
+    pub fn search<'s, R>(
+        self,
+        hash: KeyHash,
+        tag: Tag,
+        segment: impl Fn(u32) -> Segment<'s>,
+        mut look: impl FnMut(Ref) -> Option<R>,
+    ) -> Option<R> {
+        let mut number = self.segment(tag);
+        loop {
+            let found = segment(number).search(hash, tag, &mut look);
+            if found.is_some() {
+                return found;
+            }
+            // A miss is one only if the keys of this segment were not on the move.
+            let again = self.segment(tag);
+            if again == number {
+                return None;
+            }
+            number = again;
+        }
     }
 
     /// The first segment. Nobody else knows the directory yet.

@@ -73,23 +73,32 @@ impl<'s> Segment<'s> {
         tag: Tag,
         mut matches: impl FnMut(Ref) -> bool,
     ) -> Option<Place> {
-        self.candidates(hash).find(|place| {
-            let entry = self.entry(*place);
-            entry.has_tag(tag) && matches(entry.at())
-        })
-    }
-
-    /// Every place where an entry of the key may be, in the order in which it is put there.
-    fn candidates(self, hash: KeyHash) -> impl Iterator<Item = Place> {
+        let mut matches = |entry: Entry| entry.has_tag(tag) && matches(entry.at());
         let home = self.home(hash);
-        let stash = self.homes..self.buckets.len();
-        let buckets = [home, self.after(home)].into_iter().chain(stash);
-        buckets.flat_map(|bucket| (0..BUCKET_ENTRIES).map(move |entry| Place { bucket, entry }))
+        let near = self.place(home, &mut matches);
+        let near = near.or_else(|| self.place(self.after(home), &mut matches));
+        if near.is_some() || self.buckets[home].meta.load(Ordering::Relaxed) == 0 {
+            return near;
+        }
+        (self.homes..self.buckets.len()).find_map(|bucket| self.place(bucket, &mut matches))
     }
 
     /// A place where an entry of the key may be put. For writers.
     pub fn vacancy(self, hash: KeyHash) -> Option<Place> {
-        self.candidates(hash).find(|place| self.entry(*place) == Entry::EMPTY)
+        let is_empty = |entry| entry == Entry::EMPTY;
+        let home = self.home(hash);
+        self.place(home, is_empty).or_else(|| self.place(self.after(home), is_empty)).or_else(
+            || (self.homes..self.buckets.len()).find_map(|each| self.place(each, is_empty)),
+        )
+    }
+
+    /// The first place in a bucket whose entry `matches`.
+    #[inline]
+    fn place(self, bucket: usize, mut matches: impl FnMut(Entry) -> bool) -> Option<Place> {
+        // Relaxed: for writers, who see each other through the lock.
+        let load = |word: &AtomicU64| Entry(word.load(Ordering::Relaxed));
+        let entry = self.buckets[bucket].entries.iter().position(|word| matches(load(word)))?;
+        Some(Place { bucket, entry })
     }
 
     /// The entries in the home bucket of the key: who must yield when there is no vacancy.
@@ -97,8 +106,9 @@ impl<'s> Segment<'s> {
         self,
         hash: KeyHash,
     ) -> impl Iterator<Item = (Place, Entry)> {
-        self.candidates(hash)
-            .take(BUCKET_ENTRIES)
+        let bucket = self.home(hash);
+        (0..BUCKET_ENTRIES)
+            .map(move |entry| Place { bucket, entry })
             .map(move |place| (place, self.entry(place)))
             .filter(|(_, entry)| *entry != Entry::EMPTY)
     }

@@ -9,8 +9,8 @@ use super::{NOW, pattern, table};
 use crate::base::clock::{Expiry, Now};
 use crate::base::metrics::{Metric, Registry};
 use crate::store::{
-    ArithmeticError, Condition, Direction, ItemHead, Miss, Outcome, Participant, Refusal, Side,
-    Table,
+    ArithmeticError, Condition, Direction, ItemHead, Miss, Outcome, Participant, Refusal,
+    Reservation, Side, Table,
 };
 
 #[derive(Clone, Debug)]
@@ -128,6 +128,11 @@ impl World {
         pattern(self.serial, size)
     }
 
+    fn head<'k>(&self, key: &'k [u8], value_bytes: usize) -> ItemHead<'k> {
+        let (hash, expiry) = (self.table.hash(key), Expiry::NEVER);
+        ItemHead { key, hash, flags: 0, expiry, value_bytes }
+    }
+
     fn expiry(&self, ttl: u8) -> Expiry {
         if ttl == 0 { Expiry::NEVER } else { Expiry::at_tick(self.now.ticks + u64::from(ttl) - 1) }
     }
@@ -147,10 +152,13 @@ impl World {
             }
             Action::Set { flags, ttl, size, condition } => {
                 let value = self.value(size);
-                self.set(who, key, flags, self.expiry(ttl), value, condition);
+                let head = self.head(key, size);
+                let head = ItemHead { flags, expiry: self.expiry(ttl), ..head };
+                self.set(who, head, value, condition);
             }
             Action::Number(number) => {
-                self.set(who, key, 0, Expiry::NEVER, number.to_string().into_bytes(), 0);
+                let value = number.to_string().into_bytes();
+                self.set(who, self.head(key, value.len()), value, 0);
             }
             Action::Join { size, append } => self.join(who, key, size, append),
             Action::Arithmetic { delta, up } => self.arithmetic(who, key, delta, up),
@@ -168,7 +176,7 @@ impl World {
             }
             Action::Abandon { size, arrived } => {
                 let value = self.value(arrived);
-                let reserved = self.reserve(who, key, 0, Expiry::NEVER, &value, size);
+                let reserved = self.reserve(who, self.head(key, size), &value);
                 if let Ok(reservation) = reserved {
                     self.participants[who].abandon(reservation);
                 }
@@ -180,13 +188,9 @@ impl World {
     fn reserve(
         &mut self,
         who: usize,
-        key: &[u8],
-        flags: u32,
-        expiry: Expiry,
+        head: ItemHead<'_>,
         value: &[u8],
-        value_bytes: usize,
-    ) -> Result<crate::store::Reservation, Refusal> {
-        let head = ItemHead { key, hash: self.table.hash(key), flags, expiry, value_bytes };
+    ) -> Result<Reservation, Refusal> {
         let one = &mut self.participants[who];
         let mut reservation = one.reserve(head, self.now)?;
         for piece in value.chunks(1 + value.len() / 3) {
@@ -195,17 +199,9 @@ impl World {
         Ok(reservation)
     }
 
-    fn set(
-        &mut self,
-        who: usize,
-        key: &[u8],
-        flags: u32,
-        expiry: Expiry,
-        value: Vec<u8>,
-        condition: u8,
-    ) {
-        let size = value.len();
-        let reserved = self.reserve(who, key, flags, expiry, &value, size);
+    fn set(&mut self, who: usize, head: ItemHead<'_>, value: Vec<u8>, condition: u8) {
+        let (key, flags, expiry, size) = (head.key, head.flags, head.expiry, value.len());
+        let reserved = self.reserve(who, head, &value);
         self.look(who, key);
         let known = self.known.get(key);
         let cas = known.map_or(77, |known| known.cas);
@@ -216,7 +212,7 @@ impl World {
             (4, None) => (Condition::Present, Outcome::NotStored),
             (4, Some(_)) => (Condition::Present, Outcome::Stored),
             (_, None) => (Condition::Cas(cas), Outcome::NotFound),
-            (_, Some(_)) if size % 2 == 0 => (Condition::Cas(cas), Outcome::Stored),
+            (_, Some(_)) if size.is_multiple_of(2) => (Condition::Cas(cas), Outcome::Stored),
             (_, Some(_)) => (Condition::Cas(cas + 1), Outcome::Exists),
         };
         let reservation = reserved.expect("something can be evicted");
@@ -229,7 +225,7 @@ impl World {
 
     fn join(&mut self, who: usize, key: &[u8], size: usize, append: bool) {
         let value = self.value(size);
-        let reserved = self.reserve(who, key, 0, Expiry::NEVER, &value, size);
+        let reserved = self.reserve(who, self.head(key, size), &value);
         self.look(who, key);
         let side = if append { Side::Append } else { Side::Prepend };
         let reservation = reserved.expect("something can be evicted");
@@ -291,8 +287,12 @@ impl World {
     }
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(config())]
 
     #[test]
     fn with_room_nothing_is_ever_lost(

@@ -140,7 +140,7 @@ impl Peer {
 
 #[test]
 fn values_are_never_torn_and_memory_comes_back() {
-    let (table, registry) = (table(16 << 20, true), Registry::default());
+    let (table, registry) = (table(4 << 20, true), Registry::default());
     let clock = Clock::start();
     let turns = AtomicU64::new(0);
     std::thread::scope(|scope| {

@@ -1,0 +1,188 @@
+//! What the server takes from the host before it starts: limits, addresses, an identity.
+//!
+//! ```text
+//!   descriptors, locked memory -> listeners -> another user -> memory lock
+//!   \_______ may need root _________________/  \___ must not come before ___/
+//! ```
+
+use std::fmt::Display;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use crate::config::{Plan, StartError};
+use crate::sys::socket::Listener;
+use crate::sys::{limits, probe, user};
+
+use super::launch::Sockets;
+
+/// What was granted.
+#[derive(Debug, Default)]
+pub struct Claim {
+    pub sockets: Sockets,
+    /// Where they listen, for people.
+    pub addresses: Vec<String>,
+}
+
+/// Takes what `plan` needs, and gives up root where it says so.
+///
+/// # Errors
+/// What the host refuses.
+pub fn claim(plan: &Plan) -> Result<Claim, StartError> {
+    let descriptors = plan.descriptors_max();
+    limits::raise_descriptors(descriptors).map_err(|shortage| {
+        let remedy = format!("Lower -c, or raise ulimit -n (LimitNOFILE=) to {descriptors}.");
+        let subject = format!("{} connections", plan.connections_max);
+        StartError::new("allow", subject, shortage, remedy)
+    })?;
+    limits::raise_locked_memory();
+    let claim = bind(plan)?;
+    if let Some(user) = &plan.user {
+        user::become_user(user).map_err(|error| {
+            let remedy = "Start as root with CAP_SETUID and CAP_SETGID, or as that user.";
+            StartError::new("become", &user.name, error, remedy)
+        })?;
+    }
+    if plan.lock_memory {
+        lock_memory(plan.memory_bytes)?;
+    }
+    Ok(claim)
+}
+
+/// Locks the process into RAM. A limit below `memory_bytes` would only show later, as a refusal of
+/// the table's memory.
+fn lock_memory(memory_bytes: u64) -> Result<(), StartError> {
+    let refuse = |cause: &dyn Display| {
+        let remedy = "Raise ulimit -l (LimitMEMLOCK=) above -m, or leave -k out.";
+        StartError::new("lock", "memory into RAM", cause, remedy)
+    };
+    let allowed = limits::lockable_bytes().map_err(|error| refuse(&error))?;
+    if allowed < memory_bytes {
+        let cause = format!("{} of {} MiB may be locked", allowed >> 20, memory_bytes >> 20);
+        return Err(refuse(&cause));
+    }
+    limits::lock_memory().map_err(|error| refuse(&error))
+}
+
+/// What this kernel offers, as text, and whether the server can serve on it.
+pub fn report() -> (String, bool) {
+    let support = probe::run();
+    (probe::render(&support), support.is_ok())
+}
+
+/// Binds all that the plan names. Where the system chooses the port, it is the same everywhere.
+fn bind(plan: &Plan) -> Result<Claim, StartError> {
+    let backlog = i32::try_from(plan.backlog).unwrap_or(i32::MAX);
+    let mut claim = Claim::default();
+    let mut chosen = 0;
+    for planned in &plan.listeners.tcp {
+        let port = if planned.port() == 0 { chosen } else { planned.port() };
+        let (listener, address) = bind_tcp(SocketAddr::new(planned.ip(), port), backlog)?;
+        if planned.port() == 0 {
+            chosen = address.port();
+        }
+        claim.sockets.stream.push(listener);
+        claim.addresses.push(address.to_string());
+    }
+    if let Some(unix) = &plan.listeners.unix {
+        let path = unix.path.display();
+        let listener = Listener::unix(&unix.path, unix.mask, backlog);
+        claim.sockets.stream.push(listener.map_err(|error| refused(&path, error))?);
+        claim.addresses.push(path.to_string());
+    }
+    for address in &plan.listeners.udp {
+        claim.sockets.datagram.push(bind_udp(*address)?);
+        claim.addresses.push(format!("udp {address}"));
+    }
+    Ok(claim)
+}
+
+/// Binds for datagrams, on loopback alone: elsewhere they would amplify attacks.
+fn bind_udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
+    if !address.ip().is_loopback() {
+        let cause = "datagrams are answered on loopback alone: elsewhere they amplify attacks";
+        let remedy = "Add -l 127.0.0.1, or leave -U out: clients reach everything over TCP.";
+        return Err(StartError::new("listen on", format!("udp {address}"), cause, remedy));
+    }
+    UdpSocket::bind(address).map_err(|error| refused(&format!("udp {address}"), error))
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<(Listener, SocketAddr), StartError> {
+    let bind = || {
+        let listener = Listener::tcp(address, backlog)?;
+        let local = listener.local_address()?.unwrap_or(address);
+        Ok((listener, local))
+    };
+    bind().map_err(|error| refused(&address, error))
+}
+
+fn refused(subject: &dyn Display, error: io::Error) -> StartError {
+    // An error made by us, as for a Unix socket that answers, has a kind and no errno.
+    let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+    let errno = if is_taken { Some(libc::EADDRINUSE) } else { error.raw_os_error() };
+    let remedy = match errno {
+        Some(libc::EADDRINUSE) => "Stop what listens there (ss -ltnxp), or use another -p or -s.",
+        Some(libc::EADDRNOTAVAIL) => "Use an address of this host with -l.",
+        Some(libc::EACCES) => "Use a port from 1024 on, or a place that this user may write to.",
+        Some(_) | None => "Use another address with -l, or another path with -s.",
+    };
+    StartError::new("listen on", subject, error, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn plan(line: &str) -> Plan {
+        let words: Vec<_> = line.split_whitespace().collect();
+        Plan::parse(&words).unwrap()
+    }
+
+    #[test]
+    fn a_chosen_port_is_the_same_everywhere() {
+        let claim = bind(&plan("-p -1 -l 127.0.0.1,127.0.0.2,127.0.0.3:0")).unwrap();
+        let port = |address: &String| address.split_once(':').unwrap().1.to_owned();
+        let ports: Vec<_> = claim.addresses.iter().map(port).collect();
+        assert_eq!(claim.sockets.stream.len(), 3);
+        assert_ne!(ports[0], "0");
+        assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn a_taken_address_names_itself_and_a_way_out() {
+        let taken = bind(&plan("-p -1 -l 127.0.0.1")).unwrap();
+        let port = taken.addresses[0].split_once(':').unwrap().1;
+        let error = bind(&plan(&format!("-p {port} -l 127.0.0.1"))).unwrap_err();
+        assert_eq!(error.subject, taken.addresses[0]);
+        assert!(error.remedy.contains("another -p"), "{error}");
+        assert!(bind(&plan("-p 9 -l 192.0.2.1")).unwrap_err().remedy.contains("of this host"));
+        assert!(bind(&plan("-p -1 -U 19")).unwrap_err().cause.contains("amplify"));
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mask_and_one_server() {
+        let path = std::env::temp_dir().join(format!("ringcached-claim-{}", std::process::id()));
+        let line = format!("-s {} -a 0640", path.display());
+        let claim = bind(&plan(&line)).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, claim.addresses[0].as_str()), (0o640, path.to_str().unwrap()));
+        assert!(bind(&plan(&line)).unwrap_err().remedy.contains("-s"));
+        drop(claim);
+        assert!(bind(&plan(&line)).is_ok(), "what nobody answers at is replaced");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_are_refused() {
+        let error = claim(&plan("-p -1 -l 127.0.0.1 -c 2147483647")).unwrap_err();
+        assert!(error.remedy.contains("-c"), "{error}");
+        assert_eq!(error.subject, "2147483647 connections");
+    }
+
+    #[test]
+    fn the_report_says_whether_this_host_will_do() {
+        let (text, good) = report();
+        assert!(!text.is_empty());
+        assert_eq!(good, probe::run().is_ok());
+    }
+}

@@ -1,0 +1,118 @@
+//! From a checked plan to a running server: the product, composed in one place.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU8;
+
+use crate::base::clock::Clock;
+use crate::base::hash::KeyHasher;
+use crate::base::metrics::{Counters, Registry};
+use crate::base::sync::Arc;
+use crate::command::{Executor, Facts, Session, Shared};
+use crate::config::{Plan, StartError};
+use crate::store::{StorePlan, Table};
+use crate::sys::limits;
+
+use super::claim::Claim;
+use super::launch::{Handle, Shape, launch};
+
+/// What memcached's clients are told: the version of this server.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A running server and what its figures are read from.
+#[derive(Debug)]
+pub struct Server {
+    handle: Handle<Session>,
+    table: Arc<Table>,
+    pub registry: Arc<Registry>,
+    memory_bytes: u64,
+}
+
+impl Server {
+    /// # Errors
+    /// What the system refuses: memory for the table, or the rings.
+    pub fn start(plan: &Plan, claim: Claim, clock: &Clock) -> Result<Server, StartError> {
+        let registry = Arc::new(Registry::default());
+        let store = StorePlan {
+            memory_bytes: plan.memory_bytes,
+            item_bytes_max: plan.item_bytes_max,
+            evict: plan.evict,
+            threads: plan.rings + plan.workers,
+            hasher: KeyHasher::random(),
+        };
+        let table = Table::open(store).map_err(|error| {
+            let megabytes = format!("{} MiB for items", plan.memory_bytes >> 20);
+            StartError::new("reserve", megabytes, error, "Choose a smaller -m.")
+        })?;
+        let table = Arc::new(table);
+        let shared = Arc::new(Shared {
+            facts: facts(plan),
+            table: Arc::clone(&table),
+            registry: Arc::clone(&registry),
+            verbosity: AtomicU8::new(plan.verbosity),
+        });
+        let executor = {
+            let table = Arc::clone(&table);
+            move |counters: Arc<Counters>| {
+                let participant = table.participant(Arc::clone(&counters));
+                Executor::new(Arc::clone(&shared), participant, counters)
+            }
+        };
+        let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
+        Ok(Server { handle, table, registry, memory_bytes: plan.memory_bytes })
+    }
+
+    /// Stops accepting, answers what was asked, closes.
+    pub fn drain(&self) {
+        self.handle.drain();
+    }
+
+    /// True when the last ring has ended.
+    pub fn has_ended(&self) -> bool {
+        self.handle.has_ended()
+    }
+
+    /// Readable once the server has ended.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.handle.ended().as_fd()
+    }
+
+    /// See `Handle::heartbeats`.
+    pub fn heartbeats(&self) -> Vec<Option<u64>> {
+        self.handle.heartbeats()
+    }
+
+    /// Figures that are no counters; always the same names in the same order.
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        let figures = self.table.figures();
+        vec![
+            ("limit_maxbytes", self.memory_bytes),
+            ("page_bytes", figures.page_bytes),
+            ("pages_total", figures.pages_total),
+            ("pages_free", figures.pages_free),
+            ("pages_index", figures.pages_index),
+            ("hash_bytes", figures.index_bytes),
+            ("segments", figures.segments),
+            ("stripes", figures.stripes),
+            ("limbo_bytes", figures.limbo_bytes),
+            ("outside_bytes", figures.outside_bytes),
+        ]
+    }
+}
+
+fn facts(plan: &Plan) -> Facts {
+    Facts {
+        pid: std::process::id(),
+        version: VERSION,
+        threads: plan.rings + plan.workers,
+        connections_max: plan.connections_max,
+        item_bytes_max: plan.item_bytes_max,
+        shutdown_enabled: plan.shutdown_enabled,
+        settings: plan.settings(),
+        rusage,
+    }
+}
+
+fn rusage() -> crate::command::Rusage {
+    let (user, system) = limits::processor_time();
+    crate::command::Rusage { user, system }
+}

@@ -1,0 +1,206 @@
+//! loom models of what has no lock: grace periods, and readers of the index beside its writer.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib store::models`
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::arena::{Ref, WatchedCell};
+use super::epochs::Epochs;
+use super::index::{Bucket, Directory, Entry, Segment, Split, Tag};
+use crate::base::hash::KeyHash;
+use crate::base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+fn model(check: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(check);
+}
+
+/// Memory with one item, which `slot` leads to while it is 1.
+struct World {
+    epochs: Epochs,
+    slot: AtomicU64,
+    item: WatchedCell,
+}
+
+impl World {
+    fn new(threads: usize) -> Arc<World> {
+        let (epochs, slot) = (Epochs::new(threads), AtomicU64::new(1));
+        Arc::new(World { epochs, slot, item: WatchedCell::default() })
+    }
+
+    fn read(&self) {
+        if self.slot.load(Ordering::Acquire) == 1 {
+            // loom fails the model if the memory is reused meanwhile.
+            self.item.read();
+        }
+    }
+
+    /// Unlinks the item, and reuses its memory if that may be done by now.
+    fn write(&self, cell: usize) {
+        self.slot.store(0, Ordering::Release);
+        let tag = self.epochs.advance();
+        self.epochs.quiesce(cell);
+        for _ in 0..2 {
+            if tag <= self.epochs.horizon() {
+                self.item.write();
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn memory_is_reused_only_after_grace() {
+    model(|| {
+        let world = World::new(2);
+        let (one, two) = (world.epochs.join(), world.epochs.join());
+        world.epochs.online(one);
+        world.epochs.online(two);
+        let reader = Arc::clone(&world);
+        let reader = thread::spawn(move || {
+            reader.read();
+            reader.epochs.quiesce(two);
+            reader.read();
+            reader.epochs.quiesce(two);
+        });
+        world.write(one);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn who_comes_online_is_seen_or_sees() {
+    model(|| {
+        let world = World::new(2);
+        let one = world.epochs.join();
+        world.epochs.online(one);
+        let reader = Arc::clone(&world);
+        let reader = thread::spawn(move || {
+            let two = reader.epochs.join();
+            reader.epochs.online(two);
+            reader.read();
+            reader.epochs.offline(two);
+            reader.epochs.online(two);
+            reader.read();
+            reader.epochs.offline(two);
+        });
+        world.write(one);
+        reader.join().unwrap();
+    });
+}
+
+/// An index of one stripe that may be split once, with the smallest segments: one home, one stash.
+struct Index {
+    depth: AtomicU32,
+    numbers: [AtomicU32; 2],
+    buckets: [[Bucket; 2]; 2],
+}
+
+impl Index {
+    fn new() -> Arc<Index> {
+        let index = Index {
+            depth: AtomicU32::new(0),
+            numbers: Default::default(),
+            buckets: Default::default(),
+        };
+        index.segment(0).reset(0);
+        index.directory().open(0);
+        Arc::new(index)
+    }
+
+    fn directory(&self) -> Directory<'_> {
+        Directory::new(&self.depth, &self.numbers)
+    }
+
+    fn segment(&self, number: u32) -> Segment<'_> {
+        Segment::new(&self.buckets[number as usize])
+    }
+
+    fn search(&self, key: u64) -> Option<Ref> {
+        let segment = |number| self.segment(number);
+        self.directory()
+            .search(hash(key), tag(key), segment, |at| (at == Ref::from_bits(key)).then_some(at))
+    }
+
+    fn insert(&self, key: u64) {
+        let segment = self.segment(self.directory().segment(tag(key)));
+        let place = segment.vacancy(hash(key)).unwrap();
+        segment.insert(place, hash(key), Entry::new(tag(key), Ref::from_bits(key)));
+    }
+
+    fn remove(&self, key: u64) {
+        let segment = self.segment(self.directory().segment(tag(key)));
+        let place = segment.find(hash(key), tag(key), |at| at == Ref::from_bits(key)).unwrap();
+        segment.clear(place);
+    }
+
+    fn split(&self, key: u64) {
+        let old = self.segment(self.directory().segment(tag(key)));
+        let split = self.directory().split(tag(key), old, self.segment(1), 1);
+        assert_eq!(split, Split::Done);
+    }
+}
+
+/// The low bit of a key is the first bit of its tag.
+fn hash(key: u64) -> KeyHash {
+    KeyHash(key << 40)
+}
+
+fn tag(key: u64) -> Tag {
+    Tag::of(hash(key), 0)
+}
+
+#[test]
+fn a_key_is_found_while_it_moves() {
+    for moving in [1, 2] {
+        model(move || {
+            let index = Index::new();
+            index.insert(moving);
+            let reader = Arc::clone(&index);
+            let reader = thread::spawn(move || {
+                assert_eq!(reader.search(moving), Some(Ref::from_bits(moving)));
+            });
+            index.split(1);
+            reader.join().unwrap();
+            assert!(index.search(moving).is_some());
+        });
+    }
+}
+
+#[test]
+fn a_key_in_the_stash_is_found_while_others_come_and_go() {
+    model(|| {
+        let index = Index::new();
+        for key in 1..=8 {
+            index.insert(key);
+        }
+        let reader = Arc::clone(&index);
+        let reader = thread::spawn(move || {
+            assert_eq!(reader.search(8), Some(Ref::from_bits(8)));
+            assert_eq!(reader.search(10), None);
+        });
+        index.insert(9);
+        index.remove(1);
+        index.remove(9);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_key_in_the_stash_is_found_while_it_moves() {
+    model(|| {
+        let index = Index::new();
+        for key in (2..=14).step_by(2).chain([1]) {
+            index.insert(key);
+        }
+        let reader = Arc::clone(&index);
+        let reader = thread::spawn(move || {
+            assert_eq!(reader.search(1), Some(Ref::from_bits(1)));
+        });
+        index.split(1);
+        reader.join().unwrap();
+    });
+}
