@@ -3,7 +3,7 @@
 //! A class that must evict asks from time to time whether another class makes less of its pages,
 //! and takes one from the one that makes least. A class that has no page takes one in any case.
 
-use super::arena::{Item, Keep, Ref, State, Word0};
+use super::arena::{Item, ItemHead, Keep, Ref, State, Word0};
 use super::participant::Participant;
 use super::slabs::{ClassGuard, Standing};
 use crate::base::clock::Now;
@@ -11,6 +11,8 @@ use crate::base::metrics::Metric;
 
 /// After so many items the CLOCK hand takes warm ones too, to bound the time it takes.
 const COOLED_MAX: u32 = 1024;
+/// Of a page that is taken from its class, warm items of so many bytes are kept.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 /// After so many slots it gives up.
 const STEPS_MAX: u32 = 16 << 10;
 
@@ -30,14 +32,16 @@ impl Participant {
         self.evict_from(class, now) || self.steal_page(Some(class), now)
     }
 
-    /// True once for every quarter of a page that the class has evicted.
+    /// True before the class evicts anything, and again for every quarter of a page that it has.
     fn is_check_due(&self, class: u8) -> bool {
         let quarter = self.table.slabs.sizes().slots_per_page(class) / 4;
         let mut guard = self.table.slabs.lock(&self.table.arena, class);
-        if *guard.churn() < quarter.max(1) {
+        if *guard.churn() > quarter {
+            *guard.churn() = 0;
+        }
+        if *guard.churn() > 0 {
             return false;
         }
-        *guard.churn() = 0;
         drop(guard);
         self.table.slabs.count_check();
         true
@@ -135,7 +139,14 @@ impl Participant {
         let arena = &self.table.arena;
         let mut guard = self.table.slabs.lock(arena, class);
         let Some(slots) = guard.detach_page() else { return false };
+        let mut copied = 0;
         for at in slots {
+            if copied < COPIED_BYTES_MAX
+                && let Some(bytes) = self.rescue(&mut guard, at, now)
+            {
+                copied += bytes;
+                continue;
+            }
             let head = match arena.look(at).state() {
                 State::Live => at,
                 State::Fragment => arena.head_of(at),
@@ -147,6 +158,30 @@ impl Participant {
         }
         self.counters.bump(Metric::SlabsMoved);
         true
+    }
+
+    /// Moves a warm item that lies in one slot to a free one, if its class has one. Returns how many
+    /// bytes that was.
+    fn rescue(&self, guard: &mut ClassGuard<'_>, at: Ref, now: Now) -> Option<usize> {
+        let arena = &self.table.arena;
+        let word = arena.look(at);
+        let is_warm = word.state() == State::Live && word.heat() > 0;
+        if !is_warm || self.is_dead(guard, at, word, now) {
+            return None;
+        }
+        let value_bytes = arena.item(at, Keep::by(guard)).value()?.len();
+        let slot = guard.take()?;
+        let item = arena.item(at, Keep::by(guard));
+        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
+        let hash = self.table.hash(key);
+        let head = ItemHead { key, hash, flags, expiry, value_bytes };
+        let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
+        item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
+        match self.table.relink(&item, copy) {
+            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+            Err(copy) => guard.put(arena.discard(copy)),
+        }
+        Some(value_bytes)
     }
 
     /// Evicts an item of a class that is locked. False when it was let go of just before.

@@ -19,7 +19,7 @@ struct Slab {
     free: u64,
     /// Where the hand stands: an index into `pages`, and a slot.
     hand: (usize, u32),
-    /// Items evicted since the class last tried to get a page.
+    /// Items evicted since the class last asked for a page in vain.
     churn: u32,
     /// Slots to be kept free, so that nobody waits for grace.
     reserve: u64,

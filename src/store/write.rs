@@ -1,6 +1,6 @@
 //! Storing and deleting.
 
-use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Word0};
+use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Stamp, Word0};
 use super::index::{Entry, Place, Segment, Split};
 use super::participant::Participant;
 use super::table::{Table, Writer};
@@ -48,6 +48,30 @@ impl Table {
         let place = segment.find(hash, tag, |at| at == item.at())?;
         segment.clear(place);
         Some(self.arena.retire(item.at()))
+    }
+
+    /// Puts a full copy in the place of an item, one degree colder, unless the item has left the
+    /// index already.
+    pub(in crate::store) fn relink(
+        &self,
+        item: &Item<'_>,
+        copy: Reservation,
+    ) -> Result<Retired, Reservation> {
+        let hash = copy.hash();
+        let stripe = self.lock(hash);
+        let tag = self.tag(hash);
+        let segment = self.segment(self.directory(hash).segment(tag));
+        let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
+        let (cas, heat) = (item.cas(), item.word0().heat().saturating_sub(1));
+        let (expiry, fetched) = (Some(item.expiry()), item.word0().is_fetched());
+        let at = self.arena.publish(copy, Stamp { cas, expiry, heat, fetched });
+        segment.replace(place, Entry::new(tag, at));
+        let (retired, word) = self.arena.retire(item.at());
+        if word.expiry() != item.expiry() {
+            // Somebody touched it in the meantime.
+            self.arena.item(at, Keep::by(&stripe)).set_expiry(word.expiry());
+        }
+        Ok(retired)
     }
 
     /// The place of a key, and its item, for who holds the lock of its stripe.
@@ -205,7 +229,9 @@ impl Participant {
         };
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
-        let at = table.arena.publish(reservation, stripe.next_cas(), inherited, heat);
+        let cas = stripe.next_cas();
+        let stamp = Stamp { cas, expiry: inherited, heat, fetched: false };
+        let at = table.arena.publish(reservation, stamp);
         let entry = Entry::new(table.tag(hash), at);
         match victim {
             None => segment.insert(place, hash, entry),
@@ -226,6 +252,14 @@ impl Participant {
         self.counters.bump(Metric::CurrItems);
         self.counters.bump(Metric::TotalItems);
         Attempt::Linked
+    }
+
+    /// The key for which a reservation was made.
+    ///
+    /// # Panics
+    /// If the reservation is of another table.
+    pub fn reserved_key<'a>(&'a self, reservation: &'a Reservation) -> &'a [u8] {
+        self.table.arena.reserved_key(reservation)
     }
 
     /// Gives the memory of a reservation back.

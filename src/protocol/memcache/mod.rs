@@ -30,7 +30,7 @@ mod words;
 
 pub use error::{Blame, ProtocolError};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
-pub use keys::{KeyList, KeyTouch, NextKey, next_key, rest_of_line};
+pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
 
 /// What ends a value.
 pub const LINE_END: &[u8; 2] = b"\r\n";

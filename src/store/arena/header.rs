@@ -95,8 +95,9 @@ impl Word0 {
         (self.0 & HEAT_MASK) >> HEAT_SHIFT
     }
 
-    pub(super) fn with_heat(self, heat: u64) -> Word0 {
-        Word0((self.0 & !HEAT_MASK) | (heat << HEAT_SHIFT))
+    pub(super) fn with_heat(self, heat: u64, fetched: bool) -> Word0 {
+        let rest = self.0 & !(HEAT_MASK | FETCHED);
+        Word0(rest | (heat << HEAT_SHIFT) | if fetched { FETCHED } else { 0 })
     }
 
     /// One degree hotter, and fetched. Heat must be below its limit.

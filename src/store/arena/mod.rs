@@ -37,7 +37,7 @@ pub(in crate::store) use header::{HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
 pub use pin::Pin;
 pub use reservation::{ItemHead, Reservation};
-pub(in crate::store) use reservation::{Shape, Slot};
+pub(in crate::store) use reservation::{Shape, Slot, Stamp};
 #[cfg(all(test, loom))]
 pub(in crate::store) use watched::WatchedCell;
 pub(in crate::store) use words::Words;

@@ -35,6 +35,16 @@ pub(in crate::store) struct Shape {
     pub(in crate::store) wide: bool,
 }
 
+/// What an item gets when it is published.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Stamp {
+    pub(in crate::store) cas: u64,
+    /// Another exptime than the one it was reserved with.
+    pub(in crate::store) expiry: Option<Expiry>,
+    pub(in crate::store) heat: u64,
+    pub(in crate::store) fetched: bool,
+}
+
 /// A slot that belongs to whoever holds this. Not `Clone`: minted by `claim`.
 #[derive(Debug)]
 #[must_use = "a slot that is dropped is lost for ever"]
@@ -189,24 +199,24 @@ impl Arena {
         self.view(reservation.head, self.look(reservation.head), Keep::by(reservation))
     }
 
+    /// The key of an item that is being built: `start` wrote it.
+    pub(in crate::store) fn reserved_key<'r>(&'r self, reservation: &'r Reservation) -> &'r [u8] {
+        assert!(reservation.arena == self.id);
+        self.view(reservation.head, self.look(reservation.head), Keep::by(reservation)).key()
+    }
+
     /// Makes a full reservation a live item. The caller holds the lock of its stripe, and links it.
     ///
     /// # Panics
     /// If it is not full.
-    pub(in crate::store) fn publish(
-        &self,
-        reservation: Reservation,
-        cas: u64,
-        expiry: Option<Expiry>,
-        heat: u64,
-    ) -> Ref {
+    pub(in crate::store) fn publish(&self, reservation: Reservation, stamp: Stamp) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
-        self.word1(head).store(Word1::new(cas, reservation.value_bytes).0, Ordering::Relaxed);
+        self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.state() == State::Reserved);
-        let word = word.with_expiry(expiry.unwrap_or_else(|| word.expiry()));
-        let word = word.with_heat(heat).with_state(State::Live);
+        let word = word.with_expiry(stamp.expiry.unwrap_or_else(|| word.expiry()));
+        let word = word.with_heat(stamp.heat, stamp.fetched).with_state(State::Live);
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.0, Ordering::Release);
         head

@@ -225,14 +225,16 @@ fn look_through<R>(
     tag: Tag,
     look: &mut impl FnMut(Ref) -> Option<R>,
 ) -> Option<R> {
-    for word in &bucket.entries {
-        // Acquire: pairs with the Release of `insert` and `clear`.
-        let entry = Entry(word.load(Ordering::Acquire));
-        if entry.has_tag(tag)
-            && let Some(found) = look(entry.at())
-        {
+    // Acquire: pairs with the Release of `insert` and `clear`.
+    let entries = bucket.entries.each_ref().map(|word| Entry(word.load(Ordering::Acquire)));
+    // All are compared before any is looked at: where a tag is found cannot be predicted.
+    let bit = |(index, entry): (usize, &Entry)| u32::from(entry.has_tag(tag)) << index;
+    let mut hits = entries.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+    while hits != 0 {
+        if let Some(found) = look(entries[hits.trailing_zeros() as usize].at()) {
             return Some(found);
         }
+        hits &= hits - 1;
     }
     None
 }

@@ -102,7 +102,7 @@ impl World {
         let known = self.known.get_mut(key).filter(|known| !known.expiry.is_due(self.now));
         match (self.participants[who].peek(key, hash, self.now), known) {
             (Ok(item), Some(known)) => {
-                let value: Vec<u8> = item.runs().flatten().copied().collect();
+                let value = item.runs().collect::<Vec<_>>().concat();
                 assert_eq!(item.key(), key);
                 assert!(value == known.value, "{} bytes, not {}", value.len(), known.value.len());
                 assert_eq!((item.flags(), item.expiry()), (known.flags, known.expiry));
