@@ -78,7 +78,8 @@ impl<O: Output> Batch<'_, O> {
             let (reservation, now) = (&mut filling.reservation, self.now);
             match self.executor.participant.fill(reservation, piece, now) {
                 Ok(()) => self.consume(piece.len()),
-                Err(refusal) => self.give_up(refusal, state),
+                // Memory may have been found for a part of the piece, which is not consumed.
+                Err(refusal) => self.give_up(refusal, missing, state),
             }
             return None;
         }
@@ -97,9 +98,8 @@ impl<O: Output> Batch<'_, O> {
 
     /// There is no memory for the rest of a value.
     #[cold]
-    fn give_up(&mut self, refusal: Refusal, state: &mut State) {
+    fn give_up(&mut self, refusal: Refusal, missing: usize, state: &mut State) {
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        let missing = filling.reservation.missing();
         self.participant().abandon(filling.reservation);
         let reply = self.refused(refusal, filling.noreply);
         *state = swallowing(missing, reply);
