@@ -94,7 +94,7 @@ impl Blocks for Vec<Block> {
     }
 
     fn has_more(&self) -> bool {
-        !self.is_empty()
+        self.len() >= 2
     }
 }
 
@@ -138,7 +138,7 @@ impl<B: Blocks> output::Output for Writer<'_, B> {
     fn is_full(&self) -> bool {
         self.output.unsent_bytes >= self.limit_bytes
             // Room for one more reply head, wherever the current block breaks.
-            || (!self.source.has_more() && self.room() < 2 * REPLY_HEAD_BYTES_MAX)
+            || !self.source.has_more()
     }
 }
 
