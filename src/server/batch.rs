@@ -62,8 +62,9 @@ pub fn execute<V: Service, B: Blocks>(
             service.drive(session, window, now, &mut budget, &mut writer);
         input.consume(consumed, spent);
         match verdict {
-            // Nothing whole is left of this window; what is left of it goes before the next one.
-            Verdict::NeedInput if consumed == shown || input.extend(spent) => {}
+            // Nothing whole is left of what was shown: there may be more behind it.
+            Verdict::NeedInput
+                if input.window().len() > shown - consumed || input.extend(spent) => {}
             Verdict::NeedInput
             | Verdict::OutputFull
             | Verdict::Yield

@@ -131,7 +131,7 @@ impl World {
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, buffers, 64);
+        let ring = FakeRing::new(seed, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
         let service = Echo { awake: true };
         let worker = |number| Worker {
@@ -193,7 +193,7 @@ struct Script {
 }
 
 fn script(chance: &mut Chance) -> Script {
-    let count = chance.below(60);
+    let count = *chance.pick(&[3, 30, 60, 150]);
     let mut requests: Vec<u8> = (0..count).flat_map(|_| request(chance)).collect();
     if chance.once_in(4) {
         requests.extend(b"q\n");
@@ -212,13 +212,15 @@ fn run(seed: u64, dispatch: Dispatch) {
     let mut unsent: Vec<VecDeque<u8>> =
         scripts.iter().map(|script| script.requests.iter().copied().collect()).collect();
     world.ring.ring_mut().arriving.extend((0..scripts.len()).map(|_| Peer::default()));
+    let burst = *chance.pick(&[2, 200, 9000]);
     for turn in 0..3000 {
         let ring = world.ring.ring_mut();
         ring.descriptors_short = turn < 1500 && chance.once_in(20);
         for (peer, (script, unsent)) in ring.peers.values_mut().zip(scripts.iter().zip(&mut unsent))
         {
             if chance.once_in(3) {
-                let len = chance.below(200).min(unsent.len());
+                let burst = if turn < 2000 { burst } else { 9000 };
+                let len = chance.below(burst).min(unsent.len());
                 peer.outgoing.extend(unsent.drain(..len));
             }
             peer.deaf =
