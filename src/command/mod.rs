@@ -57,10 +57,6 @@ use ahead::Ahead;
 use batch::Batch;
 use session::State;
 
-/// Values up to this size are copied into the output at once; larger ones are pinned and copied in
-/// pieces of at most this size, as the peer takes them.
-pub const PIECE_BYTES_MAX: usize = 16 << 10;
-
 /// Copying more than this is long work.
 pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
 
