@@ -31,14 +31,14 @@
 mod ahead;
 mod batch;
 mod execute;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
 mod keys;
 mod session;
 mod stats;
 mod storing;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use session::Session;
