@@ -11,7 +11,7 @@ use crate::base::output::Output;
 use crate::protocol::memcache::{
     KeyList as ListHead, KeyTouch, NextKey, ProtocolError, next_key, reply,
 };
-use crate::store::{Item, Miss, Pin};
+use crate::store::{Miss, Pin};
 
 /// What a key was answered with.
 enum Answer {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::{Clock, Now};
+use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::output::Output;
 use crate::base::sync::Arc;
@@ -23,19 +24,25 @@ use super::service::Service;
 use super::worker::Worker;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
-/// digit says; `d` lines are long work, `q` closes.
+/// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
 #[derive(Clone, Debug, Default)]
 struct Echo {
     awake: bool,
 }
 
-/// What an echo connection remembers: how many requests it has seen.
-type Seen = usize;
+/// What an echo connection remembers.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: usize,
+    /// What is left of a long reply, which is written piece by piece.
+    rest: Vec<u8>,
+}
 
 fn reply(line: &[u8], seen: usize) -> Vec<u8> {
     let times = line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0');
+    let times = usize::from(times) * if line.starts_with(b"b") { 100 } else { 1 };
     let mut reply = format!("{seen}:").into_bytes();
-    reply.extend(line.repeat(usize::from(times)));
+    reply.extend(line.repeat(times));
     reply
 }
 
@@ -65,6 +72,14 @@ impl Service for Echo {
         assert!(self.awake, "a service is driven while it rests");
         let mut consumed = 0;
         loop {
+            while !seen.rest.is_empty() {
+                if output.is_full() {
+                    return Progress { consumed, verdict: Verdict::OutputFull };
+                }
+                let piece = seen.rest.len().min(PIECE_BYTES_MAX);
+                output.put(&seen.rest[..piece]);
+                seen.rest.drain(..piece);
+            }
             let rest = &input[consumed..];
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                 return Progress { consumed, verdict: Verdict::NeedInput };
@@ -79,8 +94,8 @@ impl Service for Echo {
             } else if line.starts_with(b"q") {
                 Verdict::Close
             } else {
-                output.put(&reply(line, *seen));
-                *seen += 1;
+                seen.rest = reply(line, seen.requests);
+                seen.requests += 1;
                 budget.requests -= 1;
                 consumed += line.len();
                 continue;
