@@ -188,7 +188,9 @@ impl Table {
     #[inline]
     pub(in crate::store) fn prefetch(&self, hash: KeyHash) {
         let number = self.directory(hash).segment(self.tag(hash));
-        self.arena.prefetch_bucket(number, self.segment(number).home(hash));
+        let home = self.segment(number).home(hash);
+        self.arena.prefetch_bucket(number, home);
+        self.arena.prefetch_bucket(number, home + 1);
     }
 
     /// Asks for the first line of every item that may be the one. The bucket should be here by now.

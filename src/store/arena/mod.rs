@@ -243,6 +243,7 @@ impl Arena {
     #[inline]
     pub(in crate::store) fn prefetch(&self, at: Ref) {
         self.prefetch_at(at.offset());
+        self.prefetch_at(at.offset() + 64);
     }
 
     #[inline]
