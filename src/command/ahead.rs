@@ -52,12 +52,12 @@ impl Ahead {
     }
 
     /// Reads keys from `input[at..]` on, where a key of a list is due, as far as nothing but keys
-    /// and lists of keys comes.
+    /// and lists of keys comes; `most` at the most.
     #[inline]
-    pub fn read(&mut self, input: &[u8], mut at: usize, participant: &Participant) {
+    pub fn read(&mut self, input: &[u8], mut at: usize, most: usize, participant: &Participant) {
         self.clear();
         let mut key_due = true;
-        while self.len < KEYS_MAX {
+        while self.len < KEYS_MAX.min(most) {
             if !key_due {
                 match parse_list(&input[at..]) {
                     Some(Parsed::Keys { list, consumed }) if list.touch != KeyTouch::BadExptime => {

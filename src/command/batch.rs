@@ -13,7 +13,7 @@ pub(super) struct Batch<'b, O> {
     pub executor: &'b mut Executor,
     pub now: Now,
     pub output: &'b mut O,
-    budget: &'b mut Budget,
+    pub budget: &'b mut Budget,
     pub input: &'b [u8],
     pub consumed: usize,
 }

@@ -79,7 +79,9 @@ impl<O: Output> Batch<'_, O> {
     fn key_ahead(&mut self) -> Option<KeyAhead> {
         let executor = &mut *self.executor;
         if executor.ahead.first().is_none() {
-            executor.ahead.read(self.input, self.consumed, &executor.participant);
+            // No more than will be answered now: whoever goes on has to read the others again.
+            let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
+            executor.ahead.read(self.input, self.consumed, most, &executor.participant);
         }
         executor.ahead.first()
     }

@@ -17,6 +17,9 @@ use super::RingLoop;
 /// Requests after which a turn ends, so that the first replies do not wait for the last request.
 const TURN_REQUESTS_MAX: u32 = 4096;
 
+/// Turns of a connection are multiples of so many requests: that many are looked up together.
+const REQUESTS_STEP: u32 = 16;
+
 /// Blocks that travel with a batch.
 const SPARE_BLOCKS: usize = 8;
 
@@ -63,7 +66,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             false => Cost::Any,
         };
         let output_bytes = self.upkeep.output_bytes;
-        let limits = Limits { requests: self.settings.requests_per_event, cost, output_bytes };
+        let requests = self.settings.requests_per_event.next_multiple_of(REQUESTS_STEP);
+        let limits = Limits { requests, cost, output_bytes };
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
