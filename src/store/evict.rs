@@ -160,8 +160,8 @@ impl Participant {
         true
     }
 
-    /// Moves a warm item that lies in one slot to a free one, if its class has one. Returns how many
-    /// bytes that was.
+    /// Moves a warm item that lies in one slot to a free one, if its class has one. Returns how
+    /// many bytes that was.
     fn rescue(&self, guard: &mut ClassGuard<'_>, at: Ref, now: Now) -> Option<usize> {
         let arena = &self.table.arena;
         let word = arena.look(at);
