@@ -120,6 +120,6 @@ fn say(severity: Severity, line: impl Display) {
         (false, Severity::Warning) => "warning: ",
         (false, Severity::Error) => "ringcached: ",
     };
-    // A server does not die of a closed standard error.
-    let _ = writeln!(io::stderr(), "{prefix}{line}");
+    // One write, so that two lines do not mix; a server does not die of a closed standard error.
+    let _ = io::stderr().write_all(format!("{prefix}{line}\n").as_bytes());
 }

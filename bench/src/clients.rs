@@ -41,6 +41,9 @@ pub struct Sample {
     pub p99_us: Option<f64>,
     pub misses: u64,
     pub errors: u64,
+    /// Of the wall clock: how long the server's core worked for others, or for nobody because the
+    /// host had taken it.
+    pub others_share: f64,
     /// What the client or the system said to it.
     pub notes: Vec<String>,
 }
@@ -95,8 +98,25 @@ impl Clients<'_> {
         }
     }
 
-    /// Runs one slice.
+    /// Runs one slice, and watches the server's core meanwhile.
     pub fn run(&self, workload: WorkloadName, depth: u32, server: &Server) -> io::Result<Sample> {
+        let core = self.options.server_core;
+        let look = || io::Result::Ok((cores::busy_ns(core)?, cpu::of_process(server.pid())?));
+        let clock = Clock::start();
+        let (busy, used) = look()?;
+        let mut sample = self.run_client(workload, depth, server)?;
+        let (busy_after, used_after) = look()?;
+        let others = (busy_after - busy).saturating_sub(used_after.since(used).total_ns);
+        sample.others_share = others as f64 / clock.ns() as f64;
+        Ok(sample)
+    }
+
+    fn run_client(
+        &self,
+        workload: WorkloadName,
+        depth: u32,
+        server: &Server,
+    ) -> io::Result<Sample> {
         match workload {
             WorkloadName::Gets => self.run_load("0:1", depth, server),
             WorkloadName::Mix => self.run_load("1:10", depth, server),
@@ -142,6 +162,7 @@ impl Clients<'_> {
             p99_us: Some(report.latency.p99_us),
             misses: report.misses,
             errors: report.failures.total(),
+            others_share: 0.0,
             notes,
         })
     }
@@ -193,6 +214,7 @@ impl Clients<'_> {
             p99_us,
             misses,
             errors,
+            others_share: 0.0,
             notes: Vec::new(),
         })
     }

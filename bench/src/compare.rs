@@ -41,6 +41,13 @@ pub struct Results {
 /// A folder that does not outlive this.
 struct Scratch(PathBuf);
 
+impl Results {
+    /// Errors of all slices.
+    pub fn errors(&self) -> u64 {
+        self.cells.iter().flat_map(|cell| &cell.samples).map(|sample| sample.errors).sum()
+    }
+}
+
 impl Scratch {
     fn new() -> io::Result<Scratch> {
         let name = format!("ringcached-bench-{}", std::process::id());
@@ -87,6 +94,7 @@ pub fn run(options: &Compare) -> io::Result<Results> {
                 filled.push(keys);
             }
         }
+        server.settle()?;
     }
     let cells = interleave(options, &clients, &workloads, &mut servers)?;
     let labels = |kind| servers.iter().find(|server| server.kind == kind).map(|s| s.label.clone());
@@ -114,41 +122,37 @@ fn workloads(options: &Compare, left_out: &mut Vec<String>) -> Vec<WorkloadName>
     asked
 }
 
-/// Every workload and depth on every server in turn, round by round.
+/// Runs all slices.
 fn interleave(
     options: &Compare,
     clients: &Clients<'_>,
     workloads: &[WorkloadName],
     servers: &mut [Server],
 ) -> io::Result<Vec<Cell>> {
+    let kinds: Vec<Kind> = servers.iter().map(|server| server.kind).collect();
+    let plan = plan(options, workloads, &kinds);
     let mut cells: Vec<Cell> = Vec::new();
-    for slice in 0..options.rounds() {
-        for workload in workloads {
-            for depth in &options.depths {
-                for index in order(servers.len(), slice) {
-                    let server = &mut servers[index];
-                    if *workload != WorkloadName::Gets && !server.is_real() {
-                        continue;
-                    }
-                    if clients.stop.load(Ordering::Relaxed) {
-                        return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-                    }
-                    let sample = clients.run(*workload, *depth, server)?;
-                    server.check()?;
-                    progress(&format!(
-                        "{}/{} {} depth {depth} {}: {:.3} us, {:.0} requests/s",
-                        slice + 1,
-                        options.rounds(),
-                        workload.label(),
-                        server.label,
-                        sample.server.us_per_request,
-                        sample.requests as f64 / sample.wall_s
-                    ));
-                    let label = (workload.label(), *depth, server.label.as_str());
-                    cell(&mut cells, label).samples.push(sample);
-                }
-            }
+    for (done, Slice { workload, depth, server }) in plan.iter().enumerate() {
+        if clients.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
         }
+        let server = &mut servers[*server];
+        let sample = clients.run(*workload, *depth, server)?;
+        server.check()?;
+        let cell = cell(&mut cells, (workload.label(), *depth, server.label.as_str()));
+        progress(&format!(
+            "{}/{} {} depth {depth} {}: {:.3} us, {:.0} requests/s",
+            done + 1,
+            plan.len(),
+            cell.workload,
+            cell.server,
+            sample.server.us_per_request,
+            sample.requests as f64 / sample.wall_s
+        ));
+        if sample.errors > 0 {
+            progress(&format!("{} errors: {}", sample.errors, sample.notes.join("; ")));
+        }
+        cell.samples.push(sample);
     }
     cells.sort_by_key(|cell| {
         let workload = workloads.iter().position(|w| w.label() == cell.workload);
@@ -158,9 +162,33 @@ fn interleave(
     Ok(cells)
 }
 
-/// The servers in turn, each round beginning with the next one.
-fn order(count: usize, round: u32) -> impl Iterator<Item = usize> {
-    (0..count).map(move |index| (index + round as usize) % count)
+/// One client on one server, by its index, for a short while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slice {
+    workload: WorkloadName,
+    depth: u32,
+    server: usize,
+}
+
+/// Every workload and depth on every server in turn, each round beginning with the next server.
+fn plan(options: &Compare, workloads: &[WorkloadName], kinds: &[Kind]) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    for round in 0..options.rounds() as usize {
+        for workload in workloads {
+            for depth in &options.depths {
+                let servers = (0..kinds.len()).map(|index| (index + round) % kinds.len());
+                // The null server knows gets only.
+                let able = servers
+                    .filter(|at| *workload == WorkloadName::Gets || kinds[*at] != Kind::Null);
+                slices.extend(able.map(|server| Slice {
+                    workload: *workload,
+                    depth: *depth,
+                    server,
+                }));
+            }
+        }
+    }
+    slices
 }
 
 fn cell<'a>(cells: &'a mut Vec<Cell>, label: (&str, u32, &str)) -> &'a mut Cell {
@@ -182,13 +210,24 @@ fn progress(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::{Command, Options};
 
     #[test]
     fn every_round_begins_with_another_server() {
-        assert_eq!(order(3, 0).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(order(3, 1).collect::<Vec<_>>(), [1, 2, 0]);
-        assert_eq!(order(3, 5).collect::<Vec<_>>(), [2, 0, 1]);
+        let words = ["x", "compare", "--slices", "2", "--depths", "1"];
+        let Command::Compare(options) = Options::parse_from(words).command else {
+            unreachable!("compare was asked for");
+        };
+        let kinds = [Kind::Null, Kind::Ringcached, Kind::Memcached];
+        let slices = plan(&options, &[WorkloadName::Gets, WorkloadName::Mix], &kinds);
+        let of = |workload| -> Vec<usize> {
+            slices.iter().filter(|s| s.workload == workload).map(|s| s.server).collect()
+        };
+        assert_eq!(of(WorkloadName::Gets), [0, 1, 2, 1, 2, 0]);
+        assert_eq!(of(WorkloadName::Mix), [1, 2, 1, 2], "without the null server");
     }
 
     #[test]

@@ -10,18 +10,24 @@ pub struct Machine {
     pub cores: usize,
     pub kernel: String,
     pub virtualised: bool,
+    /// It paces what is sent over loopback too.
+    pub congestion_control: String,
 }
 
 impl Machine {
     pub fn this() -> Machine {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let sysctl = |name| {
+            let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+            text.trim().to_owned()
+        };
         let flags = field(&info, "flags").unwrap_or_default();
         Machine {
             processor: field(&info, "model name").unwrap_or("unknown").to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: release.trim().to_owned(),
+            kernel: sysctl("kernel/osrelease"),
             virtualised: flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"),
+            congestion_control: sysctl("net/ipv4/tcp_congestion_control"),
         }
     }
 }

@@ -44,5 +44,8 @@ fn compare_and_print(options: &Compare) -> io::Result<()> {
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_string_pretty(&results)?)?;
     }
-    Ok(())
+    match results.errors() {
+        0 => Ok(()),
+        count => Err(io::Error::other(format!("{count} errors; the table says where"))),
+    }
 }

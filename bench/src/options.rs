@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
 /// Measures memcached servers side by side.
 #[derive(Debug, Parser)]
-#[command(name = "ringcached-bench", version, max_term_width = 100)]
+#[command(name = "ringcached-bench", version)]
 pub struct Options {
     #[command(subcommand)]
     pub command: Command,
@@ -16,14 +16,13 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Compare servers in short, interleaved slices and print one table
     Compare(Box<Compare>),
-    /// The load generator (ringcached-load), which `compare` runs as a process of its own
     Load(Box<LoadOptions>),
-    /// The null server, which `compare` runs as a process of its own
     NullServer(NullOptions),
 }
 
+/// The null server, which `compare` runs as a process of its own.
+///
 /// A ring of ringcached that answers the same bytes for every so many bytes of requests, without
 /// parsing or looking anything up: the limit of this kernel path.
 ///
@@ -34,7 +33,8 @@ pub struct NullOptions {
     #[arg(short, long, value_name = "N")]
     pub port: u16,
     /// Length of the keys that are asked for
-    #[arg(long, value_name = "BYTES", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=250))]
+    #[arg(long, value_name = "BYTES", default_value_t = 20,
+          value_parser = value_parser!(u16).range(1..=250))]
     pub key_bytes: u16,
     /// Length of the value that is answered
     #[arg(long, value_name = "BYTES", default_value_t = 32)]
@@ -44,7 +44,9 @@ pub struct NullOptions {
     pub connections: u32,
 }
 
-/// Runs all servers on one core and the client on another, and prints one table.
+/// Compare servers in short, interleaved slices and print one table.
+///
+/// All servers run on one core and the client on another.
 ///
 /// All servers are started once and stay up, idle. Then slices of about a second are interleaved:
 /// every workload and depth on every server in turn, several rounds, each round beginning with
@@ -63,27 +65,29 @@ pub struct NullOptions {
 ///
 /// memtier: memtier_benchmark, one set to ten gets, depth as --pipeline.
 ///
-/// memaslap: one set to nine gets, its own 64-byte keys, depth as keys of a multi-get (-d); a key is
-/// counted as a request. It gives no percentiles.
+/// memaslap: one set to nine gets, its own 64-byte keys, depth as keys of a multi-get (-d); a key
+/// is counted as a request. It gives no percentiles.
 ///
 /// memtier and memaslap are measured from their start to their end and only in whole seconds;
 /// ringcached-load after a warm-up.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
     /// Rounds: slices of each workload, depth and server [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub slices: Option<u32>,
     /// Length of a slice [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub slice_seconds: Option<f64>,
     /// Requests outstanding on each connection
-    #[arg(long, value_name = "N,...", default_values_t = [1, 16, 64], value_delimiter = ',')]
+    #[arg(long, value_name = "N,...", default_value = "1,16,64", value_delimiter = ',')]
     pub depths: Vec<u32>,
     /// Connections
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=4000))]
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = value_parser!(u16).range(1..=4000))]
     pub connections: u16,
     /// Number of keys
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000,
+          value_parser = value_parser!(u64).range(1..=1_000_000))]
     pub keys: u64,
     /// Length of a key, for gets and mix
     #[arg(long, value_name = "BYTES", default_value_t = 20)]
@@ -102,7 +106,12 @@ pub struct Compare {
     #[arg(long, value_name = "[LABEL=]PATH")]
     pub ringcached: Vec<Labelled>,
     /// Dispatch modes of ringcached
-    #[arg(long, value_name = "MODE,...", default_values_t = ["inline".to_owned(), "queue".to_owned(), "auto".to_owned()], value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "MODE,...",
+        default_value = "inline,queue,auto",
+        value_delimiter = ','
+    )]
     pub dispatch: Vec<String>,
     /// A memcached to measure with -t 1; may be repeated; ratios are to the first
     /// [default: memcached on PATH]

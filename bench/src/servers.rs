@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use ringcached_load::cpu;
 
 use crate::cores;
 use crate::options::{Compare, Labelled};
@@ -14,6 +15,12 @@ use crate::options::{Compare, Labelled};
 /// How long a server may take until it accepts connections.
 const START_TRIES: u32 = 100;
 const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server that has used less than this in a pause has settled; after so many pauses it is
+/// measured as it is.
+const SETTLED_NS: u64 = 5_000_000;
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+const SETTLE_TRIES: u32 = 40;
 
 /// What kind of server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +72,12 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
             missing.push("memcached: not on PATH".to_owned());
         });
         all.extend(programs.iter().map(|program| memcached(options, program)));
+    }
+    let is_again =
+        |at: usize, variant: &Variant| all[..at].iter().any(|v| v.label == variant.label);
+    if let Some((_, twice)) = all.iter().enumerate().find(|(at, variant)| is_again(*at, variant)) {
+        let text = format!("two servers are called {}: say LABEL=PATH", twice.label);
+        return Err(io::Error::other(text));
     }
     Ok((all, missing))
 }
@@ -141,6 +154,20 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits until the server has nothing more to do: memcached grows its index in the background
+    /// after it was filled.
+    pub fn settle(&self) -> io::Result<()> {
+        for _ in 0..SETTLE_TRIES {
+            let before = cpu::of_process(self.pid())?;
+            pause(SETTLE_PAUSE);
+            let used = cpu::of_process(self.pid())?.since(before);
+            if used.total_ns < SETTLED_NS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether all of memcached's text may be sent to it.
     pub fn is_real(&self) -> bool {
         self.kind != Kind::Null
@@ -190,7 +217,10 @@ pub fn because(what: &str, cause: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::{Command as Program, Options};
 
     #[test]
     fn a_server_that_ends_at_once_is_reported() {
@@ -205,6 +235,20 @@ mod tests {
         assert!(error.contains("has ended"), "{error}");
         let missing = Variant { program: "/nowhere/at/all".into(), ..variant };
         assert!(missing.start(core).unwrap_err().to_string().contains("/nowhere/at/all"));
+    }
+
+    #[test]
+    fn two_servers_are_not_called_the_same() {
+        let two = |first: &str, second: &str| {
+            let words = ["x", "compare", "--no-ringcached", "--memcached", first, "--memcached"];
+            let words = words.into_iter().chain([second]);
+            let Program::Compare(options) = Options::parse_from(words).command else {
+                unreachable!("compare was asked for");
+            };
+            variants(&options).map(|found| found.0.len())
+        };
+        assert_eq!(two("old=/a", "new=/b").unwrap(), 3);
+        assert!(two("/a", "/b").unwrap_err().to_string().contains("called memcached"));
     }
 
     fn core_of_this_thread() -> usize {

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use crate::clients::Sample;
 use crate::compare::{Cell, Results};
 
-/// Something else ran on the core of the server or the client in this part of a slice.
-const DISTURBED_SHARE: f64 = 0.05;
+/// The client waited for its core in more than this part of a slice.
+const WAITED_SHARE_MAX: f64 = 0.05;
+/// The server's core worked for others in more than this part of a slice. Ticks are that coarse.
+const OTHERS_SHARE_MAX: f64 = 0.1;
 /// A client busier than this was the limit.
 const CLIENT_SHARE_MAX: f64 = 0.95;
 
@@ -94,6 +96,7 @@ pub fn markdown(results: &Results) -> String {
         "- Machine: {}{kind}, {} cores, Linux {}",
         machine.processor, machine.cores, machine.kernel
     ));
+    say(format!("- TCP congestion control: {}", machine.congestion_control));
     say(format!("- Command: `{}`", results.command));
     for (label, command) in &results.servers {
         say(format!("- {label}: `{command}`"));
@@ -103,6 +106,11 @@ pub fn markdown(results: &Results) -> String {
          request, which is the run time in schedstat; user and system are its parts in the \
          proportion of the ticks"
     ));
+    say(
+        "- Disturbed: the client waited for its core, or the server's core worked for others, for \
+         more than a twentieth or a tenth of the slice"
+            .to_owned(),
+    );
     if let Some(baseline) = &results.baseline {
         say(format!("- x base: server processor time per request over that of {baseline}"));
     }
@@ -181,9 +189,8 @@ fn remarks(samples: &[Sample]) -> String {
     let errors: u64 = samples.iter().map(|s| s.errors).sum();
     let misses: u64 = samples.iter().map(|s| s.misses).sum();
     let limit = count(|s| s.client.share + s.client.waited_share > CLIENT_SHARE_MAX);
-    let disturbed = count(|s| {
-        s.client.waited_share > DISTURBED_SHARE || s.server.waited_share > DISTURBED_SHARE
-    });
+    let disturbed =
+        count(|s| s.client.waited_share > WAITED_SHARE_MAX || s.others_share > OTHERS_SHARE_MAX);
     let mut parts = Vec::new();
     for (what, slices) in [("client was the limit", limit), ("disturbed", disturbed)] {
         if slices > 0 {
@@ -222,6 +229,7 @@ mod tests {
             p99_us: None,
             misses: 0,
             errors: 0,
+            others_share: 0.0,
             notes: Vec::new(),
         }
     }
@@ -270,7 +278,7 @@ mod tests {
         let mut samples = vec![sample(1.0), sample(1.0)];
         assert_eq!(remarks(&samples), "");
         samples[0].client.share = 0.99;
-        samples[1].server.waited_share = 0.2;
+        samples[1].others_share = 0.2;
         samples[1].errors = 3;
         assert_eq!(remarks(&samples), "client was the limit 1/2, disturbed 1/2, 3 ERRORS");
     }

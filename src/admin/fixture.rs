@@ -1,9 +1,9 @@
 //! A server that tests can look into.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 
 use crate::base::sync::Mutex;
-use crate::sys::wake::EventFd;
 
 use super::Control;
 
@@ -22,11 +22,11 @@ pub(super) struct Fixture {
 }
 
 /// A descriptor that nobody makes readable: tests ask `has_ended`.
-pub(super) struct Bell(EventFd);
+pub(super) struct Bell(UnixDatagram);
 
 impl Default for Bell {
     fn default() -> Bell {
-        Bell(EventFd::new().unwrap())
+        Bell(UnixDatagram::unbound().unwrap())
     }
 }
 

@@ -16,14 +16,13 @@ mod figures;
 mod limit;
 mod responder;
 mod run;
+mod served;
 pub mod sign;
 mod systemd;
 mod text;
 pub mod wire;
 
 use std::os::fd::BorrowedFd;
-
-use crate::server::start::Server;
 
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
@@ -49,28 +48,6 @@ pub trait Control: Send + Sync {
     fn heartbeats(&self) -> Vec<Option<u64>>;
 }
 
-impl Control for Server {
-    fn drain(&self) {
-        Server::drain(self);
-    }
-
-    fn has_ended(&self) -> bool {
-        Server::has_ended(self)
-    }
-
-    fn ended(&self) -> BorrowedFd<'_> {
-        Server::ended(self)
-    }
-
-    fn figures(&self) -> Vec<(&'static str, u64)> {
-        Server::figures(self)
-    }
-
-    fn heartbeats(&self) -> Vec<Option<u64>> {
-        Server::heartbeats(self)
-    }
-}
-
 /// How much a line of the log matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -83,4 +60,5 @@ pub enum Severity {
 pub type Log = Box<dyn Fn(Severity, &str) + Send>;
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod fixture;

@@ -231,4 +231,5 @@ fn random() -> u64 {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

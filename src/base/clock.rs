@@ -125,7 +125,9 @@ pub struct Clock {
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { started: Instant },
+    System {
+        started: Instant,
+    },
     /// Nanoseconds that a simulation sets.
     Manual(Arc<AtomicU64>),
 }

@@ -14,8 +14,8 @@ pub(super) struct Batch<'b, O> {
     pub now: Now,
     pub output: &'b mut O,
     budget: &'b mut Budget,
-    input: &'b [u8],
-    consumed: usize,
+    pub input: &'b [u8],
+    pub consumed: usize,
 }
 
 /// What the next step does to `drive`: `None` goes on, a verdict stops it.
@@ -29,6 +29,7 @@ impl<'b, O: Output> Batch<'b, O> {
         budget: &'b mut Budget,
         output: &'b mut O,
     ) -> Batch<'b, O> {
+        executor.ahead.clear();
         Batch { executor, now, output, budget, input, consumed: 0 }
     }
 

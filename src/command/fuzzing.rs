@@ -57,10 +57,22 @@ impl Rig {
     /// # Panics
     /// If there is no memory for the table.
     pub fn new(shutdown_enabled: bool) -> Rig {
+        Rig::with(shutdown_enabled, true)
+    }
+
+    /// A rig whose table refuses what it has no room for.
+    ///
+    /// # Panics
+    /// If there is no memory for the table.
+    pub fn without_eviction() -> Rig {
+        Rig::with(false, false)
+    }
+
+    fn with(shutdown_enabled: bool, evict: bool) -> Rig {
         let plan = StorePlan {
             memory_bytes: MEMORY_BYTES,
             item_bytes_max: ITEM_BYTES_MAX,
-            evict: true,
+            evict,
             threads: 1,
             hasher: KeyHasher::with_seed(1),
         };

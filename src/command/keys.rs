@@ -1,5 +1,6 @@
 //! Lists of keys: `get`, `gets`, `gat`, `gats`.
 
+use super::ahead::KeyAhead;
 use super::batch::{Batch, Step};
 use super::session::{KeyList, Sending, State, Touch};
 use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, PIECE_BYTES_MAX, Verdict};
@@ -36,14 +37,7 @@ impl<O: Output> Batch<'_, O> {
     pub fn key_list(&mut self, state: &mut State) -> Step {
         let State::KeyList(list) = state else { unreachable!() };
         loop {
-            let (key, last, consumed) = match next_key(self.rest()) {
-                NextKey::Key { key, last, consumed } => (key, last, consumed),
-                NextKey::Partial { consumed } => {
-                    self.consume(consumed);
-                    return Some(Verdict::NeedInput);
-                }
-                NextKey::End { .. } | NextKey::TooLong { .. } => return self.end_list(state),
-            };
+            let Some(key) = self.key_ahead() else { return self.end_list(state) };
             if let Some(verdict) = self.obstacle() {
                 return Some(verdict);
             }
@@ -54,10 +48,11 @@ impl<O: Output> Batch<'_, O> {
                 return self.end_list(state);
             }
             self.pay();
-            self.consume(consumed);
+            self.executor.ahead.take();
+            self.consume(key.next - self.consumed);
             list.keys = list.keys.saturating_add(1);
-            let answer = self.answer(key, list, last);
-            let list = (!last).then_some(*list);
+            let answer = self.answer(key, list);
+            let list = (!key.last).then_some(*list);
             match (answer, list) {
                 (Answer::Whole, Some(_)) => {}
                 (Answer::Whole, None) => {
@@ -72,16 +67,33 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    /// The line ends, or something in it ends the list.
+    /// The key that is due, if there is one; others after it may have been read too.
+    #[inline]
+    fn key_ahead(&mut self) -> Option<KeyAhead> {
+        let executor = &mut *self.executor;
+        if executor.ahead.first().is_none() {
+            executor.ahead.read(self.input, self.consumed, &executor.participant);
+        }
+        executor.ahead.first()
+    }
+
+    /// No key comes: the line ends, or something in it ends the list, or more is needed.
     #[cold]
     fn end_list(&mut self, state: &mut State) -> Step {
         let State::KeyList(list) = state else { unreachable!() };
+        let next = next_key(self.rest());
+        if let NextKey::Partial { consumed } = next {
+            self.consume(consumed);
+            return Some(Verdict::NeedInput);
+        }
+        // What was read of a list that ends here will never be due.
+        self.executor.ahead.clear();
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
         self.pay();
         let bad_format = ProtocolError::BadFormat.reply();
-        match (next_key(self.rest()), list.touch) {
+        match (next, list.touch) {
             (NextKey::End { consumed }, _) => {
                 self.consume(consumed);
                 let reply = if list.keys > 0 { reply::END } else { bad_format };
@@ -102,8 +114,9 @@ impl<O: Output> Batch<'_, O> {
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once.
     #[inline]
-    fn answer(&mut self, key: &[u8], list: &KeyList, last: bool) -> Answer {
-        let hash = self.hash(key);
+    fn answer(&mut self, due: KeyAhead, list: &KeyList) -> Answer {
+        let KeyAhead { hash, start, end, next: _, last } = due;
+        let key = &self.input[start..end];
         let participant = &self.executor.participant;
         let counters = &self.executor.counters;
         let found = match list.touch {

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod batch;
 mod execute;
 #[cfg(any(test, fuzzing))]
@@ -52,6 +53,7 @@ use crate::base::output::Output;
 use crate::base::sync::Arc as SyncArc;
 use crate::store::{Participant, Table};
 
+use ahead::Ahead;
 use batch::Batch;
 use session::State;
 
@@ -144,6 +146,7 @@ pub struct Executor {
     shared: Arc<Shared>,
     participant: Participant,
     counters: SyncArc<Counters>,
+    ahead: Ahead,
 }
 
 impl Executor {
@@ -153,7 +156,7 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters }
+        Executor { shared, participant, counters, ahead: Ahead::NONE }
     }
 
     /// Executes what `input` asks for, until something stops it.

@@ -4,6 +4,7 @@ use super::batch::{Batch, Step};
 use super::session::{Filling, State, Swallowing};
 use super::{BOUNDED_COPY_BYTES, Verdict};
 use crate::base::clock::Expiry;
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{LINE_END, ProtocolError, StoreHead, StoreVerb, reply};
@@ -76,9 +77,12 @@ impl<O: Output> Batch<'_, O> {
                 return Some(Verdict::Defer);
             }
             let (reservation, now) = (&mut filling.reservation, self.now);
-            match self.executor.participant.fill(reservation, piece, now) {
-                Ok(()) => self.consume(piece.len()),
-                Err(refusal) => self.give_up(refusal, state),
+            let result = self.executor.participant.fill(reservation, piece, now);
+            // Even if there was no room for all of it, there was for a part.
+            let filled = missing - reservation.missing();
+            self.consume(filled);
+            if let Err(refusal) = result {
+                self.give_up(refusal, state);
             }
             return None;
         }
@@ -91,25 +95,33 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        self.finish(filling, end);
+        self.finish(filling, *end);
         None
     }
 
-    /// There is no memory for the rest of a value.
+    /// There is no memory for the rest of a value. What a `set` was to replace must not live on.
     #[cold]
     fn give_up(&mut self, refusal: Refusal, state: &mut State) {
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
         let missing = filling.reservation.missing();
+        let (hash, now) = (filling.reservation.hash(), self.now);
+        if filling.verb == StoreVerb::Set {
+            let mut copy = [0; KEY_BYTES_MAX];
+            let key = self.executor.participant.reserved_key(&filling.reservation);
+            let key_bytes = key.len();
+            copy[..key_bytes].copy_from_slice(key);
+            self.participant().delete(&copy[..key_bytes], hash, now);
+        }
         self.participant().abandon(filling.reservation);
         let reply = self.refused(refusal, filling.noreply);
         *state = swallowing(missing, reply);
     }
 
     /// The whole value has come, and the two bytes after it.
-    fn finish(&mut self, filling: Filling, end: &[u8; 2]) {
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) {
         let Filling { reservation, verb, noreply, long: _ } = filling;
         let now = self.now;
-        if end != LINE_END {
+        if end != *LINE_END {
             self.participant().abandon(reservation);
             return self.reply(ProtocolError::BadDataChunk.reply(), noreply);
         }

@@ -37,6 +37,14 @@ pub(super) struct Entry {
 
 const REMEDY: &str = "Use -l HOST, -l HOST:PORT, -l [V6]:PORT, or leave -l out for all interfaces.";
 
+/// The entries of one `-l`, which memcached lets stand between commas, semicolons or spaces. A list
+/// of nothing is one empty entry, to be refused.
+pub(super) fn split_entries(list: &str) -> Vec<&str> {
+    let entries = list.split([',', ';', ' ']).filter(|entry| !entry.is_empty());
+    let entries: Vec<_> = entries.collect();
+    if entries.is_empty() { vec![list] } else { entries }
+}
+
 pub(super) fn parse_entry(text: &str) -> Result<Entry, StartError> {
     let refuse = |cause: &str| Err(StartError::new("listen on", text, cause, REMEDY));
     if ["proto[", "tag[", "btls:", "mtls:"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -63,7 +71,7 @@ pub(super) fn parse_entry(text: &str) -> Result<Entry, StartError> {
         Some(Ok(port)) => Some(port),
         Some(Err(_)) => return refuse("the port is not a number from 0 to 65535"),
     };
-    if host.is_empty() {
+    if host.trim_matches([' ', ',', ';']).is_empty() {
         return refuse("there is no host");
     }
     Ok(Entry { host: (host != "*").then(|| host.to_owned()), port })
@@ -144,6 +152,13 @@ mod tests {
         {
             assert!(parse_entry(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn lists() {
+        assert_eq!(split_entries("a, b;[::1]:5 c"), ["a", "b", "[::1]:5", "c"]);
+        assert!(split_entries(" ,").into_iter().any(|entry| parse_entry(entry).is_err()));
+        assert!(split_entries("").into_iter().any(|entry| parse_entry(entry).is_err()));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct Options {
     pub enable_shutdown: bool,
 
     /// Addresses to listen on: HOST, HOST:PORT, [V6]:PORT; repeat it or use commas [all]
-    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
+    #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
     /// User to become once the sockets are bound, when started as root

@@ -11,7 +11,9 @@ use crate::sys::user::{self, User};
 use super::admin::AdminPlan;
 use super::error::StartError;
 use super::foreign::Extended;
-use super::listen::{EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve};
+use super::listen::{
+    EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve, split_entries,
+};
 use super::options::{Dispatch, Options};
 
 const DEFAULT_PORT: u16 = 11211;
@@ -155,8 +157,10 @@ fn listeners(
         return Ok(Listeners { unix, ..Listeners::default() });
     }
     let mut entries = Vec::new();
-    for text in &options.listen {
-        entries.push(parse_entry(text)?);
+    for list in &options.listen {
+        for entry in split_entries(list) {
+            entries.push(parse_entry(entry)?);
+        }
     }
     if entries.is_empty() {
         entries.push(EVERYWHERE);

@@ -61,7 +61,12 @@ pub fn execute<V: Service, B: Blocks>(
         match verdict {
             // Nothing whole is left of this window; what is left of it goes before the next one.
             Verdict::NeedInput if consumed == shown || input.extend(spent) => {}
-            verdict => break verdict,
+            Verdict::NeedInput
+            | Verdict::OutputFull
+            | Verdict::Yield
+            | Verdict::Defer
+            | Verdict::Close
+            | Verdict::Shutdown => break verdict,
         }
     };
     (verdict, limits.requests - budget.requests)

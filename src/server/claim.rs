@@ -43,12 +43,24 @@ pub fn claim(plan: &Plan) -> Result<Claim, StartError> {
         })?;
     }
     if plan.lock_memory {
-        limits::lock_memory().map_err(|error| {
-            let remedy = "Raise ulimit -l (LimitMEMLOCK=), or leave -k out.";
-            StartError::new("lock", "memory into RAM", error, remedy)
-        })?;
+        lock_memory(plan.memory_bytes)?;
     }
     Ok(claim)
+}
+
+/// Locks the process into RAM. A limit below `memory_bytes` would only show later, as a refusal of
+/// the table's memory.
+fn lock_memory(memory_bytes: u64) -> Result<(), StartError> {
+    let refuse = |cause: &dyn Display| {
+        let remedy = "Raise ulimit -l (LimitMEMLOCK=) above -m, or leave -k out.";
+        StartError::new("lock", "memory into RAM", cause, remedy)
+    };
+    let allowed = limits::lockable_bytes().map_err(|error| refuse(&error))?;
+    if allowed < memory_bytes {
+        let cause = format!("{} of {} MiB may be locked", allowed >> 20, memory_bytes >> 20);
+        return Err(refuse(&cause));
+    }
+    limits::lock_memory().map_err(|error| refuse(&error))
 }
 
 /// What this kernel offers, as text, and whether the server can serve on it.

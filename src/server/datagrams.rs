@@ -81,9 +81,7 @@ impl<V: Service> Datagrams<V> {
         let verdict = loop {
             let mut budget = Budget { requests: u32::MAX, cost: Cost::Any };
             let now = self.clock.now();
-            let progress =
-                self.service.drive(&mut session, rest, now, &mut budget, &mut output);
-            self.counters.add(Metric::Requests, u64::from(u32::MAX - budget.requests));
+            let progress = self.service.drive(&mut session, rest, now, &mut budget, &mut output);
             rest = &rest[progress.consumed..];
             if progress.verdict != Verdict::Yield {
                 break progress.verdict;

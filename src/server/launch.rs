@@ -109,8 +109,7 @@ where
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
     let fleet = Arc::new(fleet);
-    let mut handle =
-        Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
+    let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     let processors = thread::allowed_processors().unwrap_or_default();
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));

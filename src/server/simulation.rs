@@ -145,7 +145,14 @@ impl World {
         };
         World {
             workers: (0..workers).map(worker).collect(),
-            ring: RingLoop::new(settings, ring, service, clock.clone(), counters, Arc::clone(&fleet)),
+            ring: RingLoop::new(
+                settings,
+                ring,
+                service,
+                clock.clone(),
+                counters,
+                Arc::clone(&fleet),
+            ),
             fleet,
             registry,
             elapsed_ns,
@@ -208,12 +215,14 @@ fn run(seed: u64, dispatch: Dispatch) {
     for turn in 0..3000 {
         let ring = world.ring.ring_mut();
         ring.descriptors_short = turn < 1500 && chance.once_in(20);
-        for (peer, (script, unsent)) in ring.peers.values_mut().zip(scripts.iter().zip(&mut unsent)) {
+        for (peer, (script, unsent)) in ring.peers.values_mut().zip(scripts.iter().zip(&mut unsent))
+        {
             if chance.once_in(3) {
                 let len = chance.below(200).min(unsent.len());
                 peer.outgoing.extend(unsent.drain(..len));
             }
-            peer.deaf = turn < 2000 && if peer.deaf { !chance.once_in(50) } else { chance.once_in(60) };
+            peer.deaf =
+                turn < 2000 && if peer.deaf { !chance.once_in(50) } else { chance.once_in(60) };
             if script.vanishes {
                 peer.reset |= chance.once_in(300) || turn > 2500;
             } else {
@@ -238,7 +247,11 @@ fn finish(world: &mut World, scripts: &[Script]) {
     for _ in 0..3000 {
         world.turn();
     }
-    assert!(world.ring.has_ended(), "a connection is stuck: {:?}", world.peers().collect::<Vec<_>>());
+    assert!(
+        world.ring.has_ended(),
+        "a connection is stuck: {:?}",
+        world.peers().collect::<Vec<_>>()
+    );
     assert_eq!(world.peers().count(), scripts.len());
     for (peer, script) in world.peers().zip(scripts) {
         assert!(peer.closed);

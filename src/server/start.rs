@@ -1,7 +1,9 @@
 //! From a checked plan to a running server: the product, composed in one place.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
@@ -58,6 +60,8 @@ impl Server {
             }
         };
         let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
+        promote_in_background(Arc::clone(&table))
+            .map_err(|error| StartError::new("start", "a thread", error, "Allow more threads."))?;
         Ok(Server { handle, table, registry, memory_bytes: plan.memory_bytes })
     }
 
@@ -95,8 +99,24 @@ impl Server {
             ("stripes", figures.stripes),
             ("limbo_bytes", figures.limbo_bytes),
             ("outside_bytes", figures.outside_bytes),
+            ("huge_bytes", figures.huge_bytes),
         ]
     }
+}
+
+/// How long the thread for huge pages rests when none is due.
+const PROMOTION_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Makes huge pages of the arena ahead of its use, for as long as the process lives.
+fn promote_in_background(table: Arc<Table>) -> io::Result<()> {
+    let run = move || {
+        loop {
+            if !table.promote() {
+                std::thread::park_timeout(PROMOTION_INTERVAL);
+            }
+        }
+    };
+    std::thread::Builder::new().name("huge-pages".into()).spawn(run).map(|_| ())
 }
 
 fn facts(plan: &Plan) -> Facts {

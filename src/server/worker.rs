@@ -64,7 +64,7 @@ impl<V: Service> Worker<V> {
             output_bytes: usize::MAX,
         };
         let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
-        let (result, requests) = execute(
+        let (result, _) = execute(
             &mut self.service,
             (session, input, reply),
             (spare, spent),
@@ -73,7 +73,6 @@ impl<V: Service> Worker<V> {
         );
         assert!(result != Verdict::Defer, "there is nobody else to give it to");
         *verdict = result;
-        self.counters.add(Metric::Requests, u64::from(requests));
         self.counters.bump(Metric::BatchesQueued);
         let ring = batch.ring;
         self.fleet.dispatch.inboxes[ring].push(Message::Home(batch));

@@ -22,6 +22,7 @@
 mod arena;
 mod epochs;
 mod evict;
+mod huge;
 mod index;
 mod limbo;
 mod memory;
@@ -76,6 +77,8 @@ pub struct Figures {
     pub limbo_bytes: u64,
     /// What the table takes beside its pages.
     pub outside_bytes: u64,
+    /// Of the arena in huge pages.
+    pub huge_bytes: u64,
 }
 
 /// Why there is no item.

@@ -153,6 +153,11 @@ impl Pages {
         Some(pool.fresh - 1)
     }
 
+    /// Bytes of the arena up to the first page that was never used.
+    pub fn fresh_bytes(&self) -> usize {
+        self.pool.lock().fresh as usize * self.page_bytes
+    }
+
     /// Puts a page back, all of whose slots are free.
     pub fn put(&self, number: u32) {
         self.pool.lock().free.push(number);

@@ -18,6 +18,7 @@ use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
 use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
+use crate::sys::region::HUGE_PAGE_BYTES;
 
 const PAGE_BYTES_MIN: u64 = 64 << 10;
 const PAGE_BYTES_MAX: u64 = 2 << 20;
@@ -76,6 +77,8 @@ pub struct Table {
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// True when there may be orphans.
     pub(in crate::store) orphaned: AtomicUsize,
+    /// Huge pages at the start of the arena.
+    pub(in crate::store) huge_pages: AtomicUsize,
 }
 
 impl Table {
@@ -110,6 +113,7 @@ impl Table {
             flushed: AtomicBool::new(false),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
+            huge_pages: AtomicUsize::new(0),
         };
         for stripe in 0..table.stripes.len() {
             let number = table.slabs.pages.take_segment().expect("a small part of the pages");
@@ -237,6 +241,7 @@ impl Table {
             classes: self.slabs.sizes().classes() as u64,
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
+            huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
     }
 

@@ -254,6 +254,14 @@ impl Participant {
         Attempt::Linked
     }
 
+    /// The key for which a reservation was made.
+    ///
+    /// # Panics
+    /// If the reservation is of another table.
+    pub fn reserved_key<'a>(&'a self, reservation: &'a Reservation) -> &'a [u8] {
+        self.table.arena.reserved_key(reservation)
+    }
+
     /// Gives the memory of a reservation back.
     ///
     /// # Panics

@@ -125,17 +125,17 @@ impl BufferRing {
     /// Registers `count` buffers of `buffer_bytes` each.
     ///
     /// # Errors
-    /// What mmap(2) and `io_uring_register(2)` say.
-    ///
-    /// # Panics
-    /// If `count` is not a power of two, or above 2^15.
+    /// What mmap(2) and `io_uring_register(2)` say; a `count` that is not a power of two, or above
+    /// 2^15, is refused.
     pub fn register(
         submitter: &Submitter<'_>,
         pool: u16,
         count: u16,
         buffer_bytes: u32,
     ) -> io::Result<BufferRing> {
-        assert!(count.is_power_of_two() && count <= 1 << 15);
+        if !count.is_power_of_two() || count > 1 << 15 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let entries = Region::map(usize::from(count) * size_of::<BufRingEntry>())?;
         let address = entries.at(0).as_ptr() as u64;
         // SAFETY: R1: `entries` is page-aligned, zero-filled, `count` entries long, never unmapped.

@@ -50,6 +50,14 @@ pub fn raise_locked_memory() {
     }
 }
 
+/// How much memory this process may lock: all of it where it is root.
+pub fn lockable_bytes() -> io::Result<u64> {
+    if super::user::is_root() {
+        return Ok(u64::MAX);
+    }
+    Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
+}
+
 /// Keeps all memory of the process, present and future, in RAM from its first use on.
 ///
 /// Unlike memcached's, the lock falls on pages as they are touched (`MCL_ONFAULT`): the arena is a
@@ -89,5 +97,30 @@ mod tests {
         raise_locked_memory();
         let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
         assert_eq!(soft, hard);
+    }
+
+    /// Locks memory for the test below, in a process of its own.
+    #[test]
+    #[ignore = "only a part: run by the test below"]
+    fn with_locked_memory() {
+        raise_locked_memory();
+        lock_memory().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmLck:")).unwrap();
+        let locked_kib = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+        assert!(locked_kib > 0, "{line}");
+    }
+
+    #[test]
+    fn memory_is_locked() {
+        if getrlimit(Resource::RLIMIT_MEMLOCK).unwrap().1 != RLIM_INFINITY {
+            return eprintln!("skipped: this user may not lock all its memory");
+        }
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sys::limits::tests::with_locked_memory", "--ignored"])
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
     }
 }

@@ -8,6 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+/// Bytes of a huge page, on the machines that have them.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A zero-filled mapping that lives as long as the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
@@ -32,22 +35,57 @@ impl Region {
 
     /// Maps `len` bytes of a new memfd, and returns the memfd too: it names the memory to others.
     ///
+    /// The address is a multiple of `HUGE_PAGE_BYTES`, and huge pages are asked for: whether they
+    /// come is the system's choice (`shmem_enabled`).
+    ///
     /// # Errors
     /// What `memfd_create(2)`, `ftruncate(2)` and `mmap(2)` say.
     pub fn map_memfd(name: &CStr, len: usize) -> io::Result<(Region, OwnedFd)> {
         let fd = memfd(name, len)?;
-        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-        let region = Region::mmap(len, flags, Some(fd.as_fd()))?;
+        let region = Region::map_aligned(len, fd.as_fd())?;
         Ok((region, fd))
     }
 
     #[cfg(not(miri))]
+    fn map_aligned(len: usize, fd: BorrowedFd<'_>) -> io::Result<Region> {
+        let room = len.checked_add(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let reserved = Region::mmap_at(std::ptr::null_mut(), room, libc::PROT_NONE, flags, None)?;
+        let start = reserved.base.as_ptr().addr().next_multiple_of(HUGE_PAGE_BYTES);
+        let base = reserved.at(start - reserved.base.as_ptr().addr());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let region = Region::mmap_at(base.as_ptr().cast(), len, access, flags, Some(fd))?;
+        // SAFETY: the range was mapped just now. A refusal leaves small pages, which serve as well.
+        unsafe { libc::madvise(region.base.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(region)
+    }
+
+    /// Miri knows no mappings of files.
+    #[cfg(miri)]
+    fn map_aligned(len: usize, fd: BorrowedFd<'_>) -> io::Result<Region> {
+        Region::mmap(len, 0, Some(fd))
+    }
+
+    #[cfg(not(miri))]
     fn mmap(len: usize, flags: libc::c_int, fd: Option<BorrowedFd<'_>>) -> io::Result<Region> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Region::mmap_at(std::ptr::null_mut(), len, access, flags, fd)
+    }
+
+    /// Maps at an address of the kernel's choice, or with `MAP_FIXED` in place of a reservation.
+    #[cfg(not(miri))]
+    fn mmap_at(
+        at: *mut libc::c_void,
+        len: usize,
+        access: libc::c_int,
+        flags: libc::c_int,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Region> {
         use std::os::fd::AsRawFd;
         let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, 0) };
+        // SAFETY: the mapping overlaps nothing, or a reservation of ours that nothing refers to.
+        let base = unsafe { libc::mmap(at, len, access, flags, fd, 0) };
         match base {
             libc::MAP_FAILED => Err(io::Error::last_os_error()),
             base => Ok(Region { base: NonNull::new(base.cast()).expect("mmap(2) of NULL"), len }),
@@ -93,6 +131,29 @@ impl Region {
 }
 
 impl Region {
+    /// Makes one huge page of the `HUGE_PAGE_BYTES` at `offset`, whatever is in them. They become
+    /// memory if they were none; bytes and addresses stay as they are.
+    ///
+    /// # Errors
+    /// What madvise(2) says: EINVAL where the kernel does not do it, ENOMEM or EAGAIN where it finds
+    /// no huge page now.
+    ///
+    /// # Panics
+    /// If the range is outside.
+    pub fn collapse(self, offset: usize) -> io::Result<()> {
+        let start: *mut libc::c_void = self.span(offset, HUGE_PAGE_BYTES).as_ptr().cast();
+        let advise = |len, advice| {
+            // SAFETY: the range is inside the mapping, and neither advice changes a byte of it.
+            match unsafe { libc::madvise(start, len, advice) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // A range without any page is refused, so it is given its first.
+        advise(4096, libc::MADV_POPULATE_WRITE)?;
+        advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)
+    }
+
     /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
     ///
     /// The range stays mapped (R1), and is no byte's home: whoever calls this owns all of it.
@@ -147,6 +208,20 @@ mod tests {
                 region.span(0, 8192).map_addr(|at| at.saturating_add(8192))
             );
         }
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn a_huge_page_keeps_what_was_there() {
+        let (region, _fd) = Region::map_memfd(c"test", 2 * HUGE_PAGE_BYTES).unwrap();
+        let at = region.at(HUGE_PAGE_BYTES + 77);
+        // SAFETY: the byte is inside the mapping, and nobody else knows the mapping.
+        unsafe { at.write(7) };
+        if let Err(error) = region.collapse(HUGE_PAGE_BYTES) {
+            return eprintln!("no huge pages here: {error}");
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { at.read() }, 7);
     }
 
     #[test]

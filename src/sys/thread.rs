@@ -31,7 +31,9 @@ pub fn allowed_processors() -> io::Result<Vec<usize>> {
 /// What `sched_setaffinity(2)` says: a sandbox may forbid it, and the server runs without.
 pub fn pin(processor: usize) -> io::Result<()> {
     let mut set = no_processors();
-    assert!(processor < size_of::<libc::cpu_set_t>() * 8);
+    if processor >= size_of::<libc::cpu_set_t>() * 8 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     // SAFETY: the index is below the size of the set.
     unsafe { libc::CPU_SET(processor, &mut set) };
     // SAFETY: `set` is readable and as large as said.

@@ -58,6 +58,7 @@ pub struct Uring {
     scratch: Region,
     /// The message of the connection in this place, while its gathering send is in flight.
     messages: Vec<Option<Box<Message>>>,
+    #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
 }
 
@@ -131,6 +132,10 @@ impl Uring {
     }
 
     /// Fills the message of a connection's place, which stays until the completion.
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the type of a length differs between C libraries"
+    )]
     fn gather<'b>(
         &mut self,
         slot: SlotId,
@@ -146,7 +151,6 @@ impl Uring {
             count += 1;
         }
         message.header.msg_iov = message.spans.as_mut_ptr();
-        // Its type differs between C libraries.
         message.header.msg_iovlen = count.try_into().expect("a few spans");
         let header = &raw const message.header;
         let place = slot.index as usize;

@@ -42,11 +42,50 @@ pub fn become_user(user: &User) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::resource::{Resource, setrlimit};
 
     #[test]
     fn root_is_known_and_nobody_else_is_invented() {
         let root = find("root").unwrap().unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert_eq!(find("no such user!").unwrap(), None);
+    }
+
+    /// Set where a test runs alone in its process.
+    const CHILD: &str = "RINGCACHED_TEST_CHILD";
+
+    /// Gives up root for the test below, in a process of its own.
+    #[test]
+    #[ignore = "only a part: run by the test below"]
+    fn as_nobody() {
+        assert!(std::env::var_os(CHILD).is_some(), "would give up root for every other test");
+        let nobody = find("nobody").unwrap().unwrap();
+        assert_eq!(crate::sys::limits::lockable_bytes().unwrap(), u64::MAX);
+        setrlimit(Resource::RLIMIT_MEMLOCK, 4096, 8192).unwrap();
+        become_user(&nobody).unwrap();
+        assert_eq!(crate::sys::limits::lockable_bytes().unwrap(), 4096);
+        assert!(!is_root());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let ids = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().skip(1).map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids("Uid:"), [nobody.uid; 4]);
+        assert_eq!(ids("Gid:"), [nobody.gid; 4]);
+        assert!(!ids("Groups:").contains(&0), "root's groups are gone too");
+    }
+
+    #[test]
+    fn root_is_given_up_for_good() {
+        if !is_root() {
+            return eprintln!("skipped: only root can give it up");
+        }
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sys::user::tests::as_nobody", "--ignored"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && output.contains("1 passed"), "{output}");
     }
 }

@@ -4,6 +4,7 @@
 //! # a comment
 //! > get k                sends the line and CR LF
 //! >| get k\r\nge\x00     sends exactly this; \r \n \0 \t \\ and \xNN are bytes
+//! >| get \*300:k\r\n     sends 300 times k
 //! < END                  expects the line and CR LF
 //! <~ VERSION *           expects a line in which * is any run of bytes but spaces
 //! ! close                expects that the server closes; what follows is a new connection
@@ -144,6 +145,14 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
                 rest = after;
                 let digits = std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?;
                 u8::from_str_radix(digits, 16).ok()?
+            }
+            b'*' => {
+                let colon = rest.iter().position(|byte| *byte == b':')?;
+                let count: usize = std::str::from_utf8(&rest[..colon]).ok()?.parse().ok()?;
+                let (byte, after) = rest[colon + 1..].split_first()?;
+                rest = after;
+                bytes.resize(bytes.len() + count, *byte);
+                continue;
             }
             _ => return None,
         });

@@ -1,8 +1,9 @@
 //! Where the server listens: several addresses, a unix socket, an address by name.
 
 use crate::common::client::Client;
-use crate::common::server::{OURS, Server};
+use crate::common::server::{OURS, Server, free_port};
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -35,6 +36,30 @@ fn a_unix_socket_takes_the_place_of_tcp() {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o750, "{kind:?}");
             assert!(Client::connect(server.address()).is_err(), "{kind:?}: TCP is on, too");
+        }
+    }
+}
+
+#[test]
+fn udp_answers_with_the_frame_of_the_request() {
+    for kind in OURS {
+        // The same number as for TCP is customary; any other will do.
+        let port = free_port();
+        let Some(server) = Server::start(kind, &["-U", &port.to_string()]) else { continue };
+        server.client().set("k", b"value");
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        socket.connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // Request id, sequence number, datagrams in all, reserved: big-endian.
+        let mut buffer = [0; 2000];
+        for id in [0, 7, 0xFFFF_u16] {
+            let mut request = id.to_be_bytes().to_vec();
+            request.extend_from_slice(&[0, 0, 0, 1, 0, 0]);
+            request.extend_from_slice(b"get k\r\n");
+            socket.send(&request).unwrap();
+            let length = socket.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..8], request[..8], "{kind:?}");
+            assert_eq!(&buffer[8..length], b"VALUE k 0 5\r\nvalue\r\nEND\r\n", "{kind:?}");
         }
     }
 }

@@ -51,7 +51,9 @@ pub fn options_of_help(help: &str) -> BTreeSet<String> {
     let opening = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     opening
         // The words before the text that explains them.
-        .flat_map(|line| line.split("  ").next().unwrap_or_default().split([' ', ',', '=', '[']))
+        .flat_map(|line| {
+            line.split("  ").next().unwrap_or_default().split([' ', ',', '=', '[', '.'])
+        })
         .filter(|word| is_option(word))
         .map(String::from)
         .collect()
@@ -187,7 +189,7 @@ mod tests {
             root: super::super::root().to_path_buf(),
             options: options_of_help(
                 "Usage: x [OPTIONS]\n\n  -m, --memory-limit <MIB>  Memory -q\n      --check\n  \
-                 -o, --extended=<LIST>\n",
+                 -o, --extended=<LIST>\n  -v, --verbose...\n",
             ),
             manifests: vec!["[package]\nname = \"ringcached\"\n".into()],
         }
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn help_lists_its_options() {
-        let wanted = ["--check", "--extended", "--memory-limit", "-m", "-o"];
+        let wanted = ["--check", "--extended", "--memory-limit", "--verbose", "-m", "-o", "-v"];
         assert_eq!(house().options, wanted.map(String::from).into());
     }
 

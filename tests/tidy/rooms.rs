@@ -15,8 +15,8 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("command", &["base", "protocol", "store"]),
     ("config", &["base", "sys", "net", "store"]),
     ("server", &["base", "sys", "protocol", "net", "store", "command", "config"]),
-    // Signals and the port are the kernel's; their `unsafe` may only be in `sys`.
-    ("admin", &["base", "sys::poll", "sys::signals", "config", "server"]),
+    // Signals and waiting are the kernel's; their `unsafe` may only be in `sys`.
+    ("admin", &["base", "sys::poll", "sys::signals", "sys::wake", "config", "server"]),
 ];
 
 /// What `main.rs` composes; it is in no room.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::fixture::Fixture;
 use crate::admin::wire::{REQUEST_BYTES_MAX, REQUEST_BYTES_MIN, Reply};
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::config::AdminKey;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -20,10 +21,14 @@ fn registry() -> Arc<Registry> {
 }
 
 fn desk(key: Option<&[u8]>) -> Desk {
+    desk_at(key, Clock::start())
+}
+
+fn desk_at(key: Option<&[u8]>, clock: Clock) -> Desk {
     let registry = registry();
     let counters = registry.counters("admin");
     let control: Arc<dyn Control> = Arc::new(Fixture::default());
-    let figures = Figures { registry, control, clock: Clock::start() };
+    let figures = Figures { registry, control, clock };
     Desk::new(figures, key.map(Signer::new), counters)
 }
 
@@ -153,21 +158,38 @@ fn a_key_and_a_fresh_cookie_are_demanded() {
     assert!(
         desk.answer(&request(Ask::Values, 0).encode(900, None), source("127.0.0.1:9")).is_empty()
     );
+}
 
-    let at = |windows: u64| windows * COOKIE_WINDOW_NS + 1;
-    let of = |now, age| desk.cookie(source("127.0.0.1:9"), now, age);
-    assert_eq!(of(at(0), 0), of(at(1), 1), "good in the next window");
-    assert!(![of(at(2), 0), of(at(2), 1)].contains(&of(at(0), 0)), "and no longer");
+#[test]
+fn a_cookie_grows_stale() {
+    let elapsed_ns = Arc::new(AtomicU64::new(0));
+    let mut desk = desk_at(Some(KEY), Clock::manual(Arc::clone(&elapsed_ns)));
+    let cookie = ask(&mut desk, request(Ask::Hello, 0), 96).unwrap().values[0];
+    let signed = Request { cookie, ..request(Ask::Values, 0) };
+    for (window, kind) in [(0, Ask::Values), (1, Ask::Values), (2, Ask::Hello), (9, Ask::Hello)] {
+        elapsed_ns.store(window * COOKIE_WINDOW_NS + 1, Ordering::Relaxed);
+        assert_eq!(ask(&mut desk, signed, 900).unwrap().head.ask, kind, "window {window}");
+    }
+    let fresh = ask(&mut desk, signed, 900).unwrap().values[0];
+    assert_ne!(fresh, cookie);
+    let signed = Request { cookie: fresh, ..signed };
+    assert_eq!(ask(&mut desk, signed, 900).unwrap().head.ask, Ask::Values);
 }
 
 #[test]
 fn too_many_are_met_with_silence() {
-    let mut desk = desk(None);
+    let elapsed_ns = Arc::new(AtomicU64::new(0));
+    let mut desk = desk_at(None, Clock::manual(Arc::clone(&elapsed_ns)));
     let datagram = request(Ask::Values, 0).encode(96, None);
-    let local = source("127.0.0.1:9");
-    let answered = (0..5000).filter(|_| !desk.answer(&datagram, local).is_empty()).count();
-    let burst = usize::try_from(PER_SOURCE.burst).unwrap();
-    assert!((burst..5000).contains(&answered), "{answered}");
+    let flood = |desk: &mut Desk| {
+        (0..5000).filter(|_| !desk.answer(&datagram, source("127.0.0.1:9")).is_empty()).count()
+    };
+    assert_eq!(flood(&mut desk) as u64, PER_SOURCE.burst);
+    assert_eq!(flood(&mut desk), 0);
+    assert_eq!(desk.answer(b"stats", source("127.0.0.1:10")).len(), 0, "one host is one source");
+    assert!(!desk.answer(&datagram, source("[::1]:9")).is_empty(), "another is not silenced");
+    elapsed_ns.store(1_000_000_000, Ordering::Relaxed);
+    assert_eq!(flood(&mut desk) as u64, PER_SOURCE.per_s);
 }
 
 proptest! {
@@ -222,10 +244,13 @@ fn over_a_socket() {
 
     client.send(&[0x80; 1400]).unwrap();
     client.send(&request(Ask::Values, 0).encode(1400, None)).unwrap();
+    client.send(b"stats rings\n").unwrap();
     responder.turn();
     let bytes = client.recv(&mut buffer).unwrap();
     let reply = Reply::decode(&buffer[..bytes], None).unwrap();
     assert_eq!(reply.head.id, 7, "the garbage was not answered");
+    let bytes = client.recv(&mut buffer).unwrap();
+    assert!(buffer[..bytes].starts_with(b"STAT ring_0:cmd_get 5\r\n"));
     assert_eq!(client.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
     // Longer than any request: cut by the buffer it would look valid.

@@ -125,11 +125,10 @@ proptest! {
             if let Command::Pass { ticks } = command {
                 rig.pass_ticks(*ticks);
             }
-            let cas = match command {
-                Command::Cas { key, right, .. } => {
-                    cas_of(&mut rig, *key).wrapping_add(u64::from(!right))
-                }
-                _ => 0,
+            let cas = if let Command::Cas { key, right, .. } = command {
+                cas_of(&mut rig, *key).wrapping_add(u64::from(!right))
+            } else {
+                0
             };
             let manner = Manner::Seeded(seed.wrapping_add(index as u64));
             let got = rig.send(&request(command, cas), manner);

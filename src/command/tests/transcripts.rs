@@ -39,15 +39,14 @@ impl Conversation {
     }
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
+        if !matches!(step, Step::Send(_)) {
+            self.deliver();
+        }
         match step {
             Step::Send(bytes) => {
                 self.unsent.extend_from_slice(bytes);
-                return Ok(());
+                Ok(())
             }
-            _ => self.deliver(),
-        }
-        match step {
-            Step::Send(_) => Ok(()),
             Step::Expect(wanted) => self.expect(wanted, |line| line == wanted),
             Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
             Step::Close => {

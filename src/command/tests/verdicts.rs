@@ -140,3 +140,38 @@ fn the_exptime_of_a_list_is_that_of_its_head() {
     rig.pass_ticks(TICKS_PER_S);
     assert_eq!(talk(&mut rig, "get a b\n"), "END\n");
 }
+
+#[test]
+fn a_set_that_finds_no_memory_leaves_nothing_old_behind() {
+    // Large values are made of pieces: so that each piece is once the one that finds no room.
+    for shift in 0..3 {
+        let mut rig = Rig::without_eviction();
+        for key in 0..shift {
+            let _ = talk(&mut rig, &format!("set s{key} 0 0 100000\n{}\n", "s".repeat(100_000)));
+        }
+        let rounds = fill_up(&mut rig);
+        assert!(rounds > 100, "64 MiB are full after {rounds} values of 150 kB");
+    }
+}
+
+/// Stores a small value and then a large one for each key, until there is no room for a large one.
+fn fill_up(rig: &mut Rig) -> u32 {
+    let no_memory = "SERVER_ERROR out of memory storing object\n";
+    let large = "x".repeat(150_000);
+    for round in 0..1000 {
+        let _ = talk(rig, &format!("set k{round} 0 0 1\nx\n"));
+        let reply = talk(rig, &format!("set k{round} 0 0 150000\n{large}\n"));
+        let kept = talk(rig, &format!("get k{round}\n"));
+        if reply == "STORED\n" {
+            assert_eq!(kept, format!("VALUE k{round} 0 150000\n{large}\nEND\n"));
+            continue;
+        }
+        assert_eq!((reply.as_str(), kept.as_str()), (no_memory, "END\n"));
+        // The other verbs leave what is there alone.
+        let replies = talk(rig, &format!("replace k0 0 0 150000\n{large}\nget k0\n"));
+        assert_eq!(replies, format!("{no_memory}VALUE k0 0 150000\n{large}\nEND\n"));
+        assert_eq!(rig.counted(Metric::StoreNoMemory), 2);
+        return round;
+    }
+    panic!("64 MiB are never full");
+}

@@ -211,7 +211,11 @@ fn parse_store<'a>(verb: StoreVerb, words: &Words<'a>) -> Result<Head<'a>, Refus
     let exptime = signed(without_plus(words.at(3)));
     let verb = match verb {
         StoreVerb::Cas(_) => decimal(words.at(5)).map(StoreVerb::Cas),
-        other => Some(other),
+        StoreVerb::Set
+        | StoreVerb::Add
+        | StoreVerb::Replace
+        | StoreVerb::Append
+        | StoreVerb::Prepend => Some(verb),
     };
     Ok(match (flags, exptime, verb) {
         (Some(flags), Some(exptime), Some(verb)) if key.len() <= KEY_BYTES_MAX => {

@@ -7,7 +7,7 @@
 //!   delete a noreply\r\n       a head that is the whole request
 //! ```
 //!
-//! `parse` and `next_key` are total and prefix-stable: what they answer about the bytes they consume
+//! `parse` and `next_key` are total and prefix-stable: what they answer about bytes they consume
 //! depends on no byte after those, and a shorter prefix is answered with `Partial`. So replies
 //! cannot depend on how the input was cut. Neither keeps a state: an incomplete head is searched
 //! again when more of it has come, which is bounded by `HEAD_BYTES_MAX` and by a key's length.
@@ -30,7 +30,7 @@ mod words;
 
 pub use error::{Blame, ProtocolError};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
-pub use keys::{KeyList, KeyTouch, NextKey, next_key, rest_of_line};
+pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
 
 /// What ends a value.
 pub const LINE_END: &[u8; 2] = b"\r\n";

@@ -67,7 +67,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
-        self.counters.add(Metric::Requests, u64::from(requests));
         self.counters.bump(Metric::Batches);
         self.obey(id, verdict);
         requests
@@ -185,9 +184,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.bump(Metric::Batches);
         let has_more = self.unpack(batch);
         if self.connections.get(id).is_some_and(Connection::can_execute) {
-            match verdict {
-                Verdict::NeedInput if has_more => self.make_runnable(id),
-                verdict => self.obey(id, verdict),
+            if has_more && verdict == Verdict::NeedInput {
+                self.make_runnable(id);
+            } else {
+                self.obey(id, verdict);
             }
         }
         self.list(id);

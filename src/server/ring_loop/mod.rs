@@ -261,9 +261,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn turn_checked(&mut self) {
         self.turn().unwrap();
         assert!(self.listed.is_empty());
-        assert!(!self.ring.is_dry() || self.connections.ids().all(|id| {
-            !self.connections.get(id).is_some_and(|connection| connection.input.holds_buffers())
-        }));
+        assert!(
+            !self.ring.is_dry()
+                || self.connections.ids().all(|id| {
+                    !self
+                        .connections
+                        .get(id)
+                        .is_some_and(|connection| connection.input.holds_buffers())
+                })
+        );
         for id in self.connections.ids() {
             let connection = self.connections.get(id).unwrap();
             let queued = self.runnable.iter().filter(|runnable| **runnable == id).count();

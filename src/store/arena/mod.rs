@@ -31,7 +31,7 @@ use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::sys::region::Region;
+use crate::sys::region::{HUGE_PAGE_BYTES, Region};
 
 pub(in crate::store) use header::{HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
@@ -131,6 +131,17 @@ pub(in crate::store) struct Arena {
 }
 
 impl Arena {
+    /// Makes one huge page of the range of that number. False when there is no such range.
+    ///
+    /// # Errors
+    /// See `Region::collapse`.
+    pub(in crate::store) fn collapse(&self, range: usize) -> io::Result<bool> {
+        if (range + 1) * HUGE_PAGE_BYTES > self.region.len() {
+            return Ok(false);
+        }
+        self.region.collapse(range * HUGE_PAGE_BYTES).map(|()| true)
+    }
+
     pub(in crate::store) fn map(len: usize) -> io::Result<Arena> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if len > SLOT_ALIGN << Ref::BITS {

@@ -199,6 +199,12 @@ impl Arena {
         self.view(reservation.head, self.look(reservation.head), Keep::by(reservation))
     }
 
+    /// The key of an item that is being built: `start` wrote it.
+    pub(in crate::store) fn reserved_key<'r>(&'r self, reservation: &'r Reservation) -> &'r [u8] {
+        assert!(reservation.arena == self.id);
+        self.view(reservation.head, self.look(reservation.head), Keep::by(reservation)).key()
+    }
+
     /// Makes a full reservation a live item. The caller holds the lock of its stripe, and links it.
     ///
     /// # Panics

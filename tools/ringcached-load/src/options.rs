@@ -31,7 +31,7 @@ const PRELOAD_BYTES: usize = 1 << 20;
 ///
 /// The exit code is 0 when there was no error of any kind. A missing key is no error.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "ringcached-load", version, max_term_width = 100)]
+#[command(name = "ringcached-load", version)]
 pub struct Options {
     /// Address of the server
     #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:11211")]

@@ -1,8 +1,8 @@
 //! Replies: the least reading that still proves the framing right.
 //!
 //! ```text
-//!   Head --"VALUE <key> <flags> <bytes>\r\n"--> Value --bytes of data--> Tail --"\r\nEND\r\n"--> Head
-//!   Head --any other line, which is a whole reply--------------------------------------------> Head
+//!   Head --"VALUE <key> <flags> <bytes>\r\n"--> Value --bytes--> Tail --"\r\nEND\r\n"--> Head
+//!   Head --any other line, which is a whole reply--------------------------------------> Head
 //! ```
 //!
 //! A value passes through piece by piece; only an incomplete line is ever shown twice.

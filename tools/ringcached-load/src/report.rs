@@ -186,15 +186,19 @@ impl Report {
                 self.requests_per_s
             ));
         }
-        for (who, cpu) in [("client", Some(self.client)), ("server", self.server)] {
-            if let Some(waited) = cpu.map(|cpu| cpu.waited_share)
-                && waited > WAITED_SHARE_MAX
-            {
-                notes.push(format!(
-                    "The {who} waited {:.0} % of the time for a core that something else used.",
-                    waited * 100.0
-                ));
-            }
+        let waited = |cpu: CpuUse| {
+            Some(cpu.waited_share * 100.0).filter(|_| cpu.waited_share > WAITED_SHARE_MAX)
+        };
+        if let Some(percent) = waited(self.client) {
+            notes.push(format!(
+                "The client waited {percent:.0} % of the time for a core that something else used."
+            ));
+        }
+        if let Some(percent) = self.server.and_then(waited) {
+            notes.push(format!(
+                "The server's threads waited {percent:.0} % of the time for a core that something \
+                 else, or another of them, used."
+            ));
         }
         if self.latency.count == 0 {
             notes.push("No request was both started and answered while measuring.".to_owned());

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,21 @@ use ringcached::base::clock::Clock;
 use ringcached::base::metrics::{Metric, Registry};
 use ringcached::config::{AdminKey, AdminPlan};
 use ringcached::sys::poll::readable;
+use ringcached::sys::wake::EventFd;
 
 const KEY: &[u8] = b"a key of 24 bytes or so.";
 
-struct Table;
+struct Table(EventFd);
 
 impl Control for Table {
     fn drain(&self) {}
 
     fn has_ended(&self) -> bool {
         false
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
@@ -54,7 +59,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let registry = Arc::new(Registry::default());
             let ring = registry.counters("ring 0");
-            let control: Arc<dyn Control> = Arc::new(Table);
+            let control: Arc<dyn Control> = Arc::new(Table(EventFd::new().unwrap()));
             let mut responder = Responder::new(socket, &registry, &control, Clock::start());
             while !stopped.load(Ordering::Relaxed) {
                 ring.add(Metric::CmdGet, 100);
@@ -79,7 +84,7 @@ impl Drop for Server {
 
 fn command(server: SocketAddr, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcachedctl"));
-    command.args(["--server", &server.to_string(), "--timeout", "0.1"]).args(arguments);
+    command.args(["--server", &server.to_string(), "--timeout", "0.3"]).args(arguments);
     command
 }
 

@@ -1,0 +1,29 @@
+//! The real server behind `Control`.
+
+use std::os::fd::BorrowedFd;
+
+use crate::server::start::Server;
+
+use super::Control;
+
+impl Control for Server {
+    fn drain(&self) {
+        Server::drain(self);
+    }
+
+    fn has_ended(&self) -> bool {
+        Server::has_ended(self)
+    }
+
+    fn ended(&self) -> BorrowedFd<'_> {
+        Server::ended(self)
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        Server::figures(self)
+    }
+
+    fn heartbeats(&self) -> Vec<Option<u64>> {
+        Server::heartbeats(self)
+    }
+}

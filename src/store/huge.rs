@@ -1,0 +1,62 @@
+//! Huge pages for the arena: a look-up among millions of items then misses the TLB no more.
+//!
+//! ```text
+//!   0 ............ fresh .... + AHEAD ............................ end of the arena
+//!   | huge pages now ................|  not memory yet             |
+//! ```
+//!
+//! A thread of its own goes ahead of the first use of each range, so that nobody waits for it, and a
+//! range that is collapsed before it is filled costs no copy. A kernel that does not do it leaves
+//! small pages, which serve as well.
+
+use super::table::Table;
+use crate::base::sync::atomic::Ordering;
+use crate::sys::region::HUGE_PAGE_BYTES;
+
+/// Ranges that are huge pages before they are used.
+const AHEAD: usize = 2;
+
+impl Table {
+    /// Makes the next huge page, if one is due. True when another may be due already.
+    ///
+    /// One thread calls this, from time to time.
+    pub fn promote(&self) -> bool {
+        // Relaxed: one writer; readers want a figure.
+        let next = self.huge_pages.load(Ordering::Relaxed);
+        if next >= self.slabs.pages.fresh_bytes().div_ceil(HUGE_PAGE_BYTES) + AHEAD {
+            return false;
+        }
+        match self.arena.collapse(next) {
+            Ok(true) => {
+                self.huge_pages.store(next + 1, Ordering::Relaxed);
+                true
+            }
+            Ok(false) | Err(_) => false,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use crate::base::hash::KeyHasher;
+    use crate::store::{StorePlan, Table};
+
+    #[test]
+    fn only_what_is_used_soon_is_promoted() {
+        let plan = StorePlan {
+            memory_bytes: 256 << 20,
+            item_bytes_max: 1 << 20,
+            evict: true,
+            threads: 1,
+            hasher: KeyHasher::with_seed(1),
+        };
+        let table = Table::open(plan).unwrap();
+        let mut promoted = 0;
+        while table.promote() {
+            promoted += 1;
+            assert!(promoted < 10, "more than the index of an empty table and a little ahead");
+        }
+        let huge_bytes = table.figures().huge_bytes;
+        assert!(huge_bytes == 0 || huge_bytes == promoted << 21, "{huge_bytes}");
+    }
+}
