@@ -12,5 +12,8 @@ pub const HEAD_BYTES_MAX: usize = 2048;
 /// Largest contiguous space that `Output::space` grants: room for any reply but a value.
 pub const REPLY_HEAD_BYTES_MAX: usize = 1024;
 
+/// Largest piece of a value that is written between two looks at `Output::is_full`.
+pub const PIECE_BYTES_MAX: usize = 16 << 10;
+
 /// Bytes of the largest value that any setting of `-I` allows.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;

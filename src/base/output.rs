@@ -5,8 +5,8 @@ use super::limits::REPLY_HEAD_BYTES_MAX;
 /// Where the replies of one connection are written, in order.
 ///
 /// `is_full` is advice that a writer must take between two replies, and between two pieces of a
-/// large value; `space` and `put` never fail, because whoever is told "full" writes no more than
-/// `REPLY_HEAD_BYTES_MAX` before asking again.
+/// large value; `space` and `put` never fail, because nobody writes more than `PIECE_BYTES_MAX` and
+/// two reply heads of `REPLY_HEAD_BYTES_MAX` before asking again.
 pub trait Output {
     /// At least `bytes` of contiguous space. What it holds is unspecified until written.
     ///

@@ -3,14 +3,15 @@
 use super::ahead::KeyAhead;
 use super::batch::{Batch, Step};
 use super::session::{KeyList, Sending, State, Touch};
-use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, PIECE_BYTES_MAX, Verdict};
+use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, Verdict};
 use crate::base::clock::Expiry;
+use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{
     KeyList as ListHead, KeyTouch, NextKey, ProtocolError, next_key, reply,
 };
-use crate::store::{Item, Miss, Pin};
+use crate::store::{Miss, Pin};
 
 /// What a key was answered with.
 enum Answer {
@@ -18,6 +19,8 @@ enum Answer {
     Whole,
     /// The head of a value that is too large to be copied at once.
     Begun(Pin),
+    /// An error: too many peers are being sent the same large value.
+    Refused,
 }
 
 impl<O: Output> Batch<'_, O> {
@@ -57,6 +60,10 @@ impl<O: Output> Batch<'_, O> {
                 (Answer::Whole, Some(_)) => {}
                 (Answer::Whole, None) => {
                     *state = State::Idle;
+                    return None;
+                }
+                (Answer::Refused, list) => {
+                    *state = if list.is_some() { State::SkippingLine } else { State::Idle };
                     return None;
                 }
                 (Answer::Begun(pin), list) => {
@@ -163,8 +170,8 @@ impl<O: Output> Batch<'_, O> {
                     Answer::Begun(pin)
                 }
                 None => {
-                    copy_whole(self.output, &head, &item, last);
-                    Answer::Whole
+                    self.output.put(reply::REFCOUNT_OVERFLOW);
+                    Answer::Refused
                 }
             },
         }
@@ -195,14 +202,4 @@ impl<O: Output> Batch<'_, O> {
         }
         None
     }
-}
-
-/// Writes a large value at once: it has so many pins that it takes no more.
-#[cold]
-fn copy_whole(output: &mut impl Output, head: &reply::ValueHead<'_>, item: &Item<'_>, last: bool) {
-    reply::value_head(output, head);
-    for run in item.runs() {
-        output.put(run);
-    }
-    reply::value_end(output, last);
 }

@@ -31,14 +31,14 @@
 mod ahead;
 mod batch;
 mod execute;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
 mod keys;
 mod session;
 mod stats;
 mod storing;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use session::Session;
@@ -56,10 +56,6 @@ use crate::store::{Participant, Table};
 use ahead::Ahead;
 use batch::Batch;
 use session::State;
-
-/// Values up to this size are copied into the output at once; larger ones are pinned and copied in
-/// pieces of at most this size, as the peer takes them.
-pub const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// Copying more than this is long work.
 pub const BOUNDED_COPY_BYTES: usize = 64 << 10;

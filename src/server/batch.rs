@@ -49,18 +49,22 @@ pub fn execute<V: Service, B: Blocks>(
     let (session, input, output) = parts;
     let mut writer = Writer::new(output, blocks, limits.output_bytes);
     let mut budget = Budget { requests: limits.requests, cost: limits.cost };
+    // A session in the middle of a long reply goes on without any input.
+    let mut has_begun = false;
     let verdict = loop {
         let window = input.window();
-        if window.is_empty() {
+        if window.is_empty() && has_begun {
             break Verdict::NeedInput;
         }
+        has_begun = true;
         let shown = window.len();
         let Progress { consumed, verdict } =
             service.drive(session, window, now, &mut budget, &mut writer);
         input.consume(consumed, spent);
         match verdict {
-            // Nothing whole is left of this window; what is left of it goes before the next one.
-            Verdict::NeedInput if consumed == shown || input.extend(spent) => {}
+            // Nothing whole is left of what was shown: there may be more behind it.
+            Verdict::NeedInput
+                if input.window().len() > shown - consumed || input.extend(spent) => {}
             Verdict::NeedInput
             | Verdict::OutputFull
             | Verdict::Yield

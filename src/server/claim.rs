@@ -8,6 +8,7 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use crate::config::{Plan, StartError};
 use crate::sys::socket::Listener;
@@ -85,7 +86,7 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
     }
     if let Some(unix) = &plan.listeners.unix {
         let path = unix.path.display();
-        let listener = Listener::unix(&unix.path, unix.mask, backlog);
+        let listener = patiently(|| Listener::unix(&unix.path, unix.mask, backlog));
         claim.sockets.stream.push(listener.map_err(|error| refused(&path, error))?);
         claim.addresses.push(path.to_string());
     }
@@ -112,7 +113,22 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<(Listener, SocketAddr),
         let local = listener.local_address()?.unwrap_or(address);
         Ok((listener, local))
     };
-    bind().map_err(|error| refused(&address, error))
+    patiently(bind).map_err(|error| refused(&address, error))
+}
+
+/// Tries for a second to have an address that is taken: the rings of a server that was killed hold
+/// its listeners until the kernel has taken them apart.
+#[allow(clippy::disallowed_methods, reason = "nothing is served yet")]
+fn patiently<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..20 {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+    bind()
 }
 
 fn refused(subject: &dyn Display, error: io::Error) -> StartError {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::{Clock, Now};
+use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::output::Output;
 use crate::base::sync::Arc;
@@ -23,19 +24,25 @@ use super::service::Service;
 use super::worker::Worker;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
-/// digit says; `d` lines are long work, `q` closes.
+/// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
 #[derive(Clone, Debug, Default)]
 struct Echo {
     awake: bool,
 }
 
-/// What an echo connection remembers: how many requests it has seen.
-type Seen = usize;
+/// What an echo connection remembers.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: usize,
+    /// What is left of a long reply, which is written piece by piece.
+    rest: Vec<u8>,
+}
 
 fn reply(line: &[u8], seen: usize) -> Vec<u8> {
     let times = line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0');
+    let times = usize::from(times) * if line.starts_with(b"b") { 100 } else { 1 };
     let mut reply = format!("{seen}:").into_bytes();
-    reply.extend(line.repeat(usize::from(times)));
+    reply.extend(line.repeat(times));
     reply
 }
 
@@ -65,6 +72,14 @@ impl Service for Echo {
         assert!(self.awake, "a service is driven while it rests");
         let mut consumed = 0;
         loop {
+            while !seen.rest.is_empty() {
+                if output.is_full() {
+                    return Progress { consumed, verdict: Verdict::OutputFull };
+                }
+                let piece = seen.rest.len().min(PIECE_BYTES_MAX);
+                output.put(&seen.rest[..piece]);
+                seen.rest.drain(..piece);
+            }
             let rest = &input[consumed..];
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                 return Progress { consumed, verdict: Verdict::NeedInput };
@@ -79,8 +94,8 @@ impl Service for Echo {
             } else if line.starts_with(b"q") {
                 Verdict::Close
             } else {
-                output.put(&reply(line, *seen));
-                *seen += 1;
+                seen.rest = reply(line, seen.requests);
+                seen.requests += 1;
                 budget.requests -= 1;
                 consumed += line.len();
                 continue;
@@ -131,7 +146,7 @@ impl World {
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, buffers, 64);
+        let ring = FakeRing::new(seed, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
         let service = Echo { awake: true };
         let worker = |number| Worker {
@@ -193,7 +208,7 @@ struct Script {
 }
 
 fn script(chance: &mut Chance) -> Script {
-    let count = chance.below(60);
+    let count = *chance.pick(&[3, 30, 60, 150]);
     let mut requests: Vec<u8> = (0..count).flat_map(|_| request(chance)).collect();
     if chance.once_in(4) {
         requests.extend(b"q\n");
@@ -212,13 +227,15 @@ fn run(seed: u64, dispatch: Dispatch) {
     let mut unsent: Vec<VecDeque<u8>> =
         scripts.iter().map(|script| script.requests.iter().copied().collect()).collect();
     world.ring.ring_mut().arriving.extend((0..scripts.len()).map(|_| Peer::default()));
+    let burst = *chance.pick(&[2, 200, 9000]);
     for turn in 0..3000 {
         let ring = world.ring.ring_mut();
         ring.descriptors_short = turn < 1500 && chance.once_in(20);
         for (peer, (script, unsent)) in ring.peers.values_mut().zip(scripts.iter().zip(&mut unsent))
         {
             if chance.once_in(3) {
-                let len = chance.below(200).min(unsent.len());
+                let burst = if turn < 2000 { burst } else { 9000 };
+                let len = chance.below(burst).min(unsent.len());
                 peer.outgoing.extend(unsent.drain(..len));
             }
             peer.deaf =

@@ -119,7 +119,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 verdict: Verdict::NeedInput,
             })
         });
-        let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES).clamp(1, SPARE_BLOCKS);
+        let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES).clamp(3, SPARE_BLOCKS);
         let blocks = self.ring.blocks();
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;

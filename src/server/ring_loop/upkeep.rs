@@ -105,7 +105,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             return;
         }
         self.upkeep.draining_since_s = Some(self.now_s());
-        for listener in 0..self.settings.listeners {
+        for listener in (0..self.settings.listeners).filter(|each| !self.deaf.contains(each)) {
             self.ring.cancel_accept(listener);
         }
         let ids: Vec<_> = self.connections.ids().collect();
@@ -119,7 +119,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
+    /// True when nobody is left. The accepts must have ended too: an armed one holds its listener
+    /// open a while longer than the process lives, and the next server could not have the address.
     pub fn has_ended(&self) -> bool {
-        self.upkeep.draining_since_s.is_some() && self.connections.is_empty()
+        self.upkeep.draining_since_s.is_some()
+            && self.connections.is_empty()
+            && self.deaf.len() == self.settings.listeners as usize
     }
 }
