@@ -66,8 +66,8 @@ impl Participant {
                 cooled += 1;
                 continue;
             }
-            if self.evict(&guard, at, now) {
-                *guard.churn() += 1;
+            if let Some(slots) = self.evict(&guard, at, now) {
+                *guard.churn() += slots;
                 return true;
             }
         }
@@ -160,8 +160,8 @@ impl Participant {
         true
     }
 
-    /// Moves a warm item that lies in one slot to a free one, if its class has one. Returns how many
-    /// bytes that was.
+    /// Moves a warm item that lies in one slot to a free one, if its class has one. Returns how
+    /// many bytes that was.
     fn rescue(&self, guard: &mut ClassGuard<'_>, at: Ref, now: Now) -> Option<usize> {
         let arena = &self.table.arena;
         let word = arena.look(at);
@@ -184,14 +184,15 @@ impl Participant {
         Some(value_bytes)
     }
 
-    /// Evicts an item of a class that is locked. False when it was let go of just before.
-    fn evict(&self, guard: &ClassGuard<'_>, at: Ref, now: Now) -> bool {
+    /// Evicts an item of a class that is locked, and says how many slots it had. `None` when it was
+    /// let go of just before.
+    fn evict(&self, guard: &ClassGuard<'_>, at: Ref, now: Now) -> Option<u32> {
         let item = self.table.arena.item(at, Keep::by(guard));
         let hash = self.table.hash(item.key());
-        let Some((retired, word)) = self.table.unlink(&item, hash) else { return false };
+        let (retired, word) = self.table.unlink(&item, hash)?;
         self.count_eviction(&item, word, now);
         self.lay_out(retired, &item);
-        true
+        Some(u32::try_from(item.runs().count()).unwrap_or(u32::MAX).max(1))
     }
 
     /// Counts an item that made room, whose header was `word` in the end.

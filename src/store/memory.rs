@@ -12,6 +12,8 @@ use crate::base::sync::atomic::Ordering;
 const PATIENCE: u32 = 1 << 20;
 /// So often it looks without giving its core away.
 const SPINS: u32 = 64;
+/// So often it finds nothing to evict before it believes that there is nothing.
+const ATTEMPTS_IN_VAIN: u32 = 4;
 /// Having waited so often in vain, it lets go of more.
 const ROUNDS_PER_EVICTION: u32 = 512;
 
@@ -42,6 +44,7 @@ impl Participant {
 
     #[cold]
     fn allocate_slowly(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+        let mut in_vain = 0;
         for round in 0..PATIENCE {
             self.quiesce();
             if let Some((slot, _)) = self.take_slot(class) {
@@ -57,7 +60,11 @@ impl Participant {
             };
             let evicted = (0..wanted).take_while(|_| self.make_room(class, now)).count();
             if wanted > 0 && evicted == 0 && !self.is_anything_waiting() {
-                break;
+                in_vain += 1;
+                // Others may be about to say what they retired: a table that evicts asks again.
+                if !self.table.evict || in_vain == ATTEMPTS_IN_VAIN {
+                    break;
+                }
             }
             relax(round);
         }

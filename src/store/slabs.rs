@@ -236,7 +236,8 @@ impl ClassGuard<'_> {
     }
 
     /// Takes a page from the class of which nothing is being filled or sent: the emptiest, or if
-    /// there is little free anywhere, the next one under the hand. It drains: the caller evicts the items whose slots are returned.
+    /// there is little free anywhere, the next one under the hand. It drains: the caller lets go of
+    /// the items whose slots are returned.
     pub fn detach_page(&mut self) -> Option<Vec<Ref>> {
         let start = self.slab.hand.0;
         let index = self.spare_page()?;

@@ -247,6 +247,14 @@ impl Table {
         }
     }
 
+    /// Pages that are on their way from a class to the pool.
+    #[cfg(test)]
+    pub(in crate::store) fn pages_draining(&self) -> u32 {
+        let census = self.slabs.pages.census();
+        let in_classes: u32 = self.slabs.standings().map(|each| each.pages).sum();
+        self.slabs.pages.count() - census.pages_free - census.index_pages - in_classes
+    }
+
     /// Slots that hold something, of all classes.
     #[cfg(test)]
     pub(in crate::store) fn slots_used(&self) -> u64 {

@@ -266,6 +266,34 @@ fn a_full_table_evicts_cold_items_and_keeps_hot_ones() {
     assert!(registry.sum(Metric::Bytes) < 4 << 20);
 }
 
+#[test]
+fn a_page_that_something_is_built_in_stays_with_its_class() {
+    let registry = Registry::default();
+    let mut one = table(1 << 20, true).participant(registry.counters("one"));
+    let mut slow = Vec::new();
+    for key in 0..250u64 {
+        set(&mut one, &key.to_le_bytes(), &[2; 3000]);
+        if key < 126 && key.is_multiple_of(21) {
+            let key = format!("slow {key}");
+            let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
+            let value_bytes = 3000;
+            let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes };
+            slow.push((key.clone(), one.reserve(head, NOW).unwrap()));
+        }
+    }
+    for key in 0..50u64 {
+        set(&mut one, &key.to_le_bytes(), &[3; 200_000]);
+    }
+    for (key, mut reservation) in slow {
+        one.fill(&mut reservation, &[1; 3000], NOW).unwrap();
+        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+        assert_eq!(get(&one, key.as_bytes()).unwrap(), [1; 3000]);
+    }
+    one.quiesce();
+    assert_eq!(one.table().pages_draining(), 0);
+    assert!(registry.sum(Metric::SlabsMoved) > 0);
+}
+
 /// Most items of one size are deleted; then others need the memory.
 #[test]
 fn a_page_that_moves_leaves_its_warm_items_behind() {

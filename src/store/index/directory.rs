@@ -113,3 +113,76 @@ impl<'d> Directory<'d> {
         true
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::hash::KeyHasher;
+    use crate::store::index::{Bucket, Entry};
+
+    /// One stripe with small segments, and room for 64 of them.
+    struct Stripe {
+        depth: AtomicU32,
+        segments: Vec<AtomicU32>,
+        buckets: Vec<Vec<Bucket>>,
+        hasher: KeyHasher,
+    }
+
+    impl Stripe {
+        fn hash(&self, key: u64) -> KeyHash {
+            self.hasher.hash(&key.to_le_bytes())
+        }
+
+        fn segment(&self, number: u32) -> Segment<'_> {
+            Segment::new(&self.buckets[number as usize])
+        }
+
+        fn directory(&self) -> Directory<'_> {
+            Directory::new(&self.depth, &self.segments)
+        }
+
+        /// Puts a key in, and says how many segments there are then, or `None` if it has no place.
+        fn insert(&self, key: u64, mut used: u32) -> Option<u32> {
+            let (hash, tag) = (self.hash(key), Tag::of(self.hash(key), 0));
+            loop {
+                let segment = self.segment(self.directory().segment(tag));
+                if let Some(place) = segment.vacancy(hash) {
+                    segment.insert(place, hash, Entry::new(tag, Ref::from_bits(key)));
+                    return Some(used);
+                }
+                match self.directory().split(tag, segment, self.segment(used), used) {
+                    Split::Done => used += 1,
+                    Split::TooDeep => return None,
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn it_grows_by_splitting_until_it_is_too_deep() {
+        let stripe = Stripe {
+            depth: AtomicU32::new(0),
+            segments: (0..64).map(|_| AtomicU32::new(0)).collect(),
+            buckets: (0..=64).map(|_| (0..8).map(|_| Bucket::default()).collect()).collect(),
+            hasher: KeyHasher::with_seed(1),
+        };
+        stripe.segment(0).reset(0);
+        stripe.directory().open(0);
+        let (mut used, mut count) = (1, 0);
+        while let Some(more) = stripe.insert(count + 1, used) {
+            (used, count) = (more, count + 1);
+        }
+        assert!(used > 32, "{used}");
+        assert!(count > 1000, "{count}");
+        for key in 1..=count {
+            let (hash, tag) = (stripe.hash(key), Tag::of(stripe.hash(key), 0));
+            let segment = |number| stripe.segment(number);
+            let found = stripe
+                .directory()
+                .search(hash, tag, segment, |at| (at == Ref::from_bits(key)).then_some(()));
+            assert!(found.is_some(), "{key} of {count}");
+        }
+        let entries = |number| stripe.segment(number).all().count() as u64;
+        assert_eq!((0..used).map(entries).sum::<u64>(), count, "nothing is left behind");
+    }
+}

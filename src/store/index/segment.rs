@@ -245,3 +245,34 @@ fn set_byte(word: &AtomicU64, index: usize, value: u8) {
     // Relaxed: only writers look at these bytes, under the lock.
     word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::base::hash::KeyHasher;
+
+    #[test]
+    fn a_segment_fills_well_and_empties_wholly() {
+        let buckets: Vec<Bucket> = (0..256).map(|_| Bucket::default()).collect();
+        let segment = Segment::new(&buckets);
+        let hasher = KeyHasher::with_seed(5);
+        let hash = |key: u64| hasher.hash(&key.to_le_bytes());
+        let tag = |key| Tag::of(hash(key), 6);
+        let mut count = 0;
+        while let Some(place) = segment.vacancy(hash(count)) {
+            segment.insert(place, hash(count), Entry::new(tag(count), Ref::from_bits(count + 1)));
+            count += 1;
+        }
+        assert!(count > 256 * 7 * 8 / 10, "{count}");
+        assert!(segment.neighbours(hash(count)).count() == BUCKET_ENTRIES);
+        for key in 0..count {
+            let is_it = |at: Ref| at == Ref::from_bits(key + 1);
+            let found = segment.search(hash(key), tag(key), |at| is_it(at).then_some(at));
+            assert_eq!(found, Some(Ref::from_bits(key + 1)));
+            segment.clear(segment.find(hash(key), tag(key), is_it).expect("it was found"));
+            assert_eq!(segment.find(hash(key), tag(key), is_it), None);
+        }
+        let counts = &buckets[..segment.homes];
+        assert!(counts.iter().all(|bucket| bucket.meta.load(Ordering::Relaxed) == 0));
+    }
+}
