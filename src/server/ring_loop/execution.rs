@@ -66,7 +66,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             false => Cost::Any,
         };
         let output_bytes = self.upkeep.output_bytes;
-        let requests = self.settings.requests_per_event.next_multiple_of(REQUESTS_STEP);
+        let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
+        let requests = requests.unwrap_or(u32::MAX);
         let limits = Limits { requests, cost, output_bytes };
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
