@@ -38,7 +38,8 @@ mod session;
 mod stats;
 mod storing;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 pub use session::Session;
