@@ -22,6 +22,7 @@ pub mod launch;
 pub mod ring_loop;
 pub mod service;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod simulation;
 pub mod start;
 pub mod worker;
