@@ -21,25 +21,34 @@ impl Participant {
     /// A slot of a class.
     pub(in crate::store) fn allocate(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
         match self.take_slot(class) {
-            Some((slot, false)) => Ok(slot),
-            Some((slot, true)) => {
+            Some((slot, 0)) => Ok(slot),
+            Some((slot, missing)) => {
                 // One in, one out: others are online, so what goes now is there only later.
-                self.evict_from(class, now);
+                if !self.is_on_its_way(missing, class) {
+                    self.evict_from(class, now);
+                }
                 Ok(slot)
             }
             None => self.allocate_slowly(class, now),
         }
     }
 
-    /// A free slot, and whether the class has fewer of them than it should.
-    fn take_slot(&self, class: u8) -> Option<(Slot, bool)> {
+    /// True when what this thread has let go of, and waits for its grace, makes `slots` free slots.
+    /// An item may be one slot, or thousands.
+    fn is_on_its_way(&self, slots: u64, class: u8) -> bool {
+        let slot_bytes = self.table.slabs.sizes().slot_bytes(class) as u64;
+        self.limbo.borrow().bytes() >= slots * slot_bytes
+    }
+
+    /// A free slot, and how many more there should be.
+    fn take_slot(&self, class: u8) -> Option<(Slot, u64)> {
         let slabs = &self.table.slabs;
         let mut guard = slabs.lock(&self.table.arena, class);
         if let Some(slot) = guard.take() {
-            return Some((slot, guard.is_short()));
+            return Some((slot, guard.missing()));
         }
         guard.add_page(slabs.pages.take()?);
-        guard.take().map(|slot| (slot, false))
+        guard.take().map(|slot| (slot, 0))
     }
 
     #[cold]
@@ -58,7 +67,13 @@ impl Participant {
                 round if round % ROUNDS_PER_EVICTION == 0 => 1,
                 _ => 0,
             };
-            let evicted = (0..wanted).take_while(|_| self.make_room(class, now)).count();
+            let mut evicted = 0;
+            while evicted < wanted
+                && (evicted == 0 || !self.is_on_its_way(wanted, class))
+                && self.make_room(class, now)
+            {
+                evicted += 1;
+            }
             if wanted > 0 && evicted == 0 && !self.is_anything_waiting() {
                 in_vain += 1;
                 // Others may be about to say what they retired: a table that evicts asks again.

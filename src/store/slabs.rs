@@ -223,9 +223,9 @@ impl ClassGuard<'_> {
         &mut self.slab.churn
     }
 
-    /// True when the class has fewer free slots than it should.
-    pub fn is_short(&self) -> bool {
-        self.slab.free < self.slab.reserve
+    /// How many free slots the class has too few.
+    pub fn missing(&self) -> u64 {
+        self.slab.reserve.saturating_sub(self.slab.free)
     }
 
     /// Somebody had to wait: keeps more slots free from now on. Returns how many.

@@ -356,5 +356,6 @@ fn pages_follow_a_change_of_sizes() {
     one.online();
     assert!(registry.sum(Metric::SlabsMoved) > 100);
     let large = (0..1602u64).filter(|key| get(&one, &key.to_le_bytes()).is_some()).count();
-    assert!(large > 20, "{large}");
+    // 64 MiB hold 90 of them: what waits for grace must not make others go.
+    assert!(large > 60, "{large}");
 }
