@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn each_named_address_is_served() {
@@ -36,6 +36,14 @@ fn a_unix_socket_takes_the_place_of_tcp() {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o750, "{kind:?}");
             assert!(Client::connect(server.address()).is_err(), "{kind:?}: TCP is on, too");
+            drop(server);
+            // The kernel takes the rings of a killed process apart a little later than the process,
+            // and until then its listener answers.
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while UnixStream::connect(&path).is_ok() {
+                assert!(Instant::now() < deadline, "{kind:?}: the listener outlives its process");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }
