@@ -155,3 +155,65 @@ impl Input {
         self.carry.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::buffers::BufferPool;
+    use crate::sys::fake::Chance;
+
+    /// Takes whole lines off the input, as far as there are any.
+    fn read_lines(input: &mut Input, spent: &mut Vec<Filled>) -> Vec<u8> {
+        let mut read = Vec::new();
+        loop {
+            let window = input.window();
+            let shown = window.len();
+            let whole = window.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            read.extend_from_slice(&window[..whole]);
+            input.consume(whole, spent);
+            let unseen = input.window().len() > shown - whole;
+            if !unseen && !input.extend(spent) {
+                return read;
+            }
+        }
+    }
+
+    /// Lines of all lengths in buffers of all lengths: every byte is read once and in order, every
+    /// buffer comes back, whatever is copied, appended or evacuated in between.
+    #[test]
+    fn no_cut_shows() {
+        for seed in 0..200 {
+            let mut chance = Chance::new(seed);
+            let mut pool = BufferPool::map(0, 64, 4096).unwrap();
+            let mut free: Vec<u16> = (0..64).collect();
+            let lines: Vec<u8> = (0..60)
+                .flat_map(|_| [vec![b'x'; chance.below(1500)], vec![b'\n']].concat())
+                .collect();
+            let (mut input, mut spent, mut read) = (Input::default(), Vec::new(), Vec::new());
+            let mut rest = &lines[..];
+            while !rest.is_empty() {
+                let mut later = Input::default();
+                for _ in 0..chance.below(4) {
+                    let len = rest.len().min(chance.below(4097));
+                    let (piece, behind) = rest.split_at(len);
+                    rest = behind;
+                    if len > 0 {
+                        later.push(pool.fill(free.pop().unwrap(), piece));
+                    }
+                }
+                if chance.once_in(4) {
+                    later.evacuate(&mut spent);
+                }
+                input.append(&mut later, &mut spent);
+                if chance.once_in(4) {
+                    input.evacuate(&mut spent);
+                }
+                read.extend(read_lines(&mut input, &mut spent));
+                free.extend(spent.drain(..).map(|filled| pool.take_back(filled)));
+            }
+            assert!(read == lines, "seed {seed}");
+            assert!(input.is_empty() && !input.holds_buffers());
+            assert_eq!(free.len(), 64, "seed {seed}: a buffer is lost");
+        }
+    }
+}

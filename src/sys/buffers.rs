@@ -90,6 +90,25 @@ impl BufferPool {
         Filled { start: self.address(index), len, index, pool: self.pool }
     }
 
+    /// Plays the kernel: puts `bytes` into a buffer that nobody holds, and names it.
+    ///
+    /// # Panics
+    /// If the buffer is held, or smaller.
+    #[cfg(test)]
+    pub fn fill(&mut self, index: u16, bytes: &[u8]) -> Filled {
+        assert!(!self.lent[usize::from(index)] && bytes.len() <= self.buffer_bytes as usize);
+        let address = self.address(index);
+        // SAFETY: nobody holds the buffer, and the bytes fit.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address.as_ptr(), bytes.len()) };
+        self.claim(index, u32::try_from(bytes.len()).unwrap())
+    }
+
+    /// Takes a buffer back as `BufferRing` does.
+    #[cfg(test)]
+    pub fn take_back(&mut self, filled: Filled) -> u16 {
+        self.settle(filled)
+    }
+
     /// Ends the life of a token; the buffer may be given to the kernel again.
     pub(super) fn settle(&mut self, filled: Filled) -> u16 {
         assert!(filled.pool == self.pool, "a buffer came home to a foreign ring");

@@ -169,10 +169,7 @@ impl FakeRing {
             let room = self.buffers.buffer_bytes() as usize;
             let len = 1 + self.chance.below(room.min(peer.outgoing.len()));
             let bytes: Vec<u8> = peer.outgoing.drain(..len).collect();
-            let address = self.buffers.address(index);
-            // SAFETY: the buffer is the ring's own until `claim`, and `len` fits.
-            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address.as_ptr(), len) };
-            let filled = self.buffers.claim(index, u32::try_from(len).unwrap());
+            let filled = self.buffers.fill(index, &bytes);
             let armed = !self.chance.once_in(6);
             Completion::Received { slot, received: Received::Bytes(filled), armed }
         } else if peer.finished {
