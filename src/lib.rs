@@ -19,7 +19,8 @@
 //! # Follow one `get`
 //!
 //! 1. `sys::uring`: one `enter` a turn brings a completion: bytes in a provided buffer, `Filled`.
-//! 2. `server::ring_loop::completions`: it goes into the connection's `net::input::Input`, uncopied.
+//! 2. `server::ring_loop::completions`: it goes into the connection's `net::input::Input`,
+//!    uncopied.
 //! 3. `server::ring_loop::execution`: the connection's turn comes; with `--dispatch queue`, or when
 //!    the work is long, a worker of the same core executes instead.
 //! 4. `server::batch::execute`: shows the window of the input to `command::Executor::drive`.

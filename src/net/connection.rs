@@ -7,8 +7,8 @@
 //!       +------ abort -------+------------------+
 //! ```
 //!
-//! Events are recorded; `step` then says, from the state alone, what must be submitted. Invariant: a
-//! connection is released only when it is quiet, that is, when the kernel owes no completion that
+//! Events are recorded; `step` then says, from the state alone, what must be submitted. Invariant:
+//! a connection is released only when it is quiet, that is, when the kernel owes no completion that
 //! names its slot and no worker holds its batch.
 
 use super::input::Input;

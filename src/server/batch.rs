@@ -38,7 +38,8 @@ pub struct Limits {
     pub output_bytes: usize,
 }
 
-/// Executes the requests of one input until a verdict. `NeedInput` means that nothing whole is left.
+/// Executes the requests of one input until a verdict. `NeedInput` means that nothing whole is
+/// left.
 pub fn execute<V: Service, B: Blocks>(
     service: &mut V,
     parts: (&mut V::Session, &mut Input, &mut Output),

@@ -7,8 +7,9 @@
 //!     u16 each, big-endian
 //! ```
 //!
-//! A request is one datagram with whole commands; all that it deserves is one reply, in as many full
-//! datagrams as it takes, under the id of the request. Anything else is dropped without a word.
+//! A request is one datagram with whole commands; all that it deserves is one reply, in as many
+//! full datagrams as it takes, under the id of the request. Anything else is dropped without a
+//! word.
 //!
 //! A reply is far larger than its request and the source of a datagram is anybody's claim, so a
 //! server that answers strangers is a weapon: the sockets are bound to loopback alone.

@@ -22,8 +22,8 @@ impl Doorbell {
     /// when it may sleep.
     #[must_use]
     pub fn lie_down(&self, is_idle: impl FnOnce() -> bool) -> bool {
-        // AcqRel, and an exchange rather than a store: the flag's writers form one chain, in which a
-        // ringer that takes the flag down cannot stand behind a sleeper's later `true` unseen.
+        // AcqRel, and an exchange rather than a store: the flag's writers form one chain, in which
+        // a ringer that takes the flag down cannot stand behind a sleeper's later `true` unseen.
         self.asleep.swap(true, Ordering::AcqRel);
         // SeqCst: pairs with the fence in `must_wake`.
         fence(Ordering::SeqCst);

@@ -9,8 +9,8 @@
 //!                                        queue of this core -> worker
 //! ```
 //!
-//! A ring owns its connections; nothing else does. What leaves a ring is a `Batch`, by value, and it
-//! comes back the same way. Rings talk to each other only through their inboxes.
+//! A ring owns its connections; nothing else does. What leaves a ring is a `Batch`, by value, and
+//! it comes back the same way. Rings talk to each other only through their inboxes.
 
 pub mod batch;
 pub mod claim;

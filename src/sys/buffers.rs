@@ -36,8 +36,8 @@ unsafe impl Send for Filled {}
 impl Filled {
     /// What is left to read.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: R1, R2: `start..start + len` is inside the region, initialised from birth, and the
-        // kernel does not write there until `provide` has consumed this token.
+        // SAFETY: R1, R2: `start..start + len` is inside the region, initialised from birth, and
+        // the kernel does not write there until `provide` has consumed this token.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! It delivers bytes in runs of any length, ends multishots when it likes (with and without data),
 //! runs out of buffers, sends a part of what it was given, reports completions of different
-//! connections in any order, and checks what the real kernel only relies on: that bytes in flight do
-//! not change (R3), that nothing is armed twice, and that no socket is closed while it is named.
+//! connections in any order, and checks what the real kernel only relies on: that bytes in flight
+//! do not change (R3), that nothing is armed twice, and that no socket is closed while it is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -11,8 +11,8 @@
 //!   completion cannot reach the next connection.
 //!
 //! ```text
-//!   bytes in:   kernel --completion--> Filled --(parsed)--> provide --> kernel
-//!   bytes out:  BlockPool --take--> Block --send--> in flight --Landed--> Block --give--> BlockPool
+//!   bytes in:   kernel -completion-> Filled -(parsed)-> provide -> kernel
+//!   bytes out:  BlockPool -take-> Block -send-> in flight -Landed-> Block -give-> BlockPool
 //! ```
 #![allow(unsafe_code, reason = "this room talks to the kernel; each block argues for itself")]
 

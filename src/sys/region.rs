@@ -135,8 +135,8 @@ impl Region {
     /// memory if they were none; bytes and addresses stay as they are.
     ///
     /// # Errors
-    /// What madvise(2) says: EINVAL where the kernel does not do it, ENOMEM or EAGAIN where it finds
-    /// no huge page now.
+    /// What madvise(2) says: EINVAL where the kernel does not do it, ENOMEM or EAGAIN where it
+    /// finds no huge page now.
     ///
     /// # Panics
     /// If the range is outside.

@@ -5,9 +5,9 @@
 //!          kernel   record events  record   execute     step      re-arm
 //! ```
 //!
-//! Only the loop holds ring, connections, service and clock at once; every callee gets the part that
-//! it needs. Every event puts its connection on the list of those to step, and `advance` alone turns
-//! the steps into submissions. Invariants at the end of a turn:
+//! Only the loop holds ring, connections, service and clock at once; every callee gets the part
+//! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
+//! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
 //! - no connection holds receive buffers when the kernel has none left.
