@@ -27,6 +27,12 @@ impl Output {
         self.unsent_bytes
     }
 
+    /// True when the peer must read before more is written: as many bytes wait as may, or as many
+    /// blocks, which short replies from elsewhere do not fill.
+    pub fn is_full(&self, limit_bytes: usize) -> bool {
+        self.unsent_bytes >= limit_bytes || self.blocks.len() > limit_bytes.div_ceil(BLOCK_BYTES)
+    }
+
     /// The blocks to send from, and how many bytes of the first are sent already.
     pub fn unsent(&mut self) -> (impl Iterator<Item = &mut Block>, usize) {
         (self.blocks.iter_mut(), self.sent)
@@ -137,7 +143,7 @@ impl<B: Blocks> output::Output for Writer<'_, B> {
 
     #[inline]
     fn is_full(&self) -> bool {
-        self.output.unsent_bytes >= self.limit_bytes || !self.source.has_more()
+        self.output.is_full(self.limit_bytes) || !self.source.has_more()
     }
 }
 
@@ -194,6 +200,20 @@ mod tests {
         output.clear(&mut pool);
         spare.drain(..).for_each(|block| pool.give(block));
         assert_eq!(pool.used_bytes(), 0);
+    }
+
+    #[test]
+    fn short_replies_from_elsewhere_fill_it_too() {
+        let mut pool = BlockPool::map(0, 8).unwrap();
+        let mut output = Output::default();
+        for _ in 0..3 {
+            assert!(!output.is_full(2 * BLOCK_BYTES));
+            let mut later = Output::default();
+            Writer::new(&mut later, &mut pool, usize::MAX).put(b"OK\r\n");
+            output.append(&mut later);
+        }
+        assert!(output.is_full(2 * BLOCK_BYTES));
+        output.clear(&mut pool);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
-use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
@@ -18,7 +17,7 @@ use crate::sys::wake::EventFd;
 
 use super::datagrams::Datagrams;
 use super::fleet::Fleet;
-use super::ring_loop::{OUTPUT_BYTES_MAX, RingLoop, Settings};
+use super::ring_loop::{BLOCKS_MAX, RingLoop, Settings};
 use super::service::Service;
 use super::worker::Worker;
 
@@ -56,8 +55,7 @@ impl Shape {
     }
 
     fn sizes(&self) -> Sizes {
-        let per_connection = OUTPUT_BYTES_MAX / BLOCK_BYTES + 10;
-        let blocks = self.connections_max as usize * per_connection + 64;
+        let blocks = self.connections_max as usize * BLOCKS_MAX + 64;
         Sizes {
             submissions: RingShape::SERVER.submissions,
             completions: RingShape::SERVER.completions,

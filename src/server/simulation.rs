@@ -327,3 +327,35 @@ fn queue() {
 fn auto() {
     run_seeds(Dispatch::Auto);
 }
+
+/// A peer that asks for a little again and again and never reads must not take all blocks.
+fn ask_without_reading(dispatch: Dispatch) {
+    for seed in 0..4 {
+        let _told = Told { seed };
+        let mut world = World::new(seed, dispatch);
+        let mut peer = Peer::default();
+        peer.deaf = true;
+        world.ring.ring_mut().arriving.push_back(peer);
+        for _ in 0..3000 {
+            world.peers().for_each(|peer| peer.outgoing.extend(b"d1\n"));
+            world.turn();
+        }
+        let requests = b"d1\n".repeat(3000);
+        for _ in 0..30_000 {
+            world.peers().for_each(|peer| peer.deaf = false);
+            world.turn();
+        }
+        assert_eq!(world.ring.ring_mut().blocks().used_bytes(), 0);
+        world.peers().for_each(|peer| assert!(replies(&requests).starts_with(&peer.got)));
+    }
+}
+
+#[test]
+fn a_queue_holds_no_more_for_who_does_not_read() {
+    ask_without_reading(Dispatch::Queue);
+}
+
+#[test]
+fn long_work_holds_no_more_for_who_does_not_read() {
+    ask_without_reading(Dispatch::Auto);
+}

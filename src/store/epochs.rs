@@ -11,7 +11,7 @@
 //! ```
 
 use crate::base::sync::Mutex;
-use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// What stands in the cell of a thread that looks at nothing.
 const OFFLINE: u64 = u64::MAX;
@@ -26,6 +26,8 @@ struct Cell {
     announced: AtomicU64,
     /// For the figures: bytes of retired items that this thread keeps.
     limbo_bytes: AtomicU64,
+    /// True when grace alone keeps some of them.
+    is_waiting: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,11 @@ pub struct Epochs {
 
 impl Epochs {
     pub fn new(threads_max: usize) -> Epochs {
-        let cell = || Cell { announced: AtomicU64::new(OFFLINE), limbo_bytes: AtomicU64::new(0) };
+        let cell = || Cell {
+            announced: AtomicU64::new(OFFLINE),
+            limbo_bytes: AtomicU64::new(0),
+            is_waiting: AtomicBool::new(false),
+        };
         Epochs {
             now: Padded(AtomicU64::new(1)),
             cells: (0..threads_max).map(|_| Padded(cell())).collect(),
@@ -62,7 +68,7 @@ impl Epochs {
     /// Gives a cell back; its thread is offline.
     pub fn leave(&self, cell: usize) {
         self.offline(cell);
-        self.cells[cell].0.limbo_bytes.store(0, Ordering::Relaxed);
+        self.set_limbo(cell, 0, false);
         self.vacant.lock().push(cell);
     }
 
@@ -104,8 +110,16 @@ impl Epochs {
         self.cells[..taken].iter().map(announced).min().unwrap_or(OFFLINE)
     }
 
-    pub fn set_limbo_bytes(&self, cell: usize, bytes: u64) {
-        self.cells[cell].0.limbo_bytes.store(bytes, Ordering::Relaxed);
+    pub fn set_limbo(&self, cell: usize, bytes: u64, is_waiting: bool) {
+        let cell = &self.cells[cell].0;
+        // Relaxed: figures and hints.
+        cell.limbo_bytes.store(bytes, Ordering::Relaxed);
+        cell.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// True when some thread keeps what grace alone will set free.
+    pub fn is_waiting(&self) -> bool {
+        self.cells.iter().any(|cell| cell.0.is_waiting.load(Ordering::Relaxed))
     }
 
     /// Bytes of retired items that wait for grace, in all threads.

@@ -16,6 +16,10 @@ const SPINS: u32 = 64;
 const ATTEMPTS_IN_VAIN: u32 = 4;
 /// Having waited so often in vain, it lets go of more.
 const ROUNDS_PER_EVICTION: u32 = 512;
+/// There are orphans, but all of them are being sent from.
+const ORPHANS_PINNED: usize = 1;
+/// There are orphans that grace sets free.
+const ORPHANS_WAITING: usize = 2;
 
 impl Participant {
     /// A slot of a class.
@@ -108,11 +112,12 @@ impl Participant {
         false
     }
 
-    /// True when somebody's items wait for grace, so that waiting may help.
+    /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
+    /// may stay for as long as a peer does not read.
     fn is_anything_waiting(&mut self) -> bool {
         self.limbo.get_mut().is_waiting()
-            || self.table.epochs.limbo_bytes() > 0
-            || self.table.orphaned.load(Ordering::Relaxed) != 0
+            || self.table.epochs.is_waiting()
+            || self.table.orphaned.load(Ordering::Relaxed) == ORPHANS_WAITING
     }
 
     /// Frees what has had its grace.
@@ -124,8 +129,7 @@ impl Participant {
             let table = std::sync::Arc::clone(&self.table);
             let mut orphans = table.orphans.lock();
             self.reclaim_from(horizon, Some(&mut orphans));
-            let left = usize::from(!orphans.is_empty());
-            table.orphaned.store(left, Ordering::Relaxed);
+            table.orphaned.store(orphaned(&orphans), Ordering::Relaxed);
         }
         self.publish_limbo_bytes();
     }
@@ -146,8 +150,17 @@ impl Participant {
     }
 
     pub(in crate::store) fn publish_limbo_bytes(&mut self) {
-        let bytes = self.limbo.get_mut().bytes();
-        self.table.epochs.set_limbo_bytes(self.section.cell, bytes);
+        let limbo = self.limbo.get_mut();
+        self.table.epochs.set_limbo(self.section.cell, limbo.bytes(), limbo.is_waiting());
+    }
+}
+
+/// What `Table::orphaned` says of the orphans.
+pub(in crate::store) fn orphaned(orphans: &Limbo) -> usize {
+    match (orphans.is_waiting(), orphans.is_empty()) {
+        (true, _) => ORPHANS_WAITING,
+        (false, false) => ORPHANS_PINNED,
+        (false, true) => 0,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Miss;
 use super::arena::{Item, Keep, Keeper, Pin, Retired};
 use super::limbo::Limbo;
+use super::memory::orphaned;
 use super::table::Table;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
@@ -211,8 +212,9 @@ impl Participant {
         self.reclaim();
         if !self.limbo.get_mut().is_empty() {
             // Others may free it; this thread may sleep for ever.
-            self.limbo.get_mut().bequeath(&mut self.table.orphans.lock());
-            self.table.orphaned.store(1, Ordering::Relaxed);
+            let mut orphans = self.table.orphans.lock();
+            self.limbo.get_mut().bequeath(&mut orphans);
+            self.table.orphaned.store(orphaned(&orphans), Ordering::Relaxed);
         }
         self.publish_limbo_bytes();
     }

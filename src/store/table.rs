@@ -75,7 +75,7 @@ pub struct Table {
     flushed: AtomicBool,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
-    /// True when there may be orphans.
+    /// Not 0 when there may be orphans; `memory::orphaned` says which number it is.
     pub(in crate::store) orphaned: AtomicUsize,
     /// Huge pages at the start of the arena.
     pub(in crate::store) huge_pages: AtomicUsize,

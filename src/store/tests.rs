@@ -50,6 +50,39 @@ pub fn get(participant: &Participant, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
+fn nobody_waits_for_what_is_being_sent() {
+    for sleeps in [false, true] {
+        let registry = Registry::default();
+        let table = table(1 << 20, false);
+        let mut one = table.participant(registry.counters("one"));
+        let mut two = table.participant(registry.counters("two"));
+        set(&mut one, b"k", &[7; 100_000]);
+        let pin = one.pin(&one.get(b"k", table.hash(b"k"), NOW).unwrap()).unwrap();
+        assert!(one.delete(b"k", table.hash(b"k"), NOW));
+        two.offline();
+        if sleeps {
+            one.offline();
+        } else {
+            one.quiesce();
+        }
+        two.online();
+        let mut number = 0u32;
+        while store(&mut two, &number.to_le_bytes(), &[1; 5000], Condition::Always).is_ok() {
+            number += 1;
+            one.quiesce();
+        }
+        let start = std::time::Instant::now();
+        for _ in 0..20 {
+            let refused = store(&mut two, b"no room", &[1; 5000], Condition::Always);
+            assert_eq!(refused, Err(Refusal::NoMemory));
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+        one.unpin(pin);
+    }
+}
+
+#[test]
 fn what_was_stored_is_found() {
     let registry = Registry::default();
     let mut one = table(4 << 20, true).participant(registry.counters("one"));

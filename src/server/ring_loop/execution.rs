@@ -12,7 +12,7 @@ use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
 
-use super::RingLoop;
+use super::{OUTPUT_BYTES_MAX, RingLoop};
 
 /// Requests after which a turn ends, so that the first replies do not wait for the last request.
 const TURN_REQUESTS_MAX: u32 = 4096;
@@ -22,6 +22,10 @@ const REQUESTS_STEP: u32 = 16;
 
 /// Blocks that travel with a batch.
 const SPARE_BLOCKS: usize = 8;
+
+/// Most blocks of one connection: those of an output that is not full yet, and then the spare ones
+/// of a batch, which are more than what a ring writes before it looks again.
+pub const BLOCKS_MAX: usize = OUTPUT_BYTES_MAX / BLOCK_BYTES + SPARE_BLOCKS;
 
 /// Boxes that are kept for later batches.
 const SPARE_BOXES: usize = 64;
@@ -109,9 +113,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.list(id);
     }
 
-    /// Gives a connection's input to a worker.
+    /// Gives a connection's input to a worker, unless the peer must read first: a worker knows only
+    /// the replies that it writes itself.
     pub(super) fn send_away(&mut self, id: SlotId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.output.is_full(self.upkeep.output_bytes) {
+            connection.held = Held::Output;
+            return;
+        }
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             Box::new(Batch {
                 ring: self.settings.number,

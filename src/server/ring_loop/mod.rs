@@ -16,7 +16,8 @@ mod completions;
 mod execution;
 mod upkeep;
 
-pub use upkeep::OUTPUT_BYTES_MAX;
+pub use execution::BLOCKS_MAX;
+use upkeep::OUTPUT_BYTES_MAX;
 
 use std::collections::VecDeque;
 use std::io;
@@ -252,6 +253,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 }
 
 #[cfg(test)]
+use crate::sys::blocks::BLOCK_BYTES;
+
+#[cfg(test)]
 impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn ring_mut(&mut self) -> &mut R {
         &mut self.ring
@@ -261,6 +265,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn turn_checked(&mut self) {
         self.turn().unwrap();
         assert!(self.listed.is_empty());
+        let blocks = self.ring.blocks().used_bytes() / BLOCK_BYTES;
+        assert!(blocks <= self.connections.len() * BLOCKS_MAX, "{blocks} blocks are in use");
         assert!(
             !self.ring.is_dry()
                 || self.connections.ids().all(|id| {

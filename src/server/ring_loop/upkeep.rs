@@ -19,7 +19,7 @@ const DRAIN_S: u32 = 5;
 const LOOKS_PER_TICK: usize = 8192;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
-pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Upkeep {
