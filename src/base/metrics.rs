@@ -95,6 +95,7 @@ metrics! {
     BuffersDry "buffers_dry" Counter,
     /// Connections whose receive was stopped because they did not read or had too much waiting.
     ConnectionsParked "connections_parked" Counter,
+    /// Turns in which completions had to wait because their queue was full.
     CompletionsOverflowed "completions_overflowed" Counter,
     WorkerWakes "worker_wakes" Counter,
     /// Malformed or refused datagrams at the statistics port.

@@ -94,6 +94,7 @@ pub trait Ring {
 
     fn blocks(&mut self) -> &mut BlockPool;
 
-    /// Completions that the kernel had to keep elsewhere because the queue was full, so far.
+    /// Turns so far in which the kernel kept completions back because the queue was full. It brings
+    /// them with a later `enter`; were one lost, `enter` would fail.
     fn overflows(&self) -> u64;
 }

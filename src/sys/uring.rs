@@ -60,6 +60,7 @@ pub struct Uring {
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
+    overflows: u64,
 }
 
 impl Uring {
@@ -99,6 +100,7 @@ impl Uring {
             scratch,
             messages: Vec::new(),
             spare_messages: Vec::new(),
+            overflows: 0,
         };
         this.arm_doorbell();
         this.arm_timer();
@@ -344,6 +346,7 @@ impl Ring for Uring {
         };
         self.submissions.sync();
         self.completions.sync();
+        self.overflows += u64::from(self.submissions.cq_overflow());
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -380,6 +383,6 @@ impl Ring for Uring {
     }
 
     fn overflows(&self) -> u64 {
-        u64::from(self.completions.overflow())
+        self.overflows
     }
 }
