@@ -49,9 +49,8 @@ impl<V: Service> Worker<V> {
 
     /// Executes one batch, its rings in turn. False when there is none.
     pub(super) fn work(&mut self) -> bool {
-        let fleet = Arc::clone(&self.fleet);
         self.turn = self.turn.wrapping_add(1);
-        let Some(batch) = fleet.dispatch.take(self.number, self.turn) else { return false };
+        let Some(batch) = self.fleet.dispatch.take(self.number, self.turn) else { return false };
         self.execute(batch);
         self.service.quiesce();
         true

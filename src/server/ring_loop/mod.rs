@@ -136,11 +136,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn enter(&mut self) -> io::Result<()> {
         self.service.rest();
-        let fleet = Arc::clone(&self.fleet);
-        let inbox = &fleet.dispatch.inboxes[self.settings.number];
+        let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
-            && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&fleet));
+            && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
         self.service.wake();
