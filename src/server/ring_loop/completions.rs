@@ -45,7 +45,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Received::Bytes(filled) => {
                 self.counters.add(Metric::BytesRead, filled.bytes().len() as u64);
                 if connection.phase() == Phase::Open {
-                    connection.active_s = now_s;
+                    // Who must read first is not excused by sending on.
+                    if connection.held != Held::Output {
+                        connection.active_s = now_s;
+                    }
                     connection.input.push(filled);
                     self.make_runnable(slot);
                 } else {
