@@ -82,7 +82,7 @@ metrics! {
     RingCompletions "ring_completions" Counter,
     /// Requests executed, whoever executed them.
     Requests "requests" Counter,
-    /// Runs of requests that one receive brought.
+    /// Runs of requests of one connection, executed without a look at another one.
     Batches "batches" Counter,
     /// Batches that were executed by a worker.
     BatchesQueued "batches_queued" Counter,

@@ -76,7 +76,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
-        self.counters.bump(Metric::Batches);
+        if verdict != Verdict::Defer {
+            // Otherwise it is counted when it comes home.
+            self.counters.bump(Metric::Batches);
+        }
         self.obey(id, verdict);
         requests
     }
@@ -197,6 +200,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let (id, verdict) = (batch.slot, batch.verdict);
         self.counters.bump(Metric::Batches);
         let has_more = self.unpack(batch);
+        if verdict == Verdict::Shutdown {
+            // Even where the peer has not waited to be told.
+            self.fleet.drain();
+        }
         if self.connections.get(id).is_some_and(Connection::can_execute) {
             if has_more && verdict == Verdict::NeedInput {
                 self.make_runnable(id);
