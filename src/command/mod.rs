@@ -71,7 +71,6 @@ pub struct Facts {
     pub version: &'static str,
     pub threads: u32,
     pub connections_max: u32,
-    pub item_bytes_max: usize,
     /// Whether `shutdown` is obeyed.
     pub shutdown_enabled: bool,
     /// The rows of `stats settings`, in order.

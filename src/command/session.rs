@@ -11,13 +11,6 @@ pub struct Session {
     pub(super) state: State,
 }
 
-impl Session {
-    /// True when no request is half executed, so that a close loses nothing.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle)
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) enum State {
     /// A head comes next.

@@ -33,6 +33,7 @@ impl Admission {
         self.current.fetch_sub(1, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     pub fn current(&self) -> u32 {
         self.current.load(Ordering::Relaxed)
     }

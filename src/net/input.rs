@@ -149,11 +149,6 @@ impl Input {
             self.carry = Vec::new();
         }
     }
-
-    /// Bytes of memory that this input alone holds.
-    pub fn held_bytes(&self) -> usize {
-        self.carry.capacity()
-    }
 }
 
 #[cfg(test)]

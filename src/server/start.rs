@@ -125,7 +125,6 @@ fn facts(plan: &Plan) -> Facts {
         version: VERSION,
         threads: plan.rings + plan.workers,
         connections_max: plan.connections_max,
-        item_bytes_max: plan.item_bytes_max,
         shutdown_enabled: plan.shutdown_enabled,
         settings: plan.settings(),
         rusage,

@@ -139,6 +139,7 @@ impl BlockPool {
     }
 
     /// Bytes of memory that the pool holds, used or warm.
+    #[cfg(test)]
     pub fn held_bytes(&self) -> usize {
         (self.fresh as usize - self.cold.len()) * BLOCK_BYTES
     }

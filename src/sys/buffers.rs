@@ -72,7 +72,8 @@ impl BufferPool {
         Ok(BufferPool { memory, buffer_bytes, lent: vec![false; usize::from(count)].into(), pool })
     }
 
-    pub fn buffer_bytes(&self) -> u32 {
+    #[cfg(test)]
+    pub(super) fn buffer_bytes(&self) -> u32 {
         self.buffer_bytes
     }
 
@@ -170,10 +171,6 @@ impl BufferRing {
         };
         ring.refill();
         Ok(ring)
-    }
-
-    pub fn pool(&self) -> &BufferPool {
-        &self.pool
     }
 
     /// True when the kernel holds no buffer: a receive armed now would fail at once.

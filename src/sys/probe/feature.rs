@@ -47,12 +47,6 @@ pub struct Row {
     pub instead: &'static str,
 }
 
-impl Feature {
-    pub fn row(self) -> &'static Row {
-        &FEATURES[self as usize]
-    }
-}
-
 const REFUSE: &str = "nothing: refuse to start";
 
 /// Required rows first; each row at the number of its feature.
@@ -235,11 +229,6 @@ pub struct Support {
 impl Support {
     pub const UNTRIED: Support = Support { answers: [Answer::Untried; FEATURES.len()] };
 
-    /// True when `feature` was tried and works.
-    pub fn has(&self, feature: Feature) -> bool {
-        self.answer(feature).is_yes()
-    }
-
     pub fn answer(&self, feature: Feature) -> Answer {
         self.answers[feature as usize]
     }
@@ -265,7 +254,6 @@ mod tests {
     fn every_feature_has_its_row_and_required_ones_come_first() {
         for (index, row) in FEATURES.iter().enumerate() {
             assert_eq!(row.feature as usize, index, "{}", row.name);
-            assert_eq!(row.feature.row().name, row.name);
         }
         assert!(FEATURES.is_sorted_by_key(|row| row.need == Need::Optional));
     }
@@ -273,12 +261,12 @@ mod tests {
     #[test]
     fn untried_is_neither_there_nor_missing() {
         let mut support = Support::UNTRIED;
-        assert!(!support.has(Feature::Napi));
+        assert!(!support.answer(Feature::Napi).is_yes());
         assert_eq!(support.missing(Need::Optional).count(), 0);
         support.record(Feature::Napi, Answer::No(libc::EINVAL));
         support.record(Feature::SendZeroCopy, Answer::YesBut("loopback copies"));
         let missing: Vec<_> = support.missing(Need::Optional).map(|row| row.feature).collect();
         assert_eq!(missing, [Feature::Napi]);
-        assert!(support.has(Feature::SendZeroCopy));
+        assert!(support.answer(Feature::SendZeroCopy).is_yes());
     }
 }

@@ -33,18 +33,6 @@ pub use render::render;
 
 use rig::Rig;
 
-/// What a server needs to know before it builds its rings.
-const QUICK: &[Feature] = &[
-    Feature::SetUp,
-    Feature::CqSize,
-    Feature::SubmitAll,
-    Feature::AcceptMultishot,
-    Feature::ReceiveMultishot,
-    Feature::NoSqArray,
-    Feature::NoIoWait,
-    Feature::RegisteredRing,
-];
-
 impl RingShape {
     /// A ring of the server, by default.
     pub const SERVER: RingShape = RingShape { submissions: 1024, completions: 8192, buffers: 1024 };
@@ -59,14 +47,6 @@ pub fn run() -> Result<Support, Refusal> {
         return Err(refused(&error));
     }
     attempt(FEATURES.iter().map(|row| row.feature))
-}
-
-/// Tries what the server's rings are built with, in less than a millisecond. The rest is `Untried`.
-///
-/// # Errors
-/// Why the server cannot serve here.
-pub fn quick() -> Result<Support, Refusal> {
-    attempt(QUICK.iter().copied())
 }
 
 /// The cause of a failure to build a ring of the server.

@@ -36,20 +36,6 @@ fn every_feature_is_tried_and_the_kernel_has_what_its_version_promises() {
 }
 
 #[test]
-fn the_quick_probe_agrees_with_the_full_one() {
-    let Some(full) = run_or_skip() else { return };
-    let quick = quick().unwrap();
-    for row in FEATURES {
-        let answer = quick.answer(row.feature);
-        let expected = match QUICK.contains(&row.feature) {
-            true => full.answer(row.feature),
-            false => Answer::Untried,
-        };
-        assert_eq!(answer, expected, "{}", row.name);
-    }
-}
-
-#[test]
 fn nothing_is_left_open() {
     let descriptors = || std::fs::read_dir("/proc/thread-self/fd").unwrap().count();
     // A process of its own, because other tests open descriptors too.
