@@ -22,7 +22,7 @@
 //! 2. `server::ring_loop::completions`: it goes into the connection's `net::input::Input`,
 //!    uncopied.
 //! 3. `server::ring_loop::execution`: the connection's turn comes; with `--dispatch queue`, or when
-//!    the work is long, a worker of the same core executes instead.
+//!    the work is long, a worker that serves this ring's queue executes instead.
 //! 4. `server::batch::execute`: shows the window of the input to `command::Executor::drive`.
 //! 5. `protocol::memcache::head`: says that a list of keys begins; `keys` borrows the key.
 //! 6. `store::Participant::get`: hash, stripe, segment, bucket, slot, item; no lock, no copy.

@@ -69,7 +69,7 @@ pub struct Options {
     #[arg(short = 'u', long, value_name = "USER")]
     pub user: Option<String>,
 
-    /// Memory of the whole process, in MiB
+    /// Memory for items and their index, in MiB; buffers of connections come on top
     #[arg(short = 'm', long, value_name = "NUM", default_value_t = 64)]
     pub memory_limit: u64,
 
@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Say more on standard error; -vv says yet more
+    /// Accepted, and shown by "stats settings"
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
@@ -101,7 +101,7 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM")]
     pub threads: Option<u32>,
 
-    /// Most requests of one connection in a row, while others wait
+    /// Requests of one connection in a row, while others wait; rounded up to a multiple of 16
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
     pub max_reqs_per_event: u32,
 

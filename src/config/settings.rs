@@ -11,7 +11,7 @@ fn yes_no(value: bool) -> String {
 }
 
 impl Plan {
-    /// The rows. `verbosity` and `oldest` change while the server runs; here they are as started.
+    /// The rows. `verbosity` changes while the server runs; here it is as started.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         let mut rows = self.own_settings();
         rows.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned())));

@@ -149,7 +149,7 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && self.held == Held::No
     }
 
-    /// True while the peer owes us its attention: it has unread replies and sends on regardless.
+    /// True while the peer owes us its attention: a send waits for it, and it has asked for more.
     pub fn is_stalled(&self) -> bool {
         self.output.unsent_bytes() > 0 && self.sending && !self.input.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The ways between rings and workers: a bounded lock-free queue a core, and an inbox a ring.
+//! The ways between rings and workers: for each ring a bounded lock-free queue and an inbox.
 //!
 //! ```text
 //!   ring r --jobs[r]--> its workers --inboxes[r]--> ring r
@@ -21,7 +21,7 @@ use crate::sys::wake::EventFd;
 use super::batch::Batch;
 use super::doorbell::Doorbell;
 
-/// Batches that may wait in the queue of one core.
+/// Batches that may wait in the queue of one ring.
 const JOBS_MAX: usize = 1024;
 
 /// What reaches a ring from other threads.
@@ -100,7 +100,7 @@ pub struct Dispatch<S> {
 }
 
 impl<S> Dispatch<S> {
-    /// An inbox for each of the `doorbells`, a queue for each core that has workers.
+    /// An inbox and a queue for each ring, which the `doorbells` stand for.
     pub fn new(doorbells: &[Arc<EventFd>], workers: usize, connections_max: usize) -> Dispatch<S> {
         let inbox = |wake: &Arc<EventFd>| Inbox::new(connections_max, Arc::clone(wake));
         Dispatch {
@@ -125,7 +125,8 @@ impl<S> Dispatch<S> {
         &self.beds[worker]
     }
 
-    /// Queues a batch on its core and wakes a worker if all of that core's sleep.
+    /// Queues a batch of its ring and wakes one of the workers that serve it, if any sleeps. True
+    /// when one was woken.
     ///
     /// # Errors
     /// The batch, when the queue is full.

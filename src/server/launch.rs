@@ -24,7 +24,7 @@ use super::worker::Worker;
 /// Bytes of a receive buffer: a deep pipeline of small requests.
 const BUFFER_BYTES: u32 = 4096;
 
-/// Memory for replies: a tenth of the cache, within bounds.
+/// Memory for replies, on top of `-m`: a tenth of it, within bounds.
 const POOL_BYTES_MIN: u64 = 16 << 20;
 const POOL_BYTES_MAX: u64 = 1 << 30;
 

@@ -6,7 +6,7 @@
 //!             +------------------------------------|-------------^-----------------+
 //!                                         queued  |             | home, doorbell
 //!                                                 v             |
-//!                                        queue of this core -> worker
+//!                                        queue of this ring -> worker
 //! ```
 //!
 //! A ring owns its connections; nothing else does. What leaves a ring is a `Batch`, by value, and

@@ -1,4 +1,4 @@
-//! A worker: takes batches from the queues of its cores, executes them on the table, and sends them
+//! A worker: takes batches from the queues of its rings, executes them on the table, and sends them
 //! home. It sleeps when there are none, referring to nothing shared.
 
 use crate::base::clock::Clock;
