@@ -107,6 +107,10 @@ impl Uring {
         Ok(this)
     }
 
+    /// Notes an operation for the next `enter`.
+    ///
+    /// # Panics
+    /// If the queue is full and the kernel refuses to take it, which no retry mends.
     fn push(&mut self, entry: squeue::Entry, operation: Operation, slot: SlotId) {
         let entry = entry.user_data(Token::new(operation, slot).encode());
         loop {
@@ -116,9 +120,11 @@ impl Uring {
                 return;
             }
             self.submissions.sync();
-            // The queue is full: hand it over early. An error is for `enter` to report.
-            let _ = self.submitter.submit();
-            self.submissions.sync();
+            // The queue is full: hand it over early.
+            match self.submitter.submit() {
+                Err(error) if !is_passing(&error) => panic!("no submission is taken: {error}"),
+                Ok(_) | Err(_) => self.submissions.sync(),
+            }
         }
     }
 
@@ -228,6 +234,12 @@ impl Message {
         let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         Message { header, spans: [nothing; SEND_BLOCKS_MAX] }
     }
+}
+
+/// True where `io_uring_enter(2)` was interrupted, found no memory for now, or wants completions to
+/// be taken first: the next turn goes on. Anything else is for ever.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 fn span(bytes: &[u8]) -> libc::iovec {
@@ -349,11 +361,8 @@ impl Ring for Uring {
         self.overflows += u64::from(self.submissions.cq_overflow());
         match result {
             Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Interrupted, or the queue must be emptied first: the next turn goes on.
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
