@@ -86,7 +86,7 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     }
     Ok(match ended {
         Ended::Drained => "stopped",
-        Ended::TimedOut => "stopped; some peers did not fetch their replies",
+        Ended::TimedOut => "stopped; some connections were still busy",
         Ended::Forced => "stopped at once",
     })
 }

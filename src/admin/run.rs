@@ -25,15 +25,16 @@ use super::{Control, Log, Severity};
 const STATUS_INTERVAL_NS: u64 = 10_000_000_000;
 /// How often a drain is looked at.
 const DRAIN_INTERVAL_NS: u64 = 20_000_000;
-/// How long peers may take to fetch their last replies; less than systemd's patience.
+/// How long the rings may take to end, less than systemd's patience. After 5 s they close who has
+/// not fetched their last replies.
 const DRAIN_NS_MAX: u64 = 20_000_000_000;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All replies that were owed are sent.
+    /// All replies that were owed are sent, or their peers were closed.
     Drained,
-    /// Somebody did not fetch theirs in time.
+    /// The rings did not end in time.
     TimedOut,
     /// A second signal came.
     Forced,
