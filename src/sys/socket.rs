@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
@@ -58,19 +58,26 @@ impl Listener {
         Ok(Listener { socket })
     }
 
-    /// Listens on a Unix socket with the given permissions, in place of a stale one.
+    /// Listens on a Unix socket with the given permissions, in place of a stale one. Whatever else
+    /// is at the path stays: a slip of the operator, who may be root, must cost no file.
     ///
     /// # Errors
-    /// What the kernel says; "in use" when another server answers there.
+    /// What the kernel says; "in use" when another server answers there; "exists" when what is
+    /// there is no socket.
     pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
         let address = SockAddr::unix(path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         if socket.connect(&address).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => {
+                let cause = "what is there is no socket, and is left alone";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, cause));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&address)?;
