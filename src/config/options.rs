@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Say more on standard error; -vv says yet more
+    /// Accepted, and shown by "stats settings"; logs nothing more
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
