@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(short = 'p', long, value_name = "NUM", allow_hyphen_values = true)]
     pub port: Option<i64>,
 
-    /// UDP port to listen on; without -p it sets the TCP port too [0, off]
+    /// UDP port, on loopback alone (-l 127.0.0.1); without -p it sets the TCP port too [0, off]
     #[arg(short = 'U', long, value_name = "NUM", allow_hyphen_values = true)]
     pub udp_port: Option<i64>,
 
