@@ -101,7 +101,7 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM")]
     pub threads: Option<u32>,
 
-    /// Most requests of one connection in a row, while others wait
+    /// Most requests of one connection in a row, in steps of 16
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
     pub max_reqs_per_event: u32,
 
