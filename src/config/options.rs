@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(short = 'p', long, value_name = "NUM", allow_hyphen_values = true)]
     pub port: Option<i64>,
 
-    /// UDP port to listen on; without -p it sets the TCP port too [0, off]
+    /// UDP port, on loopback alone (-l 127.0.0.1); without -p it sets the TCP port too [0, off]
     #[arg(short = 'U', long, value_name = "NUM", allow_hyphen_values = true)]
     pub udp_port: Option<i64>,
 
@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Accepted, and shown by "stats settings"
+    /// Accepted, and shown by "stats settings"; logs nothing more
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
@@ -101,7 +101,7 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM")]
     pub threads: Option<u32>,
 
-    /// Requests of one connection in a row, while others wait; rounded up to a multiple of 16
+    /// Most requests of one connection in a row, in steps of 16
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
     pub max_reqs_per_event: u32,
 

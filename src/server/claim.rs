@@ -193,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_where_the_unix_socket_should_be_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("ringcached-file-{}", std::process::id()));
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind(&plan(&format!("-s {}", path.display()))).unwrap_err();
+        assert!(error.cause.contains("no socket") && error.remedy.contains("-s"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn more_connections_than_descriptors_are_refused() {
         let error = claim(&plan("-p -1 -l 127.0.0.1 -c 2147483647")).unwrap_err();
         assert!(error.remedy.contains("-c"), "{error}");

@@ -58,11 +58,12 @@ impl Listener {
         Ok(Listener { socket })
     }
 
-    /// Listens on a Unix socket with the given permissions, in place of a stale one.
+    /// Listens on a Unix socket with the given permissions, in place of a stale one. Whatever else
+    /// is at the path stays: a slip of the operator, who may be root, must cost no file.
     ///
     /// # Errors
-    /// What the kernel says; "in use" when another server answers there. What is no socket is left
-    /// alone.
+    /// What the kernel says; "in use" when another server answers there; "exists" when what is
+    /// there is no socket.
     pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
         let address = SockAddr::unix(path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -70,8 +71,11 @@ impl Listener {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         match std::fs::symlink_metadata(path) {
-            Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::other("what is there is not a socket")),
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => {
+                let cause = "what is there is no socket, and is left alone";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, cause));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
