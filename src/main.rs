@@ -78,7 +78,7 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     say(Severity::Notice, announcement);
     let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
     let responder = socket.map(answer);
-    let admin = Admin { signals, responder, control, registry, clock, log: Box::new(say_line) };
+    let admin = Admin::new(signals, responder, control, registry, clock, Box::new(say_line));
     let ended = admin.run().map_err(refused("events"))?;
     if let Some(unix) = &plan.listeners.unix {
         // A socket that outlives its server is replaced by the next one anyway.

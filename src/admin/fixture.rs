@@ -61,6 +61,10 @@ impl Control for Fixture {
         vec![("limit_maxbytes", 64 << 20), ("hash_bytes", 17)]
     }
 
+    fn verbosity(&self) -> u8 {
+        0
+    }
+
     fn heartbeats(&self) -> Vec<Option<u64>> {
         let mut calls = self.heartbeats.lock();
         *calls += 1;

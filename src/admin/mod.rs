@@ -13,6 +13,7 @@
 //! them from here.
 
 mod figures;
+mod journal;
 mod limit;
 mod responder;
 mod run;
@@ -42,6 +43,9 @@ pub trait Control: Send + Sync {
 
     /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
     fn figures(&self) -> Vec<(&'static str, u64)>;
+
+    /// How much is to be logged: 0, 1 for trouble, 2 for what is served too. Clients may change it.
+    fn verbosity(&self) -> u8;
 
     /// For each thread that must not stall a number that changes with every turn, or `None` while
     /// the thread waits and has nothing to do. Always in the same order.

@@ -17,12 +17,15 @@ use crate::base::sync::Arc;
 use crate::sys::poll::readable;
 use crate::sys::signals::{Signal, Signals};
 
+use super::journal::Journal;
 use super::responder::Responder;
 use super::systemd::Manager;
 use super::{Control, Log, Severity};
 
 /// How often STATUS is renewed.
 const STATUS_INTERVAL_NS: u64 = 10_000_000_000;
+/// How often the journal is written while anybody wants one.
+const JOURNAL_INTERVAL_NS: u64 = 1_000_000_000;
 /// How often a drain is looked at.
 const DRAIN_INTERVAL_NS: u64 = 20_000_000;
 /// How long the rings may take to end, less than systemd's patience. After 5 s they close who has
@@ -48,30 +51,47 @@ enum Phase {
 
 /// All that the admin thread owns.
 pub struct Admin {
-    pub signals: Signals,
-    pub responder: Option<Responder>,
-    pub control: Arc<dyn Control>,
-    pub registry: Arc<Registry>,
-    pub clock: Clock,
-    pub log: Log,
+    signals: Signals,
+    responder: Option<Responder>,
+    control: Arc<dyn Control>,
+    registry: Arc<Registry>,
+    clock: Clock,
+    log: Log,
+    journal: Journal,
 }
 
 /// When what is due next. `u64::MAX` is never.
 struct Deadlines {
     status_ns: u64,
+    journal_ns: u64,
     watchdog_ns: u64,
     watchdog_every_ns: u64,
 }
 
 impl Admin {
+    pub fn new(
+        signals: Signals,
+        responder: Option<Responder>,
+        control: Arc<dyn Control>,
+        registry: Arc<Registry>,
+        clock: Clock,
+        log: Log,
+    ) -> Admin {
+        Admin { signals, responder, control, registry, clock, log, journal: Journal::default() }
+    }
+
     /// Serves until the server is drained. Tells the manager READY first, so all must be bound.
     pub fn run(mut self) -> io::Result<Ended> {
         let mut manager = Manager::default();
         let mut phase = Phase::Serving;
         let every = Manager::watchdog_interval().map(|every| every.as_nanos());
         let every = every.map_or(u64::MAX, |ns| u64::try_from(ns).unwrap_or(u64::MAX));
-        let mut deadlines =
-            Deadlines { status_ns: STATUS_INTERVAL_NS, watchdog_ns: 0, watchdog_every_ns: every };
+        let mut deadlines = Deadlines {
+            status_ns: STATUS_INTERVAL_NS,
+            journal_ns: 0,
+            watchdog_ns: 0,
+            watchdog_every_ns: every,
+        };
         if every == u64::MAX {
             deadlines.watchdog_ns = u64::MAX;
         }
@@ -102,7 +122,7 @@ impl Admin {
 
     fn wait(&self, phase: Phase, deadlines: &Deadlines) -> io::Result<()> {
         let now_ns = self.clock.elapsed_ns();
-        let mut due_ns = deadlines.status_ns.min(deadlines.watchdog_ns);
+        let mut due_ns = deadlines.status_ns.min(deadlines.journal_ns).min(deadlines.watchdog_ns);
         if phase != Phase::Serving {
             due_ns = due_ns.min(now_ns + DRAIN_INTERVAL_NS);
         }
@@ -136,11 +156,20 @@ impl Admin {
     }
 
     /// Does what is due.
-    fn meet(&self, deadlines: &mut Deadlines, manager: &mut Manager, phase: Phase) {
+    fn meet(&mut self, deadlines: &mut Deadlines, manager: &mut Manager, phase: Phase) {
         let now_ns = self.clock.elapsed_ns();
         if now_ns >= deadlines.status_ns {
             deadlines.status_ns = now_ns + STATUS_INTERVAL_NS;
             manager.status(&self.status(phase));
+        }
+        if now_ns >= deadlines.journal_ns {
+            let verbosity = self.control.verbosity();
+            // A client may want a journal later; one is begun with the next status then.
+            let every = if verbosity == 0 { STATUS_INTERVAL_NS } else { JOURNAL_INTERVAL_NS };
+            deadlines.journal_ns = now_ns + every;
+            for (severity, line) in self.journal.lines(&self.registry, verbosity) {
+                (self.log)(severity, &line);
+            }
         }
         if now_ns >= deadlines.watchdog_ns {
             deadlines.watchdog_ns = now_ns.saturating_add(deadlines.watchdog_every_ns);
@@ -183,14 +212,9 @@ mod tests {
         counters.add(Metric::GetHits, 2);
         counters.add(Metric::GetMisses, 1);
         let lines = Arc::clone(lines);
-        Admin {
-            signals: Signals::take().unwrap(),
-            responder: None,
-            control: Arc::<Fixture>::clone(fixture),
-            registry,
-            clock: Clock::start(),
-            log: Box::new(move |_, line| lines.lock().push(line.to_owned())),
-        }
+        let log = Box::new(move |_, line: &str| lines.lock().push(line.to_owned()));
+        let control = Arc::<Fixture>::clone(fixture);
+        Admin::new(Signals::take().unwrap(), None, control, registry, Clock::start(), log)
     }
 
     /// To this thread alone: the other tests of this process have not blocked the signal.

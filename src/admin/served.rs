@@ -23,6 +23,10 @@ impl Control for Server {
         Server::figures(self)
     }
 
+    fn verbosity(&self) -> u8 {
+        Server::verbosity(self)
+    }
+
     fn heartbeats(&self) -> Vec<Option<u64>> {
         Server::heartbeats(self)
     }

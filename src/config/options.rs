@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Accepted, and shown by "stats settings"; logs nothing more
+    /// Log trouble once a second; given twice, what was served too
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 

@@ -126,7 +126,9 @@ impl Plan {
 
     /// How many descriptors the process may have open at a time: what RLIMIT_NOFILE must allow.
     pub fn descriptors_max(&self) -> u64 {
+        let Listeners { tcp, udp, .. } = &self.listeners;
         u64::from(self.connections_max)
+            + (tcp.len() + udp.len()) as u64
             + DESCRIPTORS_RESERVED
             + DESCRIPTORS_PER_THREAD * u64::from(self.rings + self.workers)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::Clock;
@@ -24,7 +24,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug)]
 pub struct Server {
     handle: Handle<Session>,
-    table: Arc<Table>,
+    shared: Arc<Shared>,
     pub registry: Arc<Registry>,
     memory_bytes: u64,
 }
@@ -34,11 +34,12 @@ impl Server {
     /// What the system refuses: memory for the table, or the rings.
     pub fn start(plan: &Plan, claim: Claim, clock: &Clock) -> Result<Server, StartError> {
         let registry = Arc::new(Registry::default());
+        let sockets = u32::try_from(plan.listeners.udp.len()).unwrap_or(u32::MAX);
         let store = StorePlan {
             memory_bytes: plan.memory_bytes,
             item_bytes_max: plan.item_bytes_max,
             evict: plan.evict,
-            threads: plan.rings + plan.workers,
+            threads: plan.rings + plan.workers + sockets,
             hasher: KeyHasher::random(),
         };
         let table = Table::open(store).map_err(|error| {
@@ -53,7 +54,7 @@ impl Server {
             verbosity: AtomicU8::new(plan.verbosity),
         });
         let executor = {
-            let table = Arc::clone(&table);
+            let (table, shared) = (Arc::clone(&table), Arc::clone(&shared));
             move |counters: Arc<Counters>| {
                 let participant = table.participant(Arc::clone(&counters));
                 Executor::new(Arc::clone(&shared), participant, counters)
@@ -62,7 +63,7 @@ impl Server {
         let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
         promote_in_background(Arc::clone(&table))
             .map_err(|error| StartError::new("start", "a thread", error, "Allow more threads."))?;
-        Ok(Server { handle, table, registry, memory_bytes: plan.memory_bytes })
+        Ok(Server { handle, shared, registry, memory_bytes: plan.memory_bytes })
     }
 
     /// Stops accepting, answers what was asked, closes.
@@ -80,6 +81,12 @@ impl Server {
         self.handle.ended().as_fd()
     }
 
+    /// As `-v` or the command `verbosity` set it last.
+    pub fn verbosity(&self) -> u8 {
+        // Relaxed: it orders nothing.
+        self.shared.verbosity.load(Ordering::Relaxed)
+    }
+
     /// See `Handle::heartbeats`.
     pub fn heartbeats(&self) -> Vec<Option<u64>> {
         self.handle.heartbeats()
@@ -87,7 +94,7 @@ impl Server {
 
     /// Figures that are no counters; always the same names in the same order.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
-        let figures = self.table.figures();
+        let figures = self.shared.table.figures();
         vec![
             ("limit_maxbytes", self.memory_bytes),
             ("page_bytes", figures.page_bytes),
@@ -107,12 +114,15 @@ impl Server {
 /// How long the thread for huge pages rests when none is due.
 const PROMOTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Makes huge pages of the arena ahead of its use, for as long as the process lives.
+/// Makes huge pages of the arena ahead of its use, for as long as the process lives, or not at all
+/// where the kernel does not.
 fn promote_in_background(table: Arc<Table>) -> io::Result<()> {
     let run = move || {
         loop {
-            if !table.promote() {
-                std::thread::park_timeout(PROMOTION_INTERVAL);
+            match table.promote() {
+                Ok(true) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+                Ok(false) | Err(_) => std::thread::park_timeout(PROMOTION_INTERVAL),
             }
         }
     };

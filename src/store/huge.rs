@@ -9,6 +9,8 @@
 //! a range that is collapsed before it is filled costs no copy. A kernel that does not do it leaves
 //! small pages, which serve as well.
 
+use std::io;
+
 use super::table::Table;
 use crate::base::sync::atomic::Ordering;
 use crate::sys::region::HUGE_PAGE_BYTES;
@@ -20,19 +22,20 @@ impl Table {
     /// Makes the next huge page, if one is due. True when another may be due already.
     ///
     /// One thread calls this, from time to time.
-    pub fn promote(&self) -> bool {
+    ///
+    /// # Errors
+    /// EINVAL where the kernel does not do it, now or later; anything else may pass.
+    pub fn promote(&self) -> io::Result<bool> {
         // Relaxed: one writer; readers want a figure.
         let next = self.huge_pages.load(Ordering::Relaxed);
         if next >= self.slabs.pages.fresh_bytes().div_ceil(HUGE_PAGE_BYTES) + AHEAD {
-            return false;
+            return Ok(false);
         }
-        match self.arena.collapse(next) {
-            Ok(true) => {
-                self.huge_pages.store(next + 1, Ordering::Relaxed);
-                true
-            }
-            Ok(false) | Err(_) => false,
+        let collapsed = self.arena.collapse(next)?;
+        if collapsed {
+            self.huge_pages.store(next + 1, Ordering::Relaxed);
         }
+        Ok(collapsed)
     }
 }
 
@@ -52,7 +55,7 @@ mod tests {
         };
         let table = Table::open(plan).unwrap();
         let mut promoted = 0;
-        while table.promote() {
+        while table.promote().unwrap_or(false) {
             promoted += 1;
             assert!(promoted < 10, "more than the index of an empty table and a little ahead");
         }

@@ -156,11 +156,14 @@ impl Region {
 
     /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
     ///
-    /// The range stays mapped (R1), and is no byte's home: whoever calls this owns all of it.
+    /// The range stays mapped (R1).
     ///
     /// # Panics
     /// If the range is outside.
-    pub fn forget(self, offset: usize, len: usize) {
+    ///
+    /// # Safety
+    /// Nobody else may refer to a byte of the range: its bytes change.
+    pub unsafe fn forget(self, offset: usize, len: usize) {
         let start = self.span(offset, len);
         // SAFETY: the range is inside the mapping, which stays; zeros are as initialised as before.
         let result = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };

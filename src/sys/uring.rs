@@ -215,7 +215,12 @@ impl Uring {
                 filled => Received::Bytes(filled),
             },
             (Ok(_), None) => unreachable!("bytes without a buffer"),
-            (Err(_), _) => match -entry.result() {
+            (Err(_), Some(index)) => {
+                let nothing = self.buffers.claim(index, 0);
+                self.buffers.provide(nothing);
+                Received::Failed(-entry.result())
+            }
+            (Err(_), None) => match -entry.result() {
                 libc::ENOBUFS => Received::Dry,
                 libc::ECANCELED | libc::EAGAIN | libc::EINTR => Received::Stopped,
                 errno => Received::Failed(errno),

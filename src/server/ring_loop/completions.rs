@@ -112,6 +112,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.bump(Metric::RejectedConnections);
                 self.ring.refuse(socket, REFUSAL);
             }
+            Err(_) if self.fleet.is_draining() => {}
             Err(_) => {
                 self.counters.bump(Metric::ListenDisabledNum);
                 self.upkeep.accept_failed = true;

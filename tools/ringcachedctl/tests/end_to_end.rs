@@ -36,6 +36,10 @@ impl Control for Table {
         vec![("limit_maxbytes", 1 << 26)]
     }
 
+    fn verbosity(&self) -> u8 {
+        0
+    }
+
     fn heartbeats(&self) -> Vec<Option<u64>> {
         Vec::new()
     }
