@@ -35,6 +35,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StartError { doing, subject, cause, remedy } = self;
+        let remedy = remedy.replace('\n', "\n  ");
         write!(f, "cannot {doing} {subject}: {cause}\n  {remedy}")
     }
 }
@@ -47,9 +48,10 @@ mod tests {
 
     #[test]
     fn it_reads_as_a_sentence_and_an_advice() {
-        let error =
-            StartError::new("listen on", "[::]:80", "Permission denied", "Use a port >1023.");
-        let text = "cannot listen on [::]:80: Permission denied\n  Use a port >1023.";
+        let remedy = "Use a port >1023.\nOr be root.";
+        let error = StartError::new("listen on", "[::]:80", "Permission denied", remedy);
+        let text =
+            "cannot listen on [::]:80: Permission denied\n  Use a port >1023.\n  Or be root.";
         assert_eq!(error.to_string(), text);
     }
 }

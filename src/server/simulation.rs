@@ -130,6 +130,10 @@ struct World {
 
 impl World {
     fn new(seed: u64, dispatch: Dispatch) -> World {
+        World::with_idle_timeout(seed, dispatch, 0)
+    }
+
+    fn with_idle_timeout(seed: u64, dispatch: Dispatch, idle_timeout_s: u32) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
@@ -141,7 +145,7 @@ impl World {
             number: 0,
             dispatch,
             requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
-            idle_timeout_s: 0,
+            idle_timeout_s,
             pool_bytes: 1 << 20,
             listeners: 1,
         };
@@ -358,4 +362,59 @@ fn a_queue_holds_no_more_for_who_does_not_read() {
 #[test]
 fn long_work_holds_no_more_for_who_does_not_read() {
     ask_without_reading(Dispatch::Auto);
+}
+
+/// A world with one peer that is deaf from the start and one that is not, both let in.
+fn deaf_and_polite(dispatch: Dispatch, idle_timeout_s: u32) -> World {
+    let mut world = World::with_idle_timeout(1, dispatch, idle_timeout_s);
+    world.ring.ring_mut().arriving.extend([Peer::default(), Peer::default()]);
+    while world.peers().count() < 2 {
+        world.turn();
+    }
+    world.peers().next().unwrap().deaf = true;
+    world
+}
+
+/// About 40 seconds; the deaf peer sends `insistence` now and then, the polite one asks.
+fn pass_time(world: &mut World, insistence: &[u8]) {
+    for turn in 0..4000 {
+        if turn % 50 == 0 {
+            let mut peers = world.peers();
+            peers.next().unwrap().outgoing.extend(insistence);
+            peers.next().unwrap().outgoing.extend(b"a1\n");
+        }
+        world.turn();
+    }
+}
+
+#[test]
+fn who_sends_on_without_reading_is_closed_and_nobody_else() {
+    for dispatch in [Dispatch::Inline, Dispatch::Queue] {
+        let mut world = deaf_and_polite(dispatch, 0);
+        pass_time(&mut world, b"b9\nb9\n");
+        let closed: Vec<_> = world.peers().map(|peer| peer.closed).collect();
+        assert_eq!(closed, [true, false], "{dispatch:?}");
+        let replies = replies(&b"a1\n".repeat(80));
+        assert!(world.peers().nth(1).unwrap().got == replies, "{dispatch:?}");
+    }
+}
+
+#[test]
+fn who_is_slow_to_read_but_asks_no_more_is_not_closed() {
+    let mut world = deaf_and_polite(Dispatch::Inline, 0);
+    world.peers().next().unwrap().outgoing.extend(b"b9\n");
+    pass_time(&mut world, b"");
+    assert!(world.peers().all(|peer| !peer.closed));
+    world.peers().for_each(|peer| peer.deaf = false);
+    pass_time(&mut world, b"");
+    assert!(world.peers().next().unwrap().got == replies(b"b9\n"));
+}
+
+#[test]
+fn an_idle_timeout_closes_the_idle_alone() {
+    let mut world = deaf_and_polite(Dispatch::Inline, 5);
+    pass_time(&mut world, b"");
+    let closed: Vec<_> = world.peers().map(|peer| peer.closed).collect();
+    assert_eq!(closed, [true, false]);
+    assert_eq!(world.registry.sum(Metric::IdleKicks), 1);
 }
