@@ -167,6 +167,23 @@ impl Clock {
     }
 }
 
+/// How long something has taken so far, for waits that must end. What a command means never depends
+/// on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn elapsed(self) -> Duration {
+        Instant::now().duration_since(self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,20 @@
 //! Taking memory, and giving it back after its grace.
 
+use std::time::Duration;
+
 use super::Refusal;
 use super::arena::{Reclaimable, Slot};
 use super::limbo::Limbo;
 use super::participant::Participant;
-use crate::base::clock::Now;
+use crate::base::clock::{Now, Stopwatch};
 use crate::base::sync::atomic::Ordering;
 
-/// How often who needs memory looks whether the others have quiesced: half a second and more. Only
-/// threads that hang, or test code that forgets to quiesce, let it pass.
-const PATIENCE: u32 = 1 << 20;
+/// How long who needs memory waits for the others to quiesce. Only threads that hang, or test code
+/// that forgets to quiesce, let it pass.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a thread that lost its core may take to quiesce. Who has found nothing to evict for so
+/// long believes that all is being filled or sent, although others still retire a little.
+const GRACE: Duration = Duration::from_millis(50);
 /// So often it looks without giving its core away.
 const SPINS: u32 = 64;
 /// So often it finds nothing to evict before it believes that there is nothing.
@@ -57,8 +62,9 @@ impl Participant {
 
     #[cold]
     fn allocate_slowly(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
-        let mut in_vain = 0;
-        for round in 0..PATIENCE {
+        let (mut wait, mut in_vain) = (Wait::begin(), 0);
+        loop {
+            let round = wait.round;
             self.quiesce();
             if let Some((slot, _)) = self.take_slot(class) {
                 return Ok(slot);
@@ -78,16 +84,18 @@ impl Participant {
             {
                 evicted += 1;
             }
-            if wanted > 0 && evicted == 0 && !self.is_anything_waiting() {
+            if wanted > 0 && evicted == 0 {
                 in_vain += 1;
                 // Others may be about to say what they retired: a table that evicts asks again.
-                if !self.table.evict || in_vain == ATTEMPTS_IN_VAIN {
-                    break;
+                let is_enough = !self.table.evict || in_vain >= ATTEMPTS_IN_VAIN;
+                if is_enough && (!self.is_anything_waiting() || wait.is_longer_than(GRACE)) {
+                    return Err(Refusal::NoMemory);
                 }
             }
-            relax(round);
+            if !wait.go_on() {
+                return Err(Refusal::NoMemory);
+            }
         }
-        Err(Refusal::NoMemory)
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {
@@ -96,20 +104,22 @@ impl Participant {
 
     /// Lets a page become free for the index. False when that is not possible.
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
-        for round in 0..PATIENCE {
+        let mut wait = Wait::begin();
+        loop {
             self.quiesce();
             if self.table.slabs.pages.has_segment() {
                 return true;
             }
-            if round % ROUNDS_PER_EVICTION == 0
+            if wait.round.is_multiple_of(ROUNDS_PER_EVICTION)
                 && !self.steal_page(None, now)
-                && !self.is_anything_waiting()
+                && (!self.is_anything_waiting() || wait.is_longer_than(GRACE))
             {
                 return false;
             }
-            relax(round);
+            if !wait.go_on() {
+                return false;
+            }
         }
-        false
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
@@ -164,11 +174,29 @@ pub(in crate::store) fn orphaned(orphans: &Limbo) -> usize {
     }
 }
 
-/// Waits a little for other threads.
-fn relax(round: u32) {
-    if round < SPINS {
-        std::hint::spin_loop();
-    } else {
+/// A wait for other threads, round by round.
+struct Wait {
+    round: u32,
+    watch: Stopwatch,
+}
+
+impl Wait {
+    fn begin() -> Wait {
+        Wait { round: 0, watch: Stopwatch::start() }
+    }
+
+    fn is_longer_than(&self, limit: Duration) -> bool {
+        self.watch.elapsed() > limit
+    }
+
+    /// Waits a little more. False when it has waited long enough.
+    fn go_on(&mut self) -> bool {
+        self.round = self.round.wrapping_add(1);
+        if self.round < SPINS {
+            std::hint::spin_loop();
+            return true;
+        }
         std::thread::yield_now();
+        !self.round.is_multiple_of(SPINS) || !self.is_longer_than(PATIENCE)
     }
 }
