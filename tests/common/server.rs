@@ -1,7 +1,7 @@
 //! A server process of a test's own: started on a free port, killed by its pid in the end.
 
 use super::client::Client;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -56,30 +56,40 @@ impl Server {
     /// As `start`, for a server that listens on a unix socket.
     pub fn start_on_path(path: &str, kind: Kind, options: &[&str]) -> Option<Server> {
         let server = Server::spawn(free_port(), stand_in(kind)?, options);
-        let started = server.until_it_accepts(|_| UnixStream::connect(path).is_ok());
+        let started = server.until_it_answers(|_| {
+            UnixStream::connect(path).is_ok_and(|stream| {
+                let _ = stream.set_read_timeout(Some(super::PATIENCE));
+                answers(stream)
+            })
+        });
         Some(started.unwrap_or_else(|error| panic!("{kind:?} {options:?}: {error}")))
     }
 
     /// Starts a server on a port that may be taken; the error is what it said.
     pub fn start_on(port: u16, kind: Kind, options: &[&str]) -> Result<Server, String> {
         let server = Server::spawn(port, kind, options);
-        server.until_it_accepts(|server| TcpStream::connect(server.address()).is_ok())
+        server.until_it_answers(|server| {
+            TcpStream::connect(server.address()).is_ok_and(|stream| {
+                let _ = stream.set_read_timeout(Some(super::PATIENCE));
+                answers(stream)
+            })
+        })
     }
 
-    fn until_it_accepts(mut self, accepts: impl Fn(&Server) -> bool) -> Result<Server, String> {
+    fn until_it_answers(mut self, answers: impl Fn(&Server) -> bool) -> Result<Server, String> {
         let start = Instant::now();
         while start.elapsed() < super::PATIENCE {
-            let accepts = accepts(&self);
+            let answers = answers(&self);
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Err(format!("{status}: {}", self.said()));
             }
-            if accepts {
+            if answers {
                 return Ok(self);
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         self.kill();
-        Err(format!("does not accept: {}", self.said()))
+        Err(format!("does not answer: {}", self.said()))
     }
 
     fn spawn(port: u16, kind: Kind, options: &[&str]) -> Server {
@@ -228,6 +238,13 @@ fn can_run(kind: Kind) -> bool {
         eprintln!("skipped: {lacks}");
     }
     lacks.is_none()
+}
+
+/// Whether a server answers here. To be let in is not enough: where `free_port` looked, its own
+/// listener lives on for a moment in a process that another thread forked meanwhile.
+fn answers(mut stream: impl Read + Write) -> bool {
+    let mut reply = [0];
+    stream.write_all(b"version\r\nquit\r\n").is_ok() && stream.read_exact(&mut reply).is_ok()
 }
 
 /// A port that nobody listens on now.
