@@ -1,4 +1,5 @@
-//! Size classes: eight to a doubling, from 32 bytes to an eighth of a page.
+//! Size classes: eight to a doubling, from 32 bytes to an eighth of a page, and every multiple of 8
+//! where that is more.
 //!
 //! A slot is as large as the page allows for the number of slots that its class puts into one, so
 //! that no page has a tail worth mentioning. An item too large for any slot becomes a chain of
@@ -8,6 +9,8 @@ use super::arena::{HEADER_BYTES, ItemHead, SLOT_ALIGN, Shape};
 
 const SLOT_BYTES_MIN: usize = 32;
 const CLASSES_PER_DOUBLING: usize = 8;
+/// Up to here there is a class for every multiple of `SLOT_ALIGN`: an eighth of a doubling is less.
+const SLOT_BYTES_FINE: usize = 2 * CLASSES_PER_DOUBLING * SLOT_ALIGN;
 const SLOTS_PER_PAGE_MIN: usize = CLASSES_PER_DOUBLING;
 /// More classes than any page size leads to.
 pub const CLASSES_MAX: usize = 128;
@@ -17,7 +20,7 @@ pub struct Sizes {
     page_bytes: usize,
     /// Bytes of a slot, by class.
     slots: Box<[usize]>,
-    /// The smallest class with slots of at least so many units of 16 bytes.
+    /// The smallest class with slots of at least so many units of 8 bytes.
     by_units: Box<[u8]>,
 }
 
@@ -27,7 +30,7 @@ impl Sizes {
         let mut step = 1;
         let mut count = SLOTS_PER_PAGE_MIN;
         // From the largest slots to the smallest, by the number of them in a page.
-        while page_bytes / count >= SLOT_BYTES_MIN {
+        while page_bytes / count > SLOT_BYTES_FINE {
             let slot = page_bytes / count / SLOT_ALIGN * SLOT_ALIGN;
             if slots.last() != Some(&slot) {
                 slots.push(slot);
@@ -37,6 +40,8 @@ impl Sizes {
                 step *= 2;
             }
         }
+        let fine = SLOT_BYTES_MIN / SLOT_ALIGN..=SLOT_BYTES_FINE / SLOT_ALIGN;
+        slots.extend(fine.rev().map(|units| units * SLOT_ALIGN));
         slots.reverse();
         assert!(slots.len() <= CLASSES_MAX);
         let units = slots[slots.len() - 1] / SLOT_ALIGN;
@@ -98,10 +103,12 @@ mod tests {
                 assert!(slot.is_multiple_of(SLOT_ALIGN));
                 let tail = page_bytes - slot * count;
                 assert!(tail < slot.min(count * SLOT_ALIGN), "{slot}: a tail of {tail}");
-                if class > 0 {
+                if slot <= SLOT_BYTES_FINE {
+                    assert_eq!(slot, SLOT_BYTES_MIN + usize::from(class) * SLOT_ALIGN);
+                } else {
                     let below = sizes.slot_bytes(class - 1);
                     assert!(slot > below);
-                    assert!(slot <= below + below / 8 + SLOT_ALIGN, "{below} {slot}");
+                    assert!(slot < below + below / 7 + SLOT_ALIGN, "{below} {slot}");
                 }
             }
             assert_eq!(
@@ -123,7 +130,10 @@ mod tests {
                 assert!(shape.slot_bytes > 8192 / 3, "fragments are about as large as can be");
             } else {
                 assert!(shape.slot_bytes >= bytes);
-                assert!(shape.slot_bytes < bytes + bytes / 8 + 32, "{bytes}: {shape:?}");
+                assert!(
+                    shape.slot_bytes < bytes.max(24) + bytes / 7 + SLOT_ALIGN,
+                    "{bytes}: {shape:?}"
+                );
             }
         }
     }

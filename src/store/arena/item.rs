@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Length and next are there when the item is wide: 64 bits for the length of the value, 24 for the
-//! length of each of its slots in units of 16 bytes, and 40 for the ref of the next slot. The
+//! length of each of its slots in units of 8 bytes, and 40 for the ref of the next slot. The
 //! client's flags are there when they are not 0.
 
 use std::sync::atomic::{AtomicU64, Ordering};

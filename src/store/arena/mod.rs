@@ -43,7 +43,7 @@ pub(in crate::store) use watched::WatchedCell;
 pub(in crate::store) use words::Words;
 
 /// Slots begin at multiples of this.
-pub(in crate::store) const SLOT_ALIGN: usize = 16;
+pub(in crate::store) const SLOT_ALIGN: usize = 8;
 /// Bytes of the header of an item, and of a fragment.
 pub(in crate::store) const HEADER_BYTES: usize = 16;
 
@@ -54,7 +54,7 @@ pub(in crate::store) const fn to_usize(number: u64) -> usize {
     number as usize
 }
 
-/// The place of a slot: its offset in the arena, divided by 16. 38 bits: 4 TiB.
+/// The place of a slot: its offset in the arena, divided by 8. 38 bits: 2 TiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Ref(u64);
 
@@ -145,7 +145,7 @@ impl Arena {
     pub(in crate::store) fn map(len: usize) -> io::Result<Arena> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if len > SLOT_ALIGN << Ref::BITS {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 4 TiB of memory"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 2 TiB of memory"));
         }
         let (region, memfd) = Region::map_memfd(c"ringcached", len)?;
         Ok(Arena { region, id: NEXT.fetch_add(1, Ordering::Relaxed), _memfd: memfd })

@@ -30,7 +30,7 @@ impl Arena {
 
     /// The number of the first segment of a page that is handed to the index.
     pub(in crate::store) fn first_segment(page: Ref) -> u32 {
-        u32::try_from(page.offset() / SEGMENT_BYTES).expect("4 TiB are 2^28 segments")
+        u32::try_from(page.offset() / SEGMENT_BYTES).expect("2 TiB are 2^27 segments")
     }
 }
 
