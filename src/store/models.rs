@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::arena::{Ref, WatchedCell};
 use super::epochs::Epochs;
-use super::index::{Bucket, Directory, Entry, Segment, Split, Tag};
+use super::index::{Bucket, Directory, Entry, Owner, Segment, Split, Tag};
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -97,6 +97,7 @@ struct Index {
     depth: AtomicU32,
     numbers: [AtomicU32; 2],
     buckets: [[Bucket; 2]; 2],
+    rolls: [AtomicU32; 4],
 }
 
 impl Index {
@@ -105,8 +106,9 @@ impl Index {
             depth: AtomicU32::new(0),
             numbers: Default::default(),
             buckets: Default::default(),
+            rolls: Default::default(),
         };
-        index.segment(0).reset(0);
+        index.segment(0).reset(Owner::of_stripe(0));
         index.directory().open(0);
         Arc::new(index)
     }
@@ -116,7 +118,7 @@ impl Index {
     }
 
     fn segment(&self, number: u32) -> Segment<'_> {
-        Segment::new(&self.buckets[number as usize])
+        Segment::new(number, &self.buckets[number as usize], &self.rolls)
     }
 
     fn search(&self, key: u64) -> Option<Ref> {
@@ -139,18 +141,18 @@ impl Index {
 
     fn split(&self, key: u64) {
         let old = self.segment(self.directory().segment(tag(key)));
-        let split = self.directory().split(tag(key), old, self.segment(1), 1);
+        let split = self.directory().split(old, self.segment(1));
         assert_eq!(split, Split::Done);
     }
 }
 
 /// The low bit of a key is the first bit of its tag.
 fn hash(key: u64) -> KeyHash {
-    KeyHash(key << 40)
+    KeyHash(key << 16)
 }
 
 fn tag(key: u64) -> Tag {
-    Tag::of(hash(key), 0)
+    Tag::of(hash(key))
 }
 
 #[test]

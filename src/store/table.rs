@@ -8,7 +8,7 @@ use std::io;
 
 use super::arena::{Arena, Item, Keep, Keeper, Ref, Words};
 use super::epochs::{Epochs, Padded};
-use super::index::{Directory, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
+use super::index::{Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
 use super::limbo::Limbo;
 use super::slabs::Slabs;
 #[cfg(test)]
@@ -68,6 +68,8 @@ pub struct Table {
     /// The directories of all stripes, one after the other, each with room for its greatest depth.
     directory: Words,
     directory_bits: u32,
+    /// What is known of each segment that the arena has room for.
+    rolls: Words,
     hasher: KeyHasher,
     /// When a flush that was ordered for later is due, or 0.
     pub(in crate::store) flush_due: AtomicU32,
@@ -94,6 +96,7 @@ impl Table {
         // A directory may have eight times as many entries as there can be segments in its stripe.
         let segments = (pages * page_bytes / segment_bytes / stripes).max(1);
         let directory_bits = (segments.next_power_of_two().ilog2() + 3).min(TAG_BITS);
+        let rolls = super::arena::to_usize((pages + 1) * page_bytes) / SEGMENT_BYTES * ROLL_WORDS;
         let threads = super::arena::to_usize(u64::from(plan.threads));
         let table = Table {
             arena: Arena::map(super::arena::to_usize((pages + 1) * page_bytes))?,
@@ -108,6 +111,7 @@ impl Table {
             stripe_bits: stripes.ilog2(),
             directory: Words::map(super::arena::to_usize(stripes << directory_bits))?,
             directory_bits,
+            rolls: Words::map(rolls)?,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
             flushed: AtomicBool::new(false),
@@ -117,7 +121,8 @@ impl Table {
         };
         for stripe in 0..table.stripes.len() {
             let number = table.slabs.pages.take_segment().expect("a small part of the pages");
-            Segment::new(table.arena.buckets(number)).reset(0);
+            let owner = Owner::of_stripe(u16::try_from(stripe).expect("at most 4096"));
+            table.segment(number).reset(owner);
             table.directory_of(stripe).open(number);
         }
         Ok(table)
@@ -129,8 +134,12 @@ impl Table {
     }
 
     #[inline]
+    #[allow(
+        clippy::unused_self,
+        reason = "callers need not know that it depends on the hash alone"
+    )]
     pub(in crate::store) fn tag(&self, hash: KeyHash) -> Tag {
-        Tag::of(hash, self.stripe_bits)
+        Tag::of(hash)
     }
 
     #[inline]
@@ -152,7 +161,7 @@ impl Table {
 
     #[inline]
     pub(in crate::store) fn segment(&self, number: u32) -> Segment<'_> {
-        Segment::new(self.arena.buckets(number))
+        Segment::new(number, self.arena.buckets(number), self.rolls.as_slice())
     }
 
     /// Locks the stripe of a key.
@@ -190,7 +199,36 @@ impl Table {
         let number = self.directory(hash).segment(self.tag(hash));
         let home = self.segment(number).home(hash);
         self.arena.prefetch_bucket(number, home);
-        self.arena.prefetch_bucket(number, home + 1);
+    }
+
+    /// Remembers a key that is let go of. The caller holds the lock of its stripe.
+    pub(in crate::store) fn ghost_add(&self, hash: KeyHash) {
+        self.segment_of(hash).ghost_add(hash);
+    }
+
+    /// Forgets a key, if it is remembered. The caller holds the lock of its stripe.
+    pub(in crate::store) fn ghost_remove(&self, hash: KeyHash) {
+        self.segment_of(hash).ghost_remove(hash);
+    }
+
+    /// True when the key was let go of lately. Anybody may ask, and is sometimes told wrong.
+    #[inline]
+    pub(in crate::store) fn ghost_has(&self, hash: KeyHash) -> bool {
+        self.segment_of(hash).ghost_has(hash)
+    }
+
+    /// Asks for the line that `ghost_has` will look at.
+    #[inline]
+    pub(in crate::store) fn prefetch_ghost(&self, hash: KeyHash) {
+        let segment = self.segment_of(hash);
+        if let Some(line) = segment.ghost_line(hash) {
+            self.arena.prefetch_bucket(segment.number(), line);
+        }
+    }
+
+    #[inline]
+    fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
+        self.segment(self.directory(hash).segment(self.tag(hash)))
     }
 
     /// Asks for the first line of every item that may be the one. The bucket should be here by now.
@@ -266,7 +304,7 @@ impl Table {
     /// Bytes beside the pages: stripes, page headers, epochs, and what the directories use.
     fn outside_bytes(&self, segments: u64) -> u64 {
         let stripes = self.stripes.len() * size_of::<Stripe>();
-        let fixed = stripes + self.slabs.bytes() + self.epochs.bytes();
+        let fixed = stripes + self.slabs.bytes() + self.epochs.bytes() + self.rolls.bytes();
         fixed as u64 + 2 * segments * size_of::<u32>() as u64
     }
 }

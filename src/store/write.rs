@@ -111,7 +111,7 @@ impl Table {
                     .map_or(Room::None, |(place, item)| Room::Taken(segment, place, item));
             }
             let Some(number) = self.slabs.pages.take_segment() else { return Room::None };
-            match directory.split(tag, segment, self.segment(number), number) {
+            match directory.split(segment, self.segment(number)) {
                 Split::Done => {}
                 Split::TooDeep => {
                     self.slabs.pages.put_segment(number);

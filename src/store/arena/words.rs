@@ -53,6 +53,11 @@ impl Words {
         Ok(Words { region: Region::map(len * size_of::<u32>())?, len })
     }
 
+    /// Bytes of it, used or not.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        self.len * size_of::<u32>()
+    }
+
     #[inline]
     pub(in crate::store) fn as_slice(&self) -> &[AtomicU32] {
         not_under_loom();

@@ -9,7 +9,7 @@
 //! no reader ever sees it move, and a reader with an old depth is led to a segment that held the
 //! key before.
 
-use super::{Segment, Tag};
+use super::{Owner, Segment, Tag};
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 use crate::store::arena::Ref;
@@ -77,25 +77,34 @@ impl<'d> Directory<'d> {
         self.depth.store(0, Ordering::Release);
     }
 
-    /// Moves half of the entries of the segment for `tag`, `old`, to `new`, an unused one with the
-    /// number `number`. For writers.
-    pub fn split(self, tag: Tag, old: Segment<'_>, new: Segment<'_>, number: u32) -> Split {
-        let bit = u32::from(old.depth());
+    /// Moves half of the entries of `old`, a segment of this directory, to `new`, an unused one. For
+    /// writers.
+    ///
+    /// # Panics
+    /// If nobody owns `old`.
+    pub fn split(self, old: Segment<'_>, new: Segment<'_>) -> Split {
+        let owner = old.owner().expect("the directory leads to it");
+        let bit = u32::from(owner.depth);
         if bit == self.depth.load(Ordering::Relaxed) && !self.double() {
             return Split::TooDeep;
         }
-        let deeper = old.depth() + 1;
-        new.reset(deeper);
+        let [lower, upper] = owner.halves();
+        new.reset(upper);
         old.copy_half(new, bit);
-        let first = tag.low_bits(bit) as usize | 1 << bit;
-        let len = 1usize << self.depth.load(Ordering::Relaxed);
-        for index in (first..len).step_by(2 << bit) {
-            // Release: the copies, before the way to them.
-            self.segments[index].store(number, Ordering::Release);
-        }
-        old.set_depth(deeper);
+        old.ghost_copy(new);
+        self.lead(upper, new);
+        old.roll().set_owner(lower);
         old.drop_half(bit);
         Split::Done
+    }
+
+    /// Leads to `segment` from now on.
+    fn lead(self, owner: Owner, segment: Segment<'_>) {
+        let len = 1usize << self.depth.load(Ordering::Relaxed);
+        for index in (owner.prefix as usize..len).step_by(1 << owner.depth) {
+            // Release: what is in the segment, before the way to it.
+            self.segments[index].store(segment.number(), Ordering::Release);
+        }
     }
 
     fn double(self) -> bool {
@@ -125,6 +134,7 @@ mod tests {
         depth: AtomicU32,
         segments: Vec<AtomicU32>,
         buckets: Vec<Vec<Bucket>>,
+        rolls: Vec<AtomicU32>,
         hasher: KeyHasher,
     }
 
@@ -134,7 +144,7 @@ mod tests {
         }
 
         fn segment(&self, number: u32) -> Segment<'_> {
-            Segment::new(&self.buckets[number as usize])
+            Segment::new(number, &self.buckets[number as usize], &self.rolls)
         }
 
         fn directory(&self) -> Directory<'_> {
@@ -143,14 +153,14 @@ mod tests {
 
         /// Puts a key in, and says how many segments there are then, or `None` if it has no place.
         fn insert(&self, key: u64, mut used: u32) -> Option<u32> {
-            let (hash, tag) = (self.hash(key), Tag::of(self.hash(key), 0));
+            let (hash, tag) = (self.hash(key), Tag::of(self.hash(key)));
             loop {
                 let segment = self.segment(self.directory().segment(tag));
                 if let Some(place) = segment.vacancy(hash) {
                     segment.insert(place, hash, Entry::new(tag, Ref::from_bits(key)));
                     return Some(used);
                 }
-                match self.directory().split(tag, segment, self.segment(used), used) {
+                match self.directory().split(segment, self.segment(used)) {
                     Split::Done => used += 1,
                     Split::TooDeep => return None,
                 }
@@ -164,9 +174,10 @@ mod tests {
             depth: AtomicU32::new(0),
             segments: (0..64).map(|_| AtomicU32::new(0)).collect(),
             buckets: (0..=64).map(|_| (0..8).map(|_| Bucket::default()).collect()).collect(),
+            rolls: (0..130).map(|_| AtomicU32::new(0)).collect(),
             hasher: KeyHasher::with_seed(1),
         };
-        stripe.segment(0).reset(0);
+        stripe.segment(0).reset(Owner::of_stripe(0));
         stripe.directory().open(0);
         let (mut used, mut count) = (1, 0);
         while let Some(more) = stripe.insert(count + 1, used) {
@@ -175,7 +186,7 @@ mod tests {
         assert!(used > 32, "{used}");
         assert!(count > 1000, "{count}");
         for key in 1..=count {
-            let (hash, tag) = (stripe.hash(key), Tag::of(stripe.hash(key), 0));
+            let (hash, tag) = (stripe.hash(key), Tag::of(stripe.hash(key)));
             let segment = |number| stripe.segment(number);
             let found = stripe
                 .directory()

@@ -1,17 +1,23 @@
 //! The index: which item a hash leads to. It knows references and hashes, but no item.
 //!
 //! ```text
-//!   hash   63 ... stripe ... | 24 bits of tag           | ...      | 15 .. home bucket .. 0
+//!   hash   63 .... stripe .... 40 | 39 ....... tag ....... 16 | 15 .. home bucket .. 0
+//!                   47 .. fingerprint .. 32                     15 .. ghost line ... 0
 //!   entry  63 ...... tag ...... 40 | 39 kind 38 | 37 ........... ref ........... 0     0 = empty
 //! ```
 //!
 //! Each stripe is a table of its own, by extendible hashing: a directory, indexed by the low bits
-//! of the tag, of segments of buckets. One segment at a time is split; nothing else moves, ever.
+//! of the tag, of segments of buckets. One segment at a time is split, merged with its buddy or
+//! moved; nothing else moves, ever. Each segment ends with a ghost: fingerprints of keys that were
+//! there lately.
 
 mod directory;
+mod ghost;
+mod roll;
 mod segment;
 
 pub(in crate::store) use directory::{Directory, Split};
+pub(in crate::store) use roll::{Owner, ROLL_WORDS};
 pub(in crate::store) use segment::{Place, Segment};
 
 use super::arena::Ref;
@@ -20,7 +26,7 @@ use crate::base::sync::atomic::AtomicU64;
 
 /// Entries of a bucket.
 pub const BUCKET_ENTRIES: usize = 7;
-/// Buckets of a segment; one in 16 is a stash for the others.
+/// Lines of a segment: home buckets, the stash, and the ghost.
 pub const SEGMENT_BUCKETS: usize = 256;
 /// Bytes of a segment in memory.
 pub const SEGMENT_BYTES: usize = SEGMENT_BUCKETS * 64;
@@ -34,11 +40,18 @@ const TAG_SHIFT: u32 = 40;
 const KIND_ITEM: u64 = 1;
 
 /// One cache line of the index.
+///
+/// ```text
+///   meta of a home   47 .. stash buckets with entries of this home .. 32
+///                    31 .. entries of this home in their other bucket .. 16
+///                    6 .. entries here that are in their other bucket .. 0
+///   meta of a stash  byte i: the home of entry i
+/// ```
+///
+/// A line of the ghost is 32 fingerprints.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Bucket {
-    /// Of a home bucket: how many of its entries are in the stash. Of a stash bucket: byte i is the
-    /// home of entry i; byte 7 of the last one is the segment's depth.
     meta: AtomicU64,
     entries: [AtomicU64; BUCKET_ENTRIES],
 }
@@ -59,8 +72,9 @@ impl Entry {
         self.0 >> KIND_SHIFT == (u64::from(tag.0) << (TAG_SHIFT - KIND_SHIFT)) | KIND_ITEM
     }
 
-    fn tag_bit(self, bit: u32) -> bool {
-        self.0 >> (TAG_SHIFT + bit) & 1 == 1
+    fn tag(self) -> Tag {
+        let [_, _, _, _, _, a, b, c] = self.0.to_le_bytes();
+        Tag(u32::from_le_bytes([a, b, c, 0]))
     }
 
     pub(in crate::store) fn at(self) -> Ref {
@@ -68,19 +82,22 @@ impl Entry {
     }
 }
 
-/// The bits of a hash below those that choose the stripe.
+/// The bits of a hash that tell the keys of a bucket apart, and choose the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(u32);
 
 impl Tag {
-    /// The tag of a key whose stripe is chosen by the top `stripe_bits` of its hash.
     #[inline]
-    pub fn of(hash: KeyHash, stripe_bits: u32) -> Tag {
-        let [a, b, c, d, ..] = (hash.0 << stripe_bits >> (64 - TAG_BITS)).to_le_bytes();
-        Tag(u32::from_le_bytes([a, b, c, d]))
+    pub fn of(hash: KeyHash) -> Tag {
+        let [_, _, a, b, c, ..] = hash.0.to_le_bytes();
+        Tag(u32::from_le_bytes([a, b, c, 0]))
     }
 
     pub fn low_bits(self, bits: u32) -> u32 {
         self.0 & ((1 << bits) - 1)
+    }
+
+    fn bit(self, bit: u32) -> bool {
+        self.0 >> bit & 1 == 1
     }
 }
