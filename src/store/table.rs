@@ -8,7 +8,9 @@ use std::io;
 
 use super::arena::{Arena, Item, Keep, Keeper, Ref, Words};
 use super::epochs::{Epochs, Padded};
-use super::index::{Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
+use super::index::{
+    Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
+};
 use super::limbo::Limbo;
 use super::slabs::Slabs;
 #[cfg(test)]
@@ -29,7 +31,7 @@ const PAGES_MIN: u64 = 16;
 /// The empty index takes at most one part in this many of the memory.
 const INDEX_SHARE: u64 = 50;
 
-/// One part of the index: who writes to a key locks the stripe that the top bits of its hash name.
+/// One part of the index: who writes to a key locks the stripe of its hash.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(in crate::store) struct Stripe {
@@ -144,7 +146,7 @@ impl Table {
 
     #[inline]
     fn stripe_index(&self, hash: KeyHash) -> usize {
-        super::arena::to_usize((hash.0 >> 1) >> (63 - self.stripe_bits))
+        stripe_of(hash, self.stripe_bits)
     }
 
     #[inline]

@@ -15,10 +15,12 @@ mod directory;
 mod ghost;
 mod roll;
 mod segment;
+mod shares;
 
 pub(in crate::store) use directory::{Directory, Split};
 pub(in crate::store) use roll::{Owner, ROLL_WORDS};
 pub(in crate::store) use segment::{Place, Segment};
+pub(in crate::store) use shares::stripe_of;
 
 use super::arena::Ref;
 use crate::base::hash::KeyHash;
