@@ -34,6 +34,7 @@ mod participant;
 mod sizes;
 mod slabs;
 mod table;
+mod tend;
 #[cfg(test)]
 mod tests;
 mod write;

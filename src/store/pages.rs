@@ -1,10 +1,10 @@
 //! The page pool: all memory of items and index, in pages of one size.
 //!
 //! A page is in exactly one of these places: the pool, a size class, draining on its way from a
-//! class back to the pool, or the index, which never gives one back.
+//! class back to the pool, or the index, until nobody looks at any segment of it.
 
 use super::arena::{Arena, Ref};
-use super::index::SEGMENT_BYTES;
+use super::index::{SEGMENT_BYTES, SegmentPool, Used};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -74,10 +74,7 @@ struct Pool {
     free: Vec<u32>,
     /// Pages from this one on were never used.
     fresh: u32,
-    /// Unused segments of the pages that the index has.
-    segments: Vec<u32>,
-    index_pages: u32,
-    segments_used: u32,
+    segments: SegmentPool,
 }
 
 #[derive(Debug)]
@@ -98,13 +95,8 @@ pub(in crate::store) struct Census {
 
 impl Pages {
     pub fn new(page_bytes: usize, count: u32) -> Pages {
-        let pool = Pool {
-            free: Vec::new(),
-            fresh: 1,
-            segments: Vec::new(),
-            index_pages: 0,
-            segments_used: 0,
-        };
+        let segments = SegmentPool::new(page_bytes);
+        let pool = Pool { free: Vec::new(), fresh: 1, segments };
         let pages = (0..=count).map(|_| Page::default()).collect();
         Pages { page_bytes, pages, pool: Mutex::new(pool) }
     }
@@ -166,28 +158,49 @@ impl Pages {
     /// Takes a segment for the index, of a page that the index has already or of one more.
     pub fn take_segment(&self) -> Option<u32> {
         let mut pool = self.pool.lock();
-        if pool.segments.is_empty() {
+        if pool.segments.is_full() {
             let number = self.take_from(&mut pool)?;
             let first = Arena::first_segment(Ref::from_offset(self.start_of(number)));
-            let count = u32::try_from(self.page_bytes / SEGMENT_BYTES).expect("small pages");
-            pool.segments.extend((first..first + count).rev());
-            pool.index_pages += 1;
+            pool.segments.add_page(first);
         }
-        pool.segments_used += 1;
-        pool.segments.pop()
+        pool.segments.take()
     }
 
-    /// Puts a segment back that was not used.
+    /// Takes a segment for what lies on a page that the index leaves.
+    pub fn take_segment_elsewhere(&self) -> Option<u32> {
+        let mut pool = self.pool.lock();
+        if pool.segments.has_room_elsewhere() { pool.segments.take() } else { None }
+    }
+
+    /// Puts a segment back that nobody can look at. The last one of a page takes it along to the
+    /// pool.
     pub fn put_segment(&self, number: u32) {
         let mut pool = self.pool.lock();
-        pool.segments_used -= 1;
-        pool.segments.push(number);
+        if let Some(first) = pool.segments.put(number) {
+            let page = first as usize * SEGMENT_BYTES / self.page_bytes;
+            pool.free.push(u32::try_from(page).expect("fewer than 2^32 pages"));
+        }
+    }
+
+    /// The segments in use on the first page that has any from `number` on.
+    pub fn used_segments_from(&self, number: u32) -> Option<Used> {
+        self.pool.lock().segments.used_from(number)
+    }
+
+    /// Chooses a page for the index to leave. False when it needs them all.
+    pub fn leave_page(&self) -> bool {
+        self.pool.lock().segments.leave_page()
+    }
+
+    /// The first segment in use on a page that the index leaves for which `is_it`.
+    pub fn find_left(&self, is_it: impl Fn(&u32) -> bool) -> Option<u32> {
+        self.pool.lock().segments.used_of_left().flat_map(Used::segments).find(is_it)
     }
 
     /// True when `take_segment` would succeed.
     pub fn has_segment(&self) -> bool {
         let pool = self.pool.lock();
-        !pool.segments.is_empty()
+        !pool.segments.is_full()
             || !pool.free.is_empty()
             || (pool.fresh as usize) < self.pages.len()
     }
@@ -197,8 +210,8 @@ impl Pages {
         let unused = self.pages.len() - pool.fresh as usize + pool.free.len();
         Census {
             pages_free: u32::try_from(unused).expect("at most all pages"),
-            index_pages: pool.index_pages,
-            segments: pool.segments_used,
+            index_pages: u32::try_from(pool.segments.pages()).expect("at most all pages"),
+            segments: pool.segments.used(),
         }
     }
 

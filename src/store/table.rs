@@ -1,6 +1,6 @@
 //! The table: what all threads share.
 //!
-//! Locks, in the order in which they may be taken: a class, a stripe, the page pool. Readers take
+//! Locks, in the order in which they may be taken: a class or upkeep, a stripe, the page pool. Readers take
 //! none. Who waits for grace holds none.
 
 use std::cell::Cell;
@@ -15,6 +15,7 @@ use super::limbo::Limbo;
 use super::slabs::Slabs;
 #[cfg(test)]
 use super::slabs::Standing;
+use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
@@ -77,6 +78,7 @@ pub struct Table {
     pub(in crate::store) flush_due: AtomicU32,
     /// True when there may be items that a flush has killed.
     flushed: AtomicBool,
+    pub(in crate::store) tending: Mutex<Tending>,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// Not 0 when there may be orphans; `memory::orphaned` says which number it is.
@@ -117,6 +119,7 @@ impl Table {
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
             flushed: AtomicBool::new(false),
+            tending: Mutex::new(Tending::default()),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
             huge_pages: AtomicUsize::new(0),
@@ -150,7 +153,7 @@ impl Table {
     }
 
     #[inline]
-    fn directory_of(&self, stripe: usize) -> Directory<'_> {
+    pub(in crate::store) fn directory_of(&self, stripe: usize) -> Directory<'_> {
         let start = stripe << self.directory_bits;
         let segments = &self.directory.as_slice()[start..start + (1 << self.directory_bits)];
         Directory::new(&self.stripes[stripe].depth, segments)
@@ -169,6 +172,10 @@ impl Table {
     /// Locks the stripe of a key.
     pub(in crate::store) fn lock(&self, hash: KeyHash) -> MutexGuard<'_, Writer> {
         self.stripes[self.stripe_index(hash)].writer.0.lock()
+    }
+
+    pub(in crate::store) fn lock_stripe(&self, stripe: u16) -> MutexGuard<'_, Writer> {
+        self.stripes[usize::from(stripe)].writer.0.lock()
     }
 
     /// The item of a key, dead or alive.

@@ -101,7 +101,8 @@ impl Table {
             if let Some(place) = segment.vacancy(hash) {
                 return Room::Vacant(segment, place);
             }
-            if evict {
+            // What finds no place where there is room collides with others: no split helps it.
+            if evict || self.evict && segment.is_sparse() {
                 let item = |entry: Entry| self.arena.item(entry.at(), Keep::by(stripe));
                 let coldest = segment
                     .neighbours(hash)

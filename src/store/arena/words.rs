@@ -19,7 +19,8 @@ impl Arena {
         not_under_loom();
         let at = self.region.span(segment as usize * SEGMENT_BYTES, SEGMENT_BYTES);
         // SAFETY: in bounds, aligned to 64 bytes, and never unmapped. The page was given to the
-        // index for ever when all its slots were free, and the index accesses it only atomically.
+        // index when all its slots were free, and the index accesses it only atomically; it gives
+        // it back after grace, when nobody holds what is returned here.
         unsafe { at.cast().as_ref() }
     }
 

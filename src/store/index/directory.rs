@@ -98,6 +98,38 @@ impl<'d> Directory<'d> {
         Split::Done
     }
 
+    /// Moves all entries of `from` to `into`, its buddy: together they are what they were halves of.
+    /// Nobody owns `from` then, and readers may look at it until grace. False, and nothing is
+    /// changed, when they do not fit. For writers.
+    ///
+    /// # Panics
+    /// If nobody owns `into`.
+    #[must_use]
+    pub fn merge(self, into: Segment<'_>, from: Segment<'_>) -> bool {
+        let owner = into.owner().and_then(Owner::parent).expect("it is one of two");
+        if !into.take_in(from) {
+            into.drop_half(u32::from(owner.depth));
+            return false;
+        }
+        into.ghost_join(from);
+        into.roll().set_owner(owner);
+        self.lead(owner, into);
+        from.roll().disown();
+        true
+    }
+
+    /// Copies the segment `from` to `to`, an unused one, which takes its place. Nobody owns `from`
+    /// then, and readers may look at it until grace. For writers.
+    ///
+    /// # Panics
+    /// If nobody owns `from`.
+    pub fn relocate(self, from: Segment<'_>, to: Segment<'_>) {
+        let owner = from.owner().expect("the directory leads to it");
+        to.copy_all(from);
+        self.lead(owner, to);
+        from.roll().disown();
+    }
+
     /// Leads to `segment` from now on.
     fn lead(self, owner: Owner, segment: Segment<'_>) {
         let len = 1usize << self.depth.load(Ordering::Relaxed);

@@ -85,11 +85,6 @@ impl<'s> Segment<'s> {
         self.roll().entries() as usize
     }
 
-    /// Nobody finds this segment any more.
-    pub fn disown(self) {
-        self.roll().disown();
-    }
-
     /// True when the segment has so few entries that keys that find no place in it collide with
     /// each other: to split it would help none of them.
     pub fn is_sparse(self) -> bool {
@@ -293,6 +288,31 @@ impl<'s> Segment<'s> {
         self.all()
             .filter(|(_, entry)| entry.tag().bit(bit))
             .for_each(|(place, _)| self.clear(place));
+    }
+
+    /// Takes in the entries of another segment. False when they do not all find a place; some may
+    /// be there then.
+    pub(super) fn take_in(self, other: Segment<'_>) -> bool {
+        for (place, entry) in other.all() {
+            let home = other.home_of(place);
+            let Some(vacancy) = self.vacancy_for(home, entry.tag()) else { return false };
+            self.insert_from(vacancy, home, entry);
+        }
+        true
+    }
+
+    /// Becomes what another segment is, before anybody knows it.
+    pub(super) fn copy_all(self, other: Segment<'_>) {
+        for (to, from) in self.buckets.iter().zip(other.buckets) {
+            to.meta.store(from.meta.load(Ordering::Relaxed), Ordering::Relaxed);
+            for (to, from) in to.entries.iter().zip(&from.entries) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        self.roll().set_entries(other.roll().entries());
+        if let Some(owner) = other.owner() {
+            self.roll().set_owner(owner);
+        }
     }
 
     /// All entries, for writers.
