@@ -92,12 +92,12 @@ fn who_comes_online_is_seen_or_sees() {
     });
 }
 
-/// An index of one stripe that may be split once, with the smallest segments: one home, one stash.
+/// An index of one stripe that may have three segments, of the smallest kind: one home, one stash.
 struct Index {
     depth: AtomicU32,
     numbers: [AtomicU32; 2],
-    buckets: [[Bucket; 2]; 2],
-    rolls: [AtomicU32; 4],
+    buckets: [[Bucket; 2]; 3],
+    rolls: [AtomicU32; 6],
 }
 
 impl Index {
@@ -143,6 +143,15 @@ impl Index {
         let old = self.segment(self.directory().segment(tag(key)));
         let split = self.directory().split(old, self.segment(1));
         assert_eq!(split, Split::Done);
+    }
+
+    fn merge(&self) {
+        assert!(self.directory().merge(self.segment(0), self.segment(1)));
+    }
+
+    fn relocate(&self, key: u64, to: u32) {
+        let from = self.segment(self.directory().segment(tag(key)));
+        self.directory().relocate(from, self.segment(to));
     }
 }
 
@@ -203,6 +212,55 @@ fn a_key_in_the_stash_is_found_while_it_moves() {
             assert_eq!(reader.search(1), Some(Ref::from_bits(1)));
         });
         index.split(1);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_key_is_found_while_its_segment_is_merged() {
+    for moving in [1, 2] {
+        model(move || {
+            let index = Index::new();
+            index.split(1);
+            index.insert(moving);
+            let reader = Arc::clone(&index);
+            let reader = thread::spawn(move || {
+                assert_eq!(reader.search(moving), Some(Ref::from_bits(moving)));
+                assert_eq!(reader.search(3), None);
+            });
+            index.merge();
+            reader.join().unwrap();
+            assert!(index.search(moving).is_some());
+        });
+    }
+}
+
+/// A segment is moved, and its memory used for another part of the index after grace.
+#[test]
+fn a_key_is_found_while_its_segment_moves_and_the_old_one_is_reused() {
+    model(|| {
+        let (index, epochs) = (Index::new(), Arc::new(Epochs::new(2)));
+        index.insert(1);
+        let (one, two) = (epochs.join(), epochs.join());
+        epochs.online(one);
+        epochs.online(two);
+        let (reader, cell) = (Arc::clone(&index), Arc::clone(&epochs));
+        let reader = thread::spawn(move || {
+            assert_eq!(reader.search(1), Some(Ref::from_bits(1)));
+            cell.quiesce(two);
+            assert_eq!(reader.search(1), Some(Ref::from_bits(1)));
+            cell.offline(two);
+        });
+        index.relocate(1, 2);
+        let tag = epochs.advance();
+        epochs.quiesce(one);
+        for _ in 0..2 {
+            if tag <= epochs.horizon() {
+                index.segment(0).reset(Owner::of_stripe(1));
+                break;
+            }
+            thread::yield_now();
+        }
         reader.join().unwrap();
     });
 }

@@ -77,8 +77,8 @@ impl<'d> Directory<'d> {
         self.depth.store(0, Ordering::Release);
     }
 
-    /// Moves half of the entries of `old`, a segment of this directory, to `new`, an unused one. For
-    /// writers.
+    /// Moves half of the entries of `old`, a segment of this directory, to `new`, an unused one.
+    /// For writers.
     ///
     /// # Panics
     /// If nobody owns `old`.
@@ -98,7 +98,7 @@ impl<'d> Directory<'d> {
         Split::Done
     }
 
-    /// Moves all entries of `from` to `into`, its buddy: together they are what they were halves of.
+    /// Moves all entries of `from` to `into`, its buddy, which becomes what both were halves of.
     /// Nobody owns `from` then, and readers may look at it until grace. False, and nothing is
     /// changed, when they do not fit. For writers.
     ///

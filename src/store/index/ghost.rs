@@ -11,8 +11,8 @@
 //! The arithmetic: a segment is split with n = 0.951 x 7 entries a bucket, and has n / 2 then; on
 //! average over its life that is 0.72 n. With g of the 256 lines for the ghost, 32 g = 1.5 x 0.72 x
 //! 0.951 x 7 x (256 - g), that is g = 47; with 46 lines, 1472 fingerprints, it is 1.46 times the
-//! mean of 1008 items. Index and ghost together take 16384 / 1398 x 1.4427 = 16.9 bytes an item, 3.0
-//! of them for the ghost.
+//! mean of 1008 items. Index and ghost together take 16384 / 1398 x 1.4427 = 16.9 bytes an item,
+//! 3.0 of them for the ghost.
 //!
 //! A false positive takes one of at most 32 fingerprints of 16 bits: 1 in 2000. The bits of the
 //! fingerprint choose neither the line nor, as long as a stripe has fewer than 2^16 segments, the
@@ -30,8 +30,8 @@ const WAYS: usize = 32;
 type Line = [u16; WAYS];
 
 impl Segment<'_> {
-    /// The line that a key's fingerprint is in, counted from the start of the segment. `None` if the
-    /// segment is too small for a ghost.
+    /// The line that a key's fingerprint is in, counted from the start of the segment. `None` if
+    /// the segment is too small for a ghost.
     #[inline]
     pub fn ghost_line(self, hash: KeyHash) -> Option<usize> {
         let index = self.ghost_index(hash);

@@ -1,13 +1,13 @@
 //! Which stripe a hash belongs to.
 //!
 //! Segments of stripes of equal size would all be split at the same time: splits would come in
-//! storms, and the index would take anything from 10 to 19 bytes an item, everywhere at once. So the
-//! shares of the stripes are spread over a factor of two, evenly by their logarithm: at any time
-//! some stripes have just split their segments, and others are about to.
+//! storms, and the index would take anything from 10 to 19 bytes an item, everywhere at once. So
+//! the shares of the stripes are spread over a factor of two, evenly by their logarithm: at any
+//! time some stripes have just split their segments, and others are about to.
 //!
 //! With x the top bits of the hash as a fraction, stripe = floor(S log2(1 + x)) would do that. The
-//! logarithm is replaced by x + x (1 - x) (a - b x), whose slope at both ends is right, and which is
-//! nowhere wrong by more than 0.006.
+//! logarithm is replaced by x + x (1 - x) (a - b x), whose slope at both ends is right, and which
+//! is nowhere wrong by more than 0.006.
 
 use crate::base::hash::KeyHash;
 use crate::store::arena::to_usize;
