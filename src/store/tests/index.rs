@@ -72,6 +72,8 @@ fn it_gives_back_what_it_does_not_need() {
     tend(&mut one);
     let small = table.figures();
     assert!(small.pages_index * 5 <= full.pages_index, "{} of {full:?}", small.pages_index);
+    let room = small.pages_index * (small.page_bytes >> 14) - small.segments;
+    assert!(room < 4 + small.segments / 32 + 1, "{room} segments unused");
     assert_eq!(small.pages_free - free, full.pages_index - small.pages_index);
     for key in 0..KEYS {
         assert_eq!(get(&one, &key.to_le_bytes()).is_some(), kept(&key));
