@@ -1,6 +1,6 @@
 //! Requests that no system ever made: laws of popularity, sizes and time, drawn from fixed seeds.
 
-use super::chance::{Chance, Zipf, lognormal, whole};
+use super::chance::{Chance, Zipf, lognormal, mix, whole};
 use super::request::{BESIDE_BYTES, Request};
 
 /// Requests in a second of virtual time, where nothing else is said.
@@ -74,25 +74,28 @@ fn twitterlike(requests: usize) -> Vec<Request> {
 /// Half of the requests for a hot set of small items, the other half for many larger ones.
 fn hot(requests: usize) -> Vec<Request> {
     const HOT: u64 = 100_000;
-    let (zipf, mut chance) = (Zipf::new(1_000_000, 0.7), Chance::new(3));
+    let (zipf, mut chance) = (Zipf::new(2_000_000, 0.7), Chance::new(3));
     timed((0..requests).map(|_| {
         if chance.next() >> 63 == 0 {
-            return (chance.next() % HOT, 60 + BESIDE_BYTES);
+            return (chance.next() % HOT, 180 + BESIDE_BYTES);
         }
         (HOT + zipf.draw(&mut chance), 1000 + BESIDE_BYTES)
     }))
 }
 
 /// Values of about 100 bytes, then others of about 2 KB, then the first again: `each` requests.
+/// There are fewer of the large ones, so that as many of them are found in the end.
 fn shift(each: usize) -> Vec<Request> {
     const OTHERS: u64 = 1 << 32;
-    let (zipf, mut chance) = (Zipf::new(1_000_000, 1.0), Chance::new(4));
+    let (small, large) = (Zipf::new(1_000_000, 0.9), Zipf::new(100_000, 0.9));
+    let mut chance = Chance::new(4);
     timed((0..3 * each).map(|index| {
-        let rank = zipf.draw(&mut chance);
-        let is_large = index / each == 1;
-        let (key, around) = if is_large { (OTHERS + rank, 2000) } else { (rank, 100) };
+        let (key, around) = match index / each {
+            1 => (OTHERS + large.draw(&mut chance), 2000),
+            _ => (small.draw(&mut chance), 100),
+        };
         // From four fifths to six fifths, always the same for a key.
-        let vary = super::chance::mix(key) % (around * 2 / 5 + 1);
+        let vary = mix(key) % (around * 2 / 5 + 1);
         let bytes = around * 4 / 5 + vary;
         (key, u32::try_from(bytes).unwrap_or(u32::MAX) + BESIDE_BYTES)
     }))

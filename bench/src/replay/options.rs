@@ -14,8 +14,8 @@ use crate::options::Labelled;
 /// policies, which have no overhead of their own, are charged a key of 27 bytes, a header of 16 and
 /// 15 bytes of index with every value, but neither rounding nor what they remember of the past.
 ///
-/// TRACE is NAME[+xN][+ttl][+FORMAT][@SIZE,SIZE...]. NAME is zipf:ALPHA, twitterlike, hot, shift, or
-/// a file. +xN replays N copies at once, each with its own keys. +ttl lets items expire: 20 % in
+/// TRACE is NAME[+xN][+ttl][+FORMAT][@SIZE,SIZE...]. NAME is zipf:ALPHA, twitterlike, hot, shift,
+/// or a file. +xN replays N copies at once, each with its own keys. +ttl lets items expire: 20 % in
 /// 60 s, 30 % in an hour, 30 % in a day, the trace takes two days. SIZE is 5%, of the bytes of all
 /// objects, or 64MiB [default: 1%,10%]. FORMAT is records (24 bytes: u32 time, u64 key, u32 bytes,
 /// i64 next, little-endian), u32, i32 or u64 (big-endian keys; sizes are drawn, with a median of
@@ -43,7 +43,8 @@ pub struct Replay {
     #[arg(long, value_name = "[LABEL=]PATH")]
     pub memcached: Vec<Labelled>,
     /// Threads at the table, which take turns with pieces of the trace
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = value_parser!(u8).range(1..=16))]
     pub threads: u8,
     /// Requests between two looks at the table
     #[arg(long, value_name = "N", default_value_t = 250_000,

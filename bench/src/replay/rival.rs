@@ -1,8 +1,8 @@
 //! The real memcached, driven through the same trace over a socket.
 //!
 //! Requests go in windows: first the gets of all keys of the window, in one write, then sets of
-//! those that missed. A key that comes twice in a window is asked for once, and its further requests
-//! have hit: they would have found what the first one set.
+//! those that missed. A key that comes twice in a window is asked for once, and its further
+//! requests have hit: they would have found what the first one set.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
