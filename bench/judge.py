@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Miss ratios of well-known eviction policies on a file of requests, by libcachesim.
 
-usage: judge.py FILE BYTES[:POLICY,POLICY...]...
+usage: judge.py FILE POLICY:BYTES...
 
 `ringcached-bench replay --judge PYTHON` runs this, with a PYTHON that has libcachesim:
 
     python3 -m venv judge && judge/bin/pip install libcachesim==0.3.5
 
 FILE holds 24-byte records (u32 time, u64 key, u32 bytes, i64 next request for the key). For each
-size of a cache, and each policy, prints one line: size, policy, object and byte miss ratio.
+policy and size of a cache prints one line: policy, size, object and byte miss ratio.
 """
 import sys
 
@@ -26,15 +26,13 @@ POLICIES = {
 
 
 def main():
-    path, sizes = sys.argv[1], sys.argv[2:]
-    if not sizes:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    for argument in sizes:
-        size, _, names = argument.partition(":")
-        for name in names.split(",") if names else POLICIES:
-            reader = cs.TraceReader(path, cs.TraceType.ORACLE_GENERAL_TRACE)
-            objects, in_bytes = POLICIES[name](int(size)).process_trace(reader)
-            print(size, name, f"{objects:.5f}", f"{in_bytes:.5f}", flush=True)
+    for argument in sys.argv[2:]:
+        name, size = argument.split(":")
+        reader = cs.TraceReader(sys.argv[1], cs.TraceType.ORACLE_GENERAL_TRACE)
+        objects, in_bytes = POLICIES[name](int(size)).process_trace(reader)
+        print(name, size, f"{objects:.5f}", f"{in_bytes:.5f}", flush=True)
 
 
 if __name__ == "__main__":

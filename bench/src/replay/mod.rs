@@ -20,7 +20,10 @@ mod source;
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringcached::base::clock::Stopwatch;
@@ -33,6 +36,11 @@ use self::request::Trace;
 use self::rival::Score;
 use self::source::Source;
 use crate::compare::{Scratch, progress};
+use crate::servers::pause;
+
+/// So many traces are judged at once.
+const JUDGES: usize = 2;
+const JUDGE_PAUSE: Duration = Duration::from_millis(200);
 
 /// All about one trace in one size of cache.
 #[derive(Debug)]
@@ -41,6 +49,7 @@ pub struct Row {
     pub memory_bytes: u64,
     pub ours: Findings,
     pub verdicts: Vec<Verdict>,
+    pub verdicts_wanted: usize,
     /// By label.
     pub rivals: Vec<(String, Score)>,
     pub ttl: bool,
@@ -48,25 +57,115 @@ pub struct Row {
     pub by_window: bool,
 }
 
+/// A trace that is still being judged, and its rows.
+struct Pending {
+    judging: Judging,
+    rows: Range<usize>,
+}
+
+/// What is being done, and until when.
+struct Run<'a> {
+    options: &'a Replay,
+    folder: &'a Path,
+    watch: Stopwatch,
+    stop: Arc<AtomicBool>,
+    rows: Vec<Row>,
+    pending: Vec<Pending>,
+}
+
 /// Runs all that was asked for. Returns tables.
 pub fn run(options: &Replay) -> io::Result<String> {
-    let watch = Stopwatch::start();
-    let limit = Duration::from_secs(options.time_limit);
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     let scratch = Scratch::new()?;
     let folder = options.keep.as_deref().unwrap_or(&scratch.0);
     fs::create_dir_all(folder)?;
-    let mut rows = Vec::new();
+    let watch = Stopwatch::start();
+    let mut run = Run { options, folder, watch, stop, rows: Vec::new(), pending: Vec::new() };
     let mut left_out = Vec::new();
     for source in sources(options)? {
-        if watch.elapsed() > limit {
-            progress(&format!("{}: left out for lack of time", source.label()));
+        if run.is_late() {
             left_out.push(source.label());
             continue;
         }
-        rows.extend(rows_of(options, &source, folder)?);
+        run.replay(&source)?;
         progress(&format!("{} s so far", watch.elapsed().as_secs()));
     }
-    Ok(report::markdown(&rows, &left_out))
+    run.judged(0)?;
+    for row in run.rows.iter().filter(|row| row.verdicts.len() < row.verdicts_wanted) {
+        left_out.push(format!("some policies, {}, {:.1} MiB", row.trace, mib(row.memory_bytes)));
+    }
+    left_out.iter().for_each(|what| progress(&format!("left out for lack of time: {what}")));
+    Ok(report::markdown(&run.rows, &left_out))
+}
+
+impl Run<'_> {
+    fn is_late(&self) -> bool {
+        self.watch.elapsed() > Duration::from_secs(self.options.time_limit)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
+            false => Ok(()),
+        }
+    }
+
+    /// Replays one trace in all its sizes, and begins to judge it.
+    fn replay(&mut self, source: &Source) -> io::Result<()> {
+        let trace = Trace::new(source.requests()?);
+        let footprint_bytes = trace.footprint_bytes();
+        progress(&format!(
+            "{}: {} requests, {} objects, {:.1} MiB",
+            source.label(),
+            trace.requests.len(),
+            trace.objects(),
+            mib(footprint_bytes)
+        ));
+        let sizes: Vec<u64> = source.sizes.iter().map(|size| size.bytes(footprint_bytes)).collect();
+        let first = self.rows.len();
+        // The policies know no TTLs.
+        let python = self.options.judge.as_deref().filter(|_| !source.ttl);
+        let judging = python.map(|python| {
+            self.judged(JUDGES - 1)?;
+            Judge { python, folder: self.folder }.begin(&trace, &sizes)
+        });
+        let judging = judging.transpose()?;
+        for memory_bytes in &sizes {
+            self.check()?;
+            let mut row = row(self.options, source, &trace, *memory_bytes)?;
+            row.verdicts_wanted = if judging.is_some() { judges::POLICIES.len() } else { 0 };
+            self.rows.push(row);
+        }
+        let rows = first..self.rows.len();
+        self.pending.extend(judging.map(|judging| Pending { judging, rows }));
+        Ok(())
+    }
+
+    /// Waits until at most so many traces are being judged, or until it is late.
+    fn judged(&mut self, running_max: usize) -> io::Result<()> {
+        loop {
+            let is_late = self.is_late();
+            for mut pending in std::mem::take(&mut self.pending) {
+                if !is_late && pending.judging.is_running()? {
+                    self.pending.push(pending);
+                    continue;
+                }
+                let verdicts = pending.judging.finish()?;
+                for row in &mut self.rows[pending.rows] {
+                    let of_row = verdicts.iter().filter(|v| v.bytes == row.memory_bytes);
+                    row.verdicts = of_row.cloned().collect();
+                }
+            }
+            if self.pending.len() <= running_max {
+                return Ok(());
+            }
+            self.check()?;
+            pause(JUDGE_PAUSE);
+        }
+    }
 }
 
 fn sources(options: &Replay) -> io::Result<Vec<Source>> {
@@ -78,36 +177,8 @@ fn sources(options: &Replay) -> io::Result<Vec<Source>> {
         let known = source::known_in(folder)?;
         words.extend(known.iter().map(|path| path.display().to_string()));
     }
+    words.push(options::LONGEST.to_owned());
     words.iter().map(|word| word.parse().map_err(io::Error::other)).collect()
-}
-
-/// One trace in all its sizes.
-fn rows_of(options: &Replay, source: &Source, folder: &Path) -> io::Result<Vec<Row>> {
-    let trace = Trace::new(source.requests()?);
-    let footprint_bytes = trace.footprint_bytes();
-    progress(&format!(
-        "{}: {} requests, {} objects, {:.1} MiB",
-        source.label(),
-        trace.requests.len(),
-        trace.objects(),
-        mib(footprint_bytes)
-    ));
-    let sizes: Vec<u64> = source.sizes.iter().map(|size| size.bytes(footprint_bytes)).collect();
-    let judging = match &options.judge {
-        // They know no TTLs.
-        Some(python) if !source.ttl => Some(Judge { python, folder }.begin(&trace, &sizes)?),
-        _ => None,
-    };
-    let mut rows = Vec::new();
-    for memory_bytes in sizes {
-        rows.push(row(options, source, &trace, memory_bytes)?);
-    }
-    let verdicts = judging.map(Judging::finish).transpose()?.unwrap_or_default();
-    for row in &mut rows {
-        let of_row = verdicts.iter().filter(|verdict| verdict.bytes == row.memory_bytes);
-        row.verdicts = of_row.cloned().collect();
-    }
-    Ok(rows)
 }
 
 fn row(options: &Replay, source: &Source, trace: &Trace, memory_bytes: u64) -> io::Result<Row> {
@@ -143,6 +214,7 @@ fn row(options: &Replay, source: &Source, trace: &Trace, memory_bytes: u64) -> i
         memory_bytes,
         ours,
         verdicts: Vec::new(),
+        verdicts_wanted: 0,
         rivals,
         ttl: source.ttl,
         by_window: source.name == "shift",
