@@ -53,10 +53,11 @@ pub fn spread(requests: &mut [Request]) {
     }
 }
 
-/// Values of 100 bytes, popularity by Zipf's law.
+/// Values of 1200 bytes, so that a hundredth of all of them is more than a few pages; popularity by
+/// Zipf's law.
 fn zipf(requests: usize, objects: u32, alpha: f64) -> Vec<Request> {
     let (zipf, mut chance) = (Zipf::new(objects, alpha), Chance::new(1));
-    timed((0..requests).map(|_| (zipf.draw(&mut chance), 100 + BESIDE_BYTES)))
+    timed((0..requests).map(|_| (zipf.draw(&mut chance), 1200 + BESIDE_BYTES)))
 }
 
 /// Popularity that drifts, a fifth of all requests for keys that are never asked for again.

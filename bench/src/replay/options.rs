@@ -69,7 +69,7 @@ pub const GENERATED: [&str; 7] = [
     "shift@32MiB",
     "zipf:0.7@1%,10%",
     "zipf:0.99@1%,10%",
-    "zipf:1.2@1%,10%",
+    "zipf:1.2@5%,10%",
 ];
 
 /// What --all replays in the end: it takes longest, and is the first to go if time is short.
