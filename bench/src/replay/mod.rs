@@ -224,3 +224,44 @@ fn row(options: &Replay, source: &Source, trace: &Trace, memory_bytes: u64) -> i
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Command, Options};
+
+    fn replay(words: &[&str]) -> Replay {
+        let words = ["ringcached-bench", "replay"].iter().chain(words);
+        match Options::parse_from(words).command {
+            Command::Replay(replay) => *replay,
+            Command::Compare(_) | Command::Load(_) | Command::NullServer(_) => {
+                unreachable!("replay was asked for")
+            }
+        }
+    }
+
+    #[test]
+    fn all_is_what_is_generated_and_the_public_traces_that_are_there() {
+        let folder = std::env::temp_dir().join(format!("replay-test-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["cloud_physics_w106.trace", "adapt_size.trace.xz", "other.trace", "w106.txt"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let found = sources(&replay(&["--all", "--folder", &folder.display().to_string()]));
+        fs::remove_dir_all(&folder).unwrap();
+        let labels: Vec<String> = found.unwrap().iter().map(Source::label).collect();
+        assert_eq!(labels[0], "twitterlike");
+        let public = &labels[options::GENERATED.len()..];
+        assert_eq!(public, ["adapt_size x24", "cloud_physics_w106 x4", "twitterlike x8"]);
+        let some = sources(&replay(&["zipf:1@5%", "hot"])).unwrap();
+        assert_eq!(some.len(), 2);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_there_is_named() {
+        let error = run(&replay(&["/nowhere/at/all.bin"])).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/at/all.bin") && error.contains("zipf:ALPHA"), "{error}");
+    }
+}

@@ -211,3 +211,67 @@ fn large_share(look: &Look) -> String {
     };
     percent(pages(SHIFT_SLOT_BYTES), pages(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::drive::{Plan, Tally, run};
+    use super::super::judges::Verdict;
+    use super::super::request::{Request, Trace};
+    use super::*;
+
+    fn row(policy: &str) -> Row {
+        let request = |key| Request { time_s: 0, key, bytes: 100 };
+        let trace = Trace::new([1, 2, 1, 3].map(request).into());
+        let memory_bytes = 4 << 20;
+        let plan = Plan { trace: &trace, memory_bytes, threads: 1, ttl: false, window: 1000 };
+        let verdict = Verdict {
+            policy: policy.to_owned(),
+            bytes: memory_bytes,
+            objects_missed: 0.7,
+            bytes_missed: 0.8,
+        };
+        let tally = Tally { requests: 4, misses: 4, bytes: 8, refused: 2, ..Tally::default() };
+        let score = Score { tally, evictions: 0, command: "memcached -m 4".to_owned() };
+        Row {
+            trace: "three keys".to_owned(),
+            memory_bytes,
+            ours: run(plan).unwrap(),
+            verdicts: vec![verdict],
+            verdicts_wanted: 6,
+            rivals: vec![("old".to_owned(), score)],
+            ttl: false,
+            by_window: true,
+        }
+    }
+
+    fn cells(text: &str, line: usize) -> Vec<&str> {
+        text.lines().nth(line).unwrap().split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn everybody_has_a_column_and_we_are_compared_to_s3_fifo() {
+        let text = ratios(&[row("S3-FIFO"), row("GDSF")]).markdown();
+        let heads = ["", "trace", "MiB", "ringcached", "to S3-FIFO", "S3-FIFO", "GDSF", "old", ""];
+        assert_eq!(cells(&text, 0), heads, "{text}");
+        let judged = ["0.7500 / 0.7500", "+5.0 / -5.0", "0.7000 / 0.8000", ""];
+        assert_eq!(cells(&text, 2)[3..7], judged, "{text}");
+        assert_eq!(cells(&text, 2)[7], "1.0000 / 0.0000 (2 sets refused)");
+        assert_eq!(cells(&text, 3)[4..7], ["", "", "0.7000 / 0.8000"]);
+        let lengths: Vec<usize> = text.lines().map(str::len).collect();
+        assert!(lengths.windows(2).all(|two| two[0] == two[1]), "{text}");
+    }
+
+    #[test]
+    fn a_report_says_how_it_was_made_and_what_is_not_in_it() {
+        let text = markdown(&[row("LRU")], &["zipf".to_owned()]);
+        assert!(text.contains("three keys, 4.0 MiB, by windows"), "{text}");
+        assert!(text.contains("- old: `memcached -m 4`") && text.contains("time: zipf"), "{text}");
+    }
+
+    #[test]
+    fn pages_of_large_slots_are_a_share_of_all() {
+        let classes = vec![(512, 3), (1024, 1)];
+        let look = Look { after: 1, classes, linked_bytes: 0, dead_bytes: 0 };
+        assert_eq!(large_share(&look), "25.0 %");
+    }
+}
