@@ -39,7 +39,8 @@ pub struct Results {
 }
 
 /// A folder that does not outlive this.
-struct Scratch(PathBuf);
+#[derive(Debug)]
+pub struct Scratch(pub PathBuf);
 
 impl Results {
     /// Errors of all slices.
@@ -49,7 +50,7 @@ impl Results {
 }
 
 impl Scratch {
-    fn new() -> io::Result<Scratch> {
+    pub fn new() -> io::Result<Scratch> {
         let name = format!("ringcached-bench-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder)?;
@@ -204,7 +205,7 @@ fn cell<'a>(cells: &'a mut Vec<Cell>, label: (&str, u32, &str)) -> &'a mut Cell 
 }
 
 #[allow(clippy::print_stderr, reason = "a run takes minutes; somebody is watching")]
-fn progress(line: &str) {
+pub fn progress(line: &str) {
     eprintln!("{line}");
 }
 

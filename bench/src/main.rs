@@ -6,6 +6,7 @@ mod cores;
 mod machine;
 mod null;
 mod options;
+mod replay;
 mod servers;
 mod table;
 
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::options::{Command, Compare, Options};
+use crate::replay::Replay;
 
 #[allow(clippy::print_stderr, reason = "this is where the program says why it failed")]
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         Command::Load(options) => return ringcached_load::main_with(&options),
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
+        Command::Replay(options) => replay_and_print(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,5 +50,15 @@ fn compare_and_print(options: &Compare) -> io::Result<()> {
     match results.errors() {
         0 => Ok(()),
         count => Err(io::Error::other(format!("{count} errors; the table says where"))),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is the program's output")]
+fn replay_and_print(options: &Replay) -> io::Result<()> {
+    let text = replay::run(options)?;
+    println!("{text}");
+    match &options.markdown {
+        Some(path) => fs::write(path, &text),
+        None => Ok(()),
     }
 }

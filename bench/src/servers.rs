@@ -71,7 +71,7 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
         let programs = named_or(&options.memcached, on_path("memcached"), || {
             missing.push("memcached: not on PATH".to_owned());
         });
-        all.extend(programs.iter().map(|program| memcached(options, program)));
+        all.extend(programs.iter().map(|program| memcached(options.memory, program, "")));
     }
     let is_again =
         |at: usize, variant: &Variant| all[..at].iter().any(|v| v.label == variant.label);
@@ -117,9 +117,10 @@ fn ringcached(options: &Compare, program: &Labelled, mode: &str) -> Variant {
     Variant { label, kind: Kind::Ringcached, program: program.path.clone(), arguments }
 }
 
-fn memcached(options: &Compare, program: &Labelled) -> Variant {
+/// A memcached with so many megabytes of memory, and with `more` arguments.
+pub fn memcached(memory: u32, program: &Labelled, more: &str) -> Variant {
     let label = program.label.clone().unwrap_or_else(|| "memcached".to_owned());
-    let mut arguments = words(&format!("-t 1 -m {} -c 4096 -U 0 -l 127.0.0.1", options.memory));
+    let mut arguments = words(&format!("-t 1 -m {memory} -c 4096 -U 0 -l 127.0.0.1 {more}"));
     // It refuses to be root.
     if geteuid().is_root() {
         arguments.extend(words("-u nobody"));

@@ -278,6 +278,15 @@ impl Table {
         due.is_due(now).then_some(due)
     }
 
+    /// Slot size and number of pages of every class that has pages.
+    pub fn pages_by_class(&self) -> impl Iterator<Item = (u64, u64)> {
+        let with_pages = self.slabs.standings().filter(|standing| standing.pages > 0);
+        with_pages.map(|standing| {
+            let slot_bytes = self.slabs.sizes().slot_bytes(standing.class);
+            (slot_bytes as u64, u64::from(standing.pages))
+        })
+    }
+
     pub fn figures(&self) -> Figures {
         let census = self.slabs.pages.census();
         let page_bytes = self.slabs.pages.page_bytes() as u64;
