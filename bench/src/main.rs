@@ -1,4 +1,4 @@
-//! ringcached-bench: measures ringcached, its null server and memcached side by side.
+//! ringcached-bench: measures ringcached, its store, its null server and its peers side by side.
 
 mod clients;
 mod compare;
@@ -7,6 +7,7 @@ mod machine;
 mod null;
 mod options;
 mod servers;
+mod store;
 mod table;
 
 use std::fs;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Load(options) => return ringcached_load::main_with(&options),
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
+        Command::Store(options) => store::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

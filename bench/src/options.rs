@@ -6,6 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
+use crate::store::options::Store;
+
 /// Measures memcached servers side by side.
 #[derive(Debug, Parser)]
 #[command(name = "ringcached-bench", version)]
@@ -19,6 +21,7 @@ pub enum Command {
     Compare(Box<Compare>),
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
+    Store(Box<Store>),
 }
 
 /// The null server, which `compare` runs as a process of its own.
@@ -227,7 +230,9 @@ mod tests {
         let words = ["ringcached-bench", "compare"].iter().chain(words);
         match Options::parse_from(words).command {
             Command::Compare(compare) => *compare,
-            Command::Load(_) | Command::NullServer(_) => unreachable!("compare was asked for"),
+            Command::Load(_) | Command::NullServer(_) | Command::Store(_) => {
+                unreachable!("compare was asked for")
+            }
         }
     }
 

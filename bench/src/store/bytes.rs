@@ -1,0 +1,141 @@
+//! Bytes of overhead an item, and items held in a given memory.
+
+use std::io;
+
+use super::options::{Bytes, Held};
+use super::peers::{Make, Peer, peers};
+use super::rss;
+use super::sheet::{Sheet, mib};
+use super::sizes::Mix;
+use super::wire::number;
+
+/// The budget of DESIGN.md, without rounding.
+const OVERHEAD_BYTES_MAX: f64 = 36.0;
+/// What rounding to size classes may take.
+const ROUNDING_SHARE_MAX: f64 = 0.05;
+/// What no server needs for an item beyond key and value, and how much more memory there is.
+const AMPLE_BYTES: u64 = 128;
+const AMPLE_SHARE: u64 = 4;
+const AMPLE_MB: u64 = 64;
+
+/// One server that was filled with one workload.
+struct Filled {
+    growth_bytes: u64,
+    /// Keys and values.
+    payload_bytes: u64,
+    remark: Option<String>,
+}
+
+/// What may be spent on an item with so many bytes of key and value.
+fn budget(payload_bytes: f64) -> f64 {
+    OVERHEAD_BYTES_MAX + ROUNDING_SHARE_MAX * (payload_bytes + OVERHEAD_BYTES_MAX)
+}
+
+pub fn bytes(options: &Bytes) -> io::Result<Sheet> {
+    let all = peers(&options.programs, Some(&options.redis))?;
+    let heads =
+        ["workload", "server", "key + value", "RSS growth MiB", "overhead B/item", "budget"];
+    let mut sheet = Sheet::new(2, &heads);
+    let items = options.items;
+    for mix in &options.workloads {
+        for peer in &all {
+            let filled = fill(peer, *mix, options)?;
+            let mean = |bytes: u64| bytes as f64 / items as f64;
+            let payload = mean(filled.payload_bytes);
+            sheet.row(vec![
+                mix.label().to_owned(),
+                peer.label.clone(),
+                format!("{payload:.1}"),
+                mib(filled.growth_bytes),
+                format!("{:.1}", mean(filled.growth_bytes) - payload),
+                format!("{:.1}", budget(payload)),
+            ]);
+            if let Some(remark) = filled.remark {
+                sheet.fail(format!("{}, {}: {remark}", mix.label(), peer.label));
+            }
+        }
+    }
+    sheet.note(format!("{items} items of each workload, none evicted"));
+    sheet.note(
+        "overhead: RSS after less RSS before less the bytes of keys and values; budget: 36 and \
+         5 % of key, value and 36",
+    );
+    Ok(sheet)
+}
+
+fn fill(peer: &Peer, mix: Mix, options: &Bytes) -> io::Result<Filled> {
+    let mut items = mix.items();
+    let payload_bytes = (0..options.items).map(|item| items.bytes(item)).sum::<u64>();
+    let ample = payload_bytes + options.items * AMPLE_BYTES;
+    let memory_mb = ((ample + ample / AMPLE_SHARE) >> 20) + AMPLE_MB;
+    let server = peer.start(options.memory.unwrap_or(memory_mb))?;
+    let mut wire = server.connect()?;
+    let before = rss::settled(server.pid())?;
+    for item in 0..options.items {
+        let (key, value) = items.get(item);
+        wire.set(key, value, 0)?;
+    }
+    wire.sync()?;
+    let after = rss::settled(server.pid())?;
+    let census = wire.census()?;
+    let remark =
+        (census.items != options.items || census.evictions > 0 || wire.refused > 0).then(|| {
+            let refusal = wire.first_refusal.clone().unwrap_or_default();
+            let (held, evictions) = (census.items, census.evictions);
+            format!("{held} items, {evictions} evictions, {} refused {refusal}", wire.refused)
+        });
+    Ok(Filled { growth_bytes: after.saturating_sub(before), payload_bytes, remark })
+}
+
+pub fn held(options: &Held) -> io::Result<Sheet> {
+    let all = peers(&options.programs, None)?;
+    let heads = ["server", "items held", "x memcached", "B/item held", "RSS MiB", "evictions"];
+    let mut sheet = Sheet::new(1, &heads);
+    let mut found = Vec::new();
+    for peer in &all {
+        let server = peer.start(options.memory)?;
+        let (mut wire, mut items) = (server.connect()?, options.workload.items());
+        for item in 0..options.sets {
+            let (key, value) = items.get(item);
+            wire.set(key, value, 0)?;
+        }
+        wire.sync()?;
+        let (census, stats) = (wire.census()?, wire.stats()?);
+        let bytes = number(&stats, "bytes").unwrap_or(0);
+        if wire.refused > 0 {
+            let refusal = wire.first_refusal.clone().unwrap_or_default();
+            sheet.fail(format!("{}: {} refused: {refusal}", peer.label, wire.refused));
+        }
+        if census.evictions == 0 {
+            sheet.fail(format!("{}: everything fits; store more", peer.label));
+        }
+        found.push((peer, census, bytes, rss::settled(server.pid())?));
+    }
+    let base = found.iter().find(|(peer, ..)| peer.make == Make::Memcached);
+    let base = base.map(|(_, census, ..)| census.items);
+    for (peer, census, bytes, rss) in &found {
+        let ratio = base.map(|base| census.items as f64 / base.max(1) as f64);
+        sheet.row(vec![
+            peer.label.clone(),
+            census.items.to_string(),
+            ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
+            format!("{:.1}", *bytes as f64 / census.items.max(1) as f64),
+            mib(*rss),
+            census.evictions.to_string(),
+        ]);
+    }
+    sheet.note(format!("{} different items of {} stored", options.sets, options.workload.label()));
+    sheet.note("B/item held: `bytes` over `curr_items`, each server's own headers included");
+    Ok(sheet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_granted_on_the_whole_item() {
+        assert_eq!(budget(52.0), 36.0 + 4.4);
+        assert_eq!(budget(364.0), 36.0 + 20.0);
+    }
+}
