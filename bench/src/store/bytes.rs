@@ -68,7 +68,7 @@ fn fill(peer: &Peer, mix: Mix, options: &Bytes) -> io::Result<Filled> {
     let payload_bytes = (0..options.items).map(|item| items.bytes(item)).sum::<u64>();
     let ample = payload_bytes + options.items * AMPLE_BYTES;
     let memory_mb = ((ample + ample / AMPLE_SHARE) >> 20) + AMPLE_MB;
-    let server = peer.start(options.memory.unwrap_or(memory_mb))?;
+    let server = peer.start(options.memory.unwrap_or(memory_mb), 1)?;
     let mut wire = server.connect()?;
     let before = rss::settled(server.pid())?;
     for item in 0..options.items {
@@ -93,7 +93,7 @@ pub fn held(options: &Held) -> io::Result<Sheet> {
     let mut sheet = Sheet::new(1, &heads);
     let mut found = Vec::new();
     for peer in &all {
-        let server = peer.start(options.memory)?;
+        let server = peer.start(options.memory, 1)?;
         let (mut wire, mut items) = (server.connect()?, options.workload.items());
         for item in 0..options.sets {
             let (key, value) = items.get(item);

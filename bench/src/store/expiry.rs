@@ -76,7 +76,7 @@ pub fn expiry(options: &Expiring) -> io::Result<Sheet> {
 }
 
 fn row(peer: &Peer, options: &Expiring, sheet: &mut Sheet) -> io::Result<()> {
-    let server = peer.start(options.memory)?;
+    let server = peer.start(options.memory, 1)?;
     let (mut wire, mut items) = (server.connect()?, options.workload.items());
     let empty = reading(&mut wire)?;
     for item in 0..options.items {

@@ -7,7 +7,9 @@
 //! ```
 
 mod bytes;
+mod check;
 mod expiry;
+mod local;
 pub mod options;
 mod peers;
 mod rss;
@@ -30,7 +32,8 @@ pub fn run(options: &Store) -> io::Result<()> {
         Bench::Held(options) => bytes::held(options),
         Bench::Trap(options) => trap::trap(options),
         Bench::Expiry(options) => expiry::expiry(options),
-        Bench::Growth(_) | Bench::Lookup(_) | Bench::Check(_) => unreachable!(),
+        Bench::Check(options) => check::check(options),
+        Bench::Growth(_) | Bench::Lookup(_) => unreachable!(),
     }?;
     let command: Vec<String> = std::env::args().collect();
     let text = sheet.markdown(&Machine::this(), &command.join(" "));

@@ -101,9 +101,10 @@ pub struct Held {
 
 /// The large-value trap: memory filled with small values, then large ones, then small ones again.
 ///
-/// Large sets come from several connections at once and each waits for its reply; what is refused
-/// is counted. Small values are read uniformly, and stored on a miss: a pass is as many reads as
-/// there are values.
+/// Large sets come from several connections at once, as soon as the small ones are stored, and each
+/// waits for its reply; what is refused is counted. Small values are read uniformly, and stored on
+/// a miss: a pass is as many reads as there are values. What they find before any large value
+/// comes is asked of a server of its own.
 #[derive(Clone, Debug, Args)]
 pub struct Trap {
     #[command(flatten)]
@@ -111,6 +112,9 @@ pub struct Trap {
     /// Memory of each server, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 64)]
     pub memory: u64,
+    /// Threads of each server
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
+    pub threads: u32,
     /// Small values
     #[arg(long, value_name = "N", default_value_t = 80_000,
           value_parser = value_parser!(u64).range(1..=100_000_000))]

@@ -61,15 +61,17 @@ impl Make {
         }
     }
 
-    fn arguments(self, port: u16, memory_mb: u64) -> String {
+    fn arguments(self, port: u16, memory_mb: u64, threads: u32) -> String {
         match self {
             Make::Ringcached => {
-                format!("-t 1 -m {memory_mb} -c 1024 -U 0 --admin off -l 127.0.0.1 -p {port}")
+                format!(
+                    "-t {threads} -m {memory_mb} -c 1024 -U 0 --admin off -l 127.0.0.1 -p {port}"
+                )
             }
             Make::Memcached => {
                 // It refuses to be root.
                 let user = if geteuid().is_root() { " -u nobody" } else { "" };
-                format!("-t 1 -m {memory_mb} -c 1024 -U 0 -l 127.0.0.1 -p {port}{user}")
+                format!("-t {threads} -m {memory_mb} -c 1024 -U 0 -l 127.0.0.1 -p {port}{user}")
             }
             Make::Redis => format!("--bind 127.0.0.1 --port {port} --appendonly no --save"),
         }
@@ -106,12 +108,13 @@ pub fn peers(programs: &Programs, redis: Option<&[Labelled]>) -> io::Result<Vec<
 }
 
 impl Peer {
-    /// Starts the server and waits until it accepts connections.
-    pub fn start(&self, memory_mb: u64) -> io::Result<Running> {
+    /// Starts the server and waits until it accepts connections. Redis knows neither a limit of
+    /// memory nor threads here.
+    pub fn start(&self, memory_mb: u64, threads: u32) -> io::Result<Running> {
         let port = free_port()?;
         let mut arguments: Vec<String> = self
             .make
-            .arguments(port, memory_mb)
+            .arguments(port, memory_mb, threads)
             .split_ascii_whitespace()
             .map(str::to_owned)
             .collect();
@@ -194,6 +197,6 @@ mod tests {
     fn a_server_that_ends_at_once_is_reported() {
         let peer =
             Peer { label: "x".into(), make: Make::Redis, program: on_path("false").unwrap() };
-        assert!(peer.start(1).unwrap_err().to_string().contains("has ended"));
+        assert!(peer.start(1, 1).unwrap_err().to_string().contains("has ended"));
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ringcached_load::values::{self, mix};
 
 use super::options::Trap;
-use super::peers::{Peer, Running, peers};
+use super::peers::{Make, Peer, Running, peers};
 use super::sheet::Sheet;
 use super::sizes::write_key;
 use super::wire::{Dialect, Wire};
@@ -14,9 +14,8 @@ use super::wire::{Dialect, Wire};
 const KEY_BYTES: usize = 20;
 /// Keys of one multi-get.
 const BATCH: u64 = 50;
-/// Passes over the small values before the large ones come, and after.
-const PASSES_BEFORE: u32 = 2;
-const PASSES_AFTER: u32 = 3;
+/// Passes over the small values, where no large ones came and after they did.
+const PASSES: u32 = 3;
 /// The hit ratio has recovered when so little is missing from what it was.
 const RECOVERED: f64 = 0.01;
 /// Large values have keys of their own.
@@ -33,8 +32,7 @@ pub fn trap(options: &Trap) -> io::Result<Sheet> {
     let heads = ["server", "hits before", "large sets", "refused", "1st pass", "2nd", "3rd"];
     let mut sheet = Sheet::new(1, &heads);
     for peer in peers(&options.programs, None)? {
-        let server = peer.start(options.memory)?;
-        row(&peer, &server, options, &mut sheet)?;
+        row(&peer, options, &mut sheet)?;
     }
     let Trap { small, small_bytes, large_bytes, connections, .. } = options;
     sheet.note(format!(
@@ -46,18 +44,14 @@ pub fn trap(options: &Trap) -> io::Result<Sheet> {
     Ok(sheet)
 }
 
-fn row(peer: &Peer, server: &Running, options: &Trap, sheet: &mut Sheet) -> io::Result<()> {
-    let mut reader = Reader { wire: server.connect()?, draws: 0, wrong: 0 };
-    for item in 0..options.small {
-        reader.store(item, options.small_bytes)?;
-    }
-    let mut before = 0.0;
-    for _ in 0..PASSES_BEFORE {
-        before = reader.pass(options)?;
-    }
+fn row(peer: &Peer, options: &Trap, sheet: &mut Sheet) -> io::Result<()> {
+    let before = passes(&mut filled(&start(peer, options)?, options)?, PASSES, options)?;
+    let server = start(peer, options)?;
+    let mut reader = filled(&server, options)?;
     let refused = store_large(server.address, options)?;
-    let after =
-        (0..PASSES_AFTER).map(|_| reader.pass(options)).collect::<io::Result<Vec<f64>>>()?;
+    let after = passes(&mut reader, PASSES, options)?;
+    // The last pass says what the server can.
+    let before = before.last().copied().unwrap_or(0.0);
     let percent = |ratio: f64| format!("{:.2} %", 100.0 * ratio);
     let mut cells = vec![
         peer.label.clone(),
@@ -67,7 +61,7 @@ fn row(peer: &Peer, server: &Running, options: &Trap, sheet: &mut Sheet) -> io::
     ];
     cells.extend(after.iter().copied().map(percent));
     sheet.row(cells);
-    let is_ours = peer.make == super::peers::Make::Ringcached;
+    let is_ours = peer.make == Make::Ringcached;
     if is_ours && refused > 0 {
         sheet.fail(format!("{}: {refused} large sets were refused", peer.label));
     }
@@ -82,6 +76,24 @@ fn row(peer: &Peer, server: &Running, options: &Trap, sheet: &mut Sheet) -> io::
         sheet.fail(format!("{}: {} small sets: {refusal}", peer.label, reader.wire.refused));
     }
     Ok(())
+}
+
+fn start(peer: &Peer, options: &Trap) -> io::Result<Running> {
+    peer.start(options.memory, options.threads)
+}
+
+/// Stores all small values.
+fn filled(server: &Running, options: &Trap) -> io::Result<Reader> {
+    let mut reader = Reader { wire: server.connect()?, draws: 0, wrong: 0 };
+    for item in 0..options.small {
+        reader.store(item, options.small_bytes)?;
+    }
+    reader.wire.sync()?;
+    Ok(reader)
+}
+
+fn passes(reader: &mut Reader, count: u32, options: &Trap) -> io::Result<Vec<f64>> {
+    (0..count).map(|_| reader.pass(options)).collect()
 }
 
 impl Reader {
