@@ -10,7 +10,9 @@ mod bytes;
 mod check;
 mod expiry;
 mod local;
+mod lookup;
 pub mod options;
+mod pauses;
 mod peers;
 mod rss;
 mod sheet;
@@ -33,7 +35,8 @@ pub fn run(options: &Store) -> io::Result<()> {
         Bench::Trap(options) => trap::trap(options),
         Bench::Expiry(options) => expiry::expiry(options),
         Bench::Check(options) => check::check(options),
-        Bench::Growth(_) | Bench::Lookup(_) => unreachable!(),
+        Bench::Growth(options) => pauses::growth(options),
+        Bench::Lookup(options) => lookup::lookup(options),
     }?;
     let command: Vec<String> = std::env::args().collect();
     let text = sheet.markdown(&Machine::this(), &command.join(" "));

@@ -101,10 +101,10 @@ pub struct Held {
 
 /// The large-value trap: memory filled with small values, then large ones, then small ones again.
 ///
-/// Large sets come from several connections at once, as soon as the small ones are stored, and each
-/// waits for its reply; what is refused is counted. Small values are read uniformly, and stored on
-/// a miss: a pass is as many reads as there are values. What they find before any large value
-/// comes is asked of a server of its own.
+/// Large sets come from several connections at once, as soon as the small ones are stored, and
+/// each waits for its reply; what is refused is counted. Small values are read uniformly, and
+/// stored on a miss: a pass is as many reads as there are values. What they find before any large
+/// value comes is asked of a server of its own.
 #[derive(Clone, Debug, Args)]
 pub struct Trap {
     #[command(flatten)]
@@ -112,8 +112,13 @@ pub struct Trap {
     /// Memory of each server, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 64)]
     pub memory: u64,
+    /// How often large values are stored, each time on a new server: refusals vary
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = value_parser!(u32).range(1..))]
+    pub runs: u32,
     /// Threads of each server
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = value_parser!(u32).range(1..=64))]
     pub threads: u32,
     /// Small values
     #[arg(long, value_name = "N", default_value_t = 80_000,
@@ -203,7 +208,8 @@ pub struct Lookup {
           value_parser = value_parser!(u64).range(1..=64))]
     pub threads: Vec<u64>,
     /// Slices of each kind, interleaved
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = value_parser!(u32).range(1..))]
     pub slices: u32,
     /// Length of a slice, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500)]
@@ -218,9 +224,11 @@ pub struct Lookup {
 /// must be in all later values; no write may be refused; RSS must stay within its limit.
 #[derive(Clone, Debug, Args)]
 pub struct Check {
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 60,
+          value_parser = value_parser!(u64).range(1..))]
     pub seconds: u64,
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = value_parser!(u32).range(1..=32))]
     pub threads: u32,
     /// Memory of the table, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 256,

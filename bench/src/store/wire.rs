@@ -1,7 +1,7 @@
 //! One blocking connection that stores fast: many sets in one write, then one look at what came
 //! back.
 //!
-//! Sets of memcache are quiet and end with `version`, whose answer says that all of them were executed;
+//! Sets of memcache are quiet and end with `version`, whose answer says that all were executed;
 //! those of RESP have an answer each. The answers to one write fit the buffers of a socket, so that
 //! neither side waits for the other for ever.
 

@@ -1,21 +1,24 @@
 //! What is known of every key, and what must never be seen.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use ringcached::base::sync::Mutex;
+use ringcached::base::clock::Expiry;
+use ringcached::base::sync::{Mutex, MutexGuard};
 
 use super::record::Layout;
 
-/// The versions of one key. One read before another says what the other may not show.
+/// What is known of one key. One read before another says what the other may not show.
 #[derive(Debug, Default)]
-pub struct Versions {
+pub struct Facts {
     /// Stored or seen: nothing older may be seen from now on.
     floor: AtomicU64,
     /// No newer one was made.
     issued: AtomicU64,
+    /// Of owned keys the exptime that was set last, for its owner alone.
+    expiry: AtomicU32,
 }
 
-impl Versions {
+impl Facts {
     /// What a read that begins now must show at least.
     pub fn floor(&self) -> u64 {
         // Acquire: pairs with `raise`; who sees the version sees the table in which it is.
@@ -43,6 +46,17 @@ impl Versions {
     pub fn issued(&self) -> u64 {
         // Acquire: pairs with `issue` and `announce`.
         self.issued.load(Ordering::Acquire)
+    }
+
+    /// The exptime set last, for the owner.
+    pub fn expiry(&self) -> Expiry {
+        // Relaxed: one thread alone writes and reads it.
+        Expiry::from_bits(self.expiry.load(Ordering::Relaxed))
+    }
+
+    pub fn set_expiry(&self, expiry: Expiry) {
+        // Relaxed: as above.
+        self.expiry.store(expiry.to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -93,9 +107,9 @@ impl Fault {
 #[derive(Debug)]
 pub struct Known {
     /// Of the shared keys, and then of the owned ones.
-    pub versions: Box<[Versions]>,
+    facts: Box<[Facts]>,
     /// Who makes a shared record anew holds its lock, so that births come in order.
-    pub births: Box<[Mutex<()>]>,
+    births: Box<[Mutex<()>]>,
     pub threads: u64,
     pub owned: Layout,
     pub shared: Layout,
@@ -103,9 +117,12 @@ pub struct Known {
 
 impl Known {
     pub fn new(threads: u32, shared_keys: u64, owned_keys: u64, payload_bytes_max: u64) -> Known {
-        let count = usize::try_from(threads).unwrap_or(usize::MAX);
+        let count = index(u64::from(threads));
+        let facts: Box<[Facts]> = (0..shared_keys + owned_keys).map(|_| Facts::default()).collect();
+        // What is written is memory from now on, and not in the middle of the check.
+        facts.iter().for_each(|facts| facts.set_expiry(Expiry::NEVER));
         Known {
-            versions: (0..shared_keys + owned_keys).map(|_| Versions::default()).collect(),
+            facts,
             births: (0..shared_keys).map(|_| Mutex::default()).collect(),
             threads: u64::from(threads),
             owned: Layout { threads: 0, payload_bytes_max },
@@ -118,14 +135,25 @@ impl Known {
     }
 
     pub fn keys(&self) -> u64 {
-        self.versions.len() as u64
+        self.facts.len() as u64
+    }
+
+    /// The lock of a shared key; none while another makes its record anew.
+    pub fn birth(&self, key: u64) -> Option<MutexGuard<'_, ()>> {
+        // Who waited would keep memory from the one who is before it.
+        self.births.get(index(key))?.try_lock()
     }
 
     /// # Panics
     /// If there is no such key.
-    pub fn of(&self, key: u64) -> &Versions {
-        &self.versions[usize::try_from(key).unwrap_or(usize::MAX)]
+    pub fn of(&self, key: u64) -> &Facts {
+        &self.facts[index(key)]
     }
+}
+
+/// A number as a place in memory.
+pub fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// What one thread did and found.
@@ -139,7 +167,7 @@ pub struct Findings {
     pub deletes: u64,
     pub cas_tried: u64,
     pub cas_won: u64,
-    pub births: u64,
+    pub born: u64,
     pub pins: u64,
     pub bytes_checked: u64,
     pub faults: [u64; Fault::ALL.len()],
@@ -166,7 +194,7 @@ impl Findings {
         self.deletes += other.deletes;
         self.cas_tried += other.cas_tried;
         self.cas_won += other.cas_won;
-        self.births += other.births;
+        self.born += other.born;
         self.pins += other.pins;
         self.bytes_checked += other.bytes_checked;
         for (sum, more) in self.faults.iter_mut().zip(other.faults) {
@@ -187,7 +215,7 @@ impl Findings {
             ("deletes", self.deletes),
             ("cas tried", self.cas_tried),
             ("cas won", self.cas_won),
-            ("adds", self.births),
+            ("adds", self.born),
             ("pinned reads", self.pins),
         ]
     }

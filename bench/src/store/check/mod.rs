@@ -9,9 +9,9 @@ mod record;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use ringcached::base::clock::Clock;
+use ringcached::base::clock::{Clock, TICKS_PER_S};
 use ringcached::base::metrics::{Metric, Registry};
 use ringcached::store::Table;
 
@@ -44,22 +44,24 @@ pub fn check(options: &Check) -> io::Result<Sheet> {
     let before = rss::of(std::process::id())?;
     let table = local::table(memory_bytes, options.threads, true)?;
     let (registry, clock) = (Registry::default(), Clock::start());
-    let stop = AtomicBool::new(false);
+    let (stop, filled) = (AtomicBool::new(false), AtomicU32::new(0));
     let (findings, watched) = std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for me in 0..u64::from(options.threads) {
             let one = table.participant(registry.counters("peer"));
             let mut peer = Peer::new(one, &known, me, options.seed);
-            let (stop, clock) = (&stop, clock.clone());
+            let (stop, filled, clock) = (&stop, &filled, clock.clone());
             threads.push(scope.spawn(move || {
-                // Relaxed: it says nothing of anything else.
+                peer.fill(&clock);
+                // Relaxed, both: they say nothing of anything else.
+                filled.fetch_add(1, Ordering::Relaxed);
                 while !stop.load(Ordering::Relaxed) {
                     peer.turn(clock.now());
                 }
                 peer.findings
             }));
         }
-        let watched = watch(&table, &clock, before, options);
+        let watched = watch(&table, &clock, before, &filled, options);
         stop.store(true, Ordering::Relaxed);
         let mut all = Findings::default();
         for thread in threads {
@@ -75,12 +77,22 @@ pub fn check(options: &Check) -> io::Result<Sheet> {
     Ok(sheet)
 }
 
-/// Waits until the time is over, and looks at the memory meanwhile. Tends the table, too.
-fn watch(table: &Table, clock: &Clock, before: u64, options: &Check) -> io::Result<Watched> {
+/// Waits until the time is over, which begins when all threads have filled the memory, and looks at
+/// the memory meanwhile. Tends the table, too.
+fn watch(
+    table: &Table,
+    clock: &Clock,
+    before: u64,
+    filled: &AtomicU32,
+    options: &Check,
+) -> io::Result<Watched> {
     let mut watched = Watched::default();
-    let end = clock.now().ticks + options.seconds * ringcached::base::clock::TICKS_PER_S;
-    let mut promotes = true;
+    let (mut promotes, mut end) = (true, u64::MAX);
     while clock.now().ticks < end {
+        // Relaxed: as above.
+        if end == u64::MAX && filled.load(Ordering::Relaxed) == options.threads {
+            end = clock.now().ticks + options.seconds * TICKS_PER_S;
+        }
         promotes = promotes && local::promote(table);
         let growth = rss::of(std::process::id())?.saturating_sub(before);
         let figures = table.figures();
@@ -123,8 +135,8 @@ fn report(findings: &Findings, registry: &Registry, watched: Watched, options: &
     sheet.row(vec!["RSS growth MiB, at most".to_owned(), mib(watched.rss_growth_max)]);
     sheet.row(vec!["its limit MiB".to_owned(), mib(watched.limit)]);
     sheet.note(format!(
-        "{} s, {} threads, {} MiB; limit: what the table says of its pages and of what is beside \
-         them, and {} MiB for the check",
+        "{} s when memory had been filled, {} threads, {} MiB; limit: what the table says of its \
+         pages and of what is beside them, and {} MiB for the check",
         options.seconds, options.threads, options.memory, options.slack
     ));
     if findings.faults() > 0 {

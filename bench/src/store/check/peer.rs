@@ -1,15 +1,15 @@
 //! One thread of the check: it works on the table, and looks closely at everything it gets.
 //!
 //! An owned key is written and deleted by one thread alone, so that its versions come in order and
-//! that thread knows exactly what it should find; all read it. Shared keys are written by cas, whose
-//! versions come in order by what cas is; a shared record that is gone is made anew by add.
+//! that thread knows exactly what it should find; all read it. Shared keys are written by cas,
+//! which brings their versions into order; a shared record that is gone is made anew by add.
 
-use ringcached::base::clock::{Expiry, Now, TICKS_PER_S};
+use ringcached::base::clock::{Clock, Expiry, Now, TICKS_PER_S};
 use ringcached::base::hash::KeyHash;
 use ringcached::store::{Condition, Item, ItemHead, Outcome, Participant, Refusal};
 use ringcached_load::values::mix;
 
-use super::known::{Fault, Findings, Known, Versions};
+use super::known::{Facts, Fault, Findings, Known, index};
 use super::record::{Record, WINS_MAX};
 
 const TURN_MAX: u64 = 16;
@@ -44,8 +44,6 @@ pub struct Peer<'k> {
     known: &'k Known,
     me: u64,
     dice: Dice,
-    /// The exptime of each key of its own, by its number among them.
-    expiries: Vec<Expiry>,
     won: Vec<Won>,
     value: Vec<u8>,
     read: Vec<u8>,
@@ -59,10 +57,6 @@ impl Dice {
     }
 }
 
-fn index(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
 /// Keys have different lengths.
 pub fn key_bytes(key: u64, out: &mut [u8; 40]) -> &[u8] {
     let bytes = key.to_le_bytes();
@@ -72,13 +66,11 @@ pub fn key_bytes(key: u64, out: &mut [u8; 40]) -> &[u8] {
 
 impl<'k> Peer<'k> {
     pub fn new(one: Participant, known: &'k Known, me: u64, seed: u64) -> Peer<'k> {
-        let own = (known.keys() - known.shared_keys()).div_ceil(known.threads);
         Peer {
             one,
             known,
             me,
             dice: Dice(mix(seed ^ mix(me))),
-            expiries: vec![Expiry::NEVER; index(own)],
             won: vec![Won::default(); index(known.shared_keys())],
             value: Vec::with_capacity(1 << 20),
             read: Vec::with_capacity(1 << 20),
@@ -94,7 +86,10 @@ impl<'k> Peer<'k> {
                     let key = self.any_key();
                     self.get(key, now);
                 }
-                45..=74 => self.set(now),
+                45..=74 => {
+                    let key = self.own_key();
+                    self.set(key, now);
+                }
                 75..=82 => self.touch(now),
                 83..=87 => self.delete(now),
                 _ => {
@@ -120,19 +115,19 @@ impl<'k> Peer<'k> {
         }
     }
 
-    /// A key of this thread, and its number among them.
-    fn own_key(&mut self) -> (u64, usize) {
+    /// A key of this thread.
+    fn own_key(&mut self) -> u64 {
         loop {
             let key = self.any_key();
-            if let Some(number) = self.owned_number(key) {
-                return (key, number);
+            if self.owns(key) {
+                return key;
             }
         }
     }
 
-    fn owned_number(&self, key: u64) -> Option<usize> {
-        let number = key.checked_sub(self.known.shared_keys())?;
-        (number % self.known.threads == self.me).then(|| index(number / self.known.threads))
+    fn owns(&self, key: u64) -> bool {
+        let number = key.checked_sub(self.known.shared_keys());
+        number.is_some_and(|number| number % self.known.threads == self.me)
     }
 
     fn hash(&self, key: u64) -> KeyHash {
@@ -180,22 +175,22 @@ impl<'k> Peer<'k> {
         let shared = key < self.known.shared_keys();
         let layout = if shared { self.known.shared } else { self.known.owned };
         self.findings.bytes_checked += self.read.len() as u64;
-        let versions = self.known.of(key);
+        let facts = self.known.of(key);
         let Some(record) = layout.read(key, &self.read) else {
             let start = &self.read[..self.read.len().min(24)];
             self.findings.fault(Fault::Wrong, key, &format!("it begins {start:?}"));
             return None;
         };
-        self.check_version(key, record.version, floor, versions);
-        versions.raise(record.version);
+        self.check_version(key, record.version, floor, facts);
+        facts.raise(record.version);
         if expiry.is_due(now) {
             self.findings.fault(Fault::Expired, key, &format!("{expiry:?} at {now:?}"));
         }
         if shared {
             self.check_wins(key, &record);
-        } else if let Some(number) = self.owned_number(key) {
-            let set_last = self.expiries[number];
-            if set_last != expiry && !is_immortal(key) {
+        } else if self.owns(key) && !is_immortal(key) {
+            let set_last = facts.expiry();
+            if set_last != expiry {
                 let detail = format!("{expiry:?}, not {set_last:?}");
                 self.findings.fault(Fault::LostTouch, key, &detail);
             }
@@ -203,8 +198,8 @@ impl<'k> Peer<'k> {
         Some(record)
     }
 
-    fn check_version(&mut self, key: u64, version: u64, floor: u64, versions: &Versions) {
-        let issued = versions.issued();
+    fn check_version(&mut self, key: u64, version: u64, floor: u64, facts: &Facts) {
+        let issued = facts.issued();
         let detail = || format!("version {version}, {floor} was known, {issued} issued");
         if version < floor {
             self.findings.fault(Fault::Stale, key, &detail());
@@ -226,10 +221,19 @@ impl<'k> Peer<'k> {
         self.won[index(key)] = Won { born: record.born, wins: found };
     }
 
-    fn set(&mut self, now: Now) {
-        let (key, number) = self.own_key();
-        let versions = self.known.of(key);
-        let version = versions.issue();
+    /// Stores every key of its own once, which is more than fits.
+    pub fn fill(&mut self, clock: &Clock) {
+        for key in self.known.shared_keys()..self.known.keys() {
+            if self.owns(key) {
+                self.set(key, clock.now());
+                self.one.quiesce();
+            }
+        }
+    }
+
+    fn set(&mut self, key: u64, now: Now) {
+        let facts = self.known.of(key);
+        let version = facts.issue();
         self.known.owned.write(&Record::owned(key, version), &mut self.value);
         let mortal = !is_immortal(key) && self.dice.throw(10) == 0;
         let ttl = 1 + self.dice.throw(TTL_S_MAX * TICKS_PER_S);
@@ -238,8 +242,8 @@ impl<'k> Peer<'k> {
         self.findings.large_sets += u64::from(self.value.len() >= LARGE_BYTES);
         match self.store(key, expiry, Condition::Always, now) {
             Ok(Outcome::Stored) => {
-                versions.raise(version);
-                self.expiries[number] = expiry;
+                facts.raise(version);
+                facts.set_expiry(expiry);
             }
             refused => self.findings.fault(Fault::Refused, key, &format!("set: {refused:?}")),
         }
@@ -271,9 +275,9 @@ impl<'k> Peer<'k> {
 
     fn touch(&mut self, now: Now) {
         let key = self.any_key();
-        let number = self.owned_number(key);
+        let (owned, facts) = (self.owns(key), self.known.of(key));
         // Others must not change what the owner remembers.
-        if key < self.known.shared_keys() || (number.is_none() && !is_immortal(key)) {
+        if key < self.known.shared_keys() || !(owned || is_immortal(key)) {
             return;
         }
         self.findings.touches += 1;
@@ -286,8 +290,8 @@ impl<'k> Peer<'k> {
         let mut space = [0; 40];
         let touched = self.one.touch(key_bytes(key, &mut space), hash, expiry, now);
         let found = touched.as_ref().map(Item::expiry);
-        if let (Ok(found), Some(number)) = (found, number) {
-            self.expiries[number] = expiry;
+        if let (Ok(found), true) = (found, owned) {
+            facts.set_expiry(expiry);
             if found != expiry && !is_immortal(key) {
                 let detail = format!("touched, yet {found:?} and not {expiry:?}");
                 self.findings.fault(Fault::LostTouch, key, &detail);
@@ -302,18 +306,18 @@ impl<'k> Peer<'k> {
             self.one.delete(key_bytes(key, &mut [0; 40]), self.hash(key), now);
             return;
         }
-        let (key, _) = self.own_key();
-        let versions = self.known.of(key);
+        let key = self.own_key();
+        let facts = self.known.of(key);
         // A version that is never stored: whatever is seen after this was stored later.
-        let nothing = versions.issue();
+        let nothing = facts.issue();
         self.one.delete(key_bytes(key, &mut [0; 40]), self.hash(key), now);
-        versions.raise(nothing);
+        facts.raise(nothing);
     }
 
     /// Replaces a shared record by the next one, or makes it anew.
     pub fn replace(&mut self, key: u64, now: Now) {
-        let (versions, hash) = (self.known.of(key), self.hash(key));
-        let floor = versions.floor();
+        let (facts, hash) = (self.known.of(key), self.hash(key));
+        let floor = facts.floor();
         let Ok(item) = self.one.get(key_bytes(key, &mut [0; 40]), hash, now) else {
             self.bear(key, now);
             return;
@@ -329,12 +333,12 @@ impl<'k> Peer<'k> {
         self.findings.cas_tried += 1;
         next.version += 1;
         next.wins[index(self.me)] += 1;
-        versions.announce(next.version);
+        facts.announce(next.version);
         self.known.shared.write(&next, &mut self.value);
         match self.store(key, Expiry::NEVER, Condition::Cas(cas), now) {
             Ok(Outcome::Stored) => {
                 self.findings.cas_won += 1;
-                versions.raise(next.version);
+                facts.raise(next.version);
                 self.won[index(key)] = Won { born: next.born, wins: next.wins[index(self.me)] };
             }
             Ok(Outcome::Exists | Outcome::NotFound) => {}
@@ -343,16 +347,15 @@ impl<'k> Peer<'k> {
     }
 
     fn bear(&mut self, key: u64, now: Now) {
-        let (versions, known) = (self.known.of(key), self.known);
-        // Who waited here would keep memory from the one who is before it.
-        let Some(_birth) = known.births[index(key)].try_lock() else { return };
-        let born = versions.issue();
+        let (facts, known) = (self.known.of(key), self.known);
+        let Some(_birth) = known.birth(key) else { return };
+        let born = facts.issue();
         let record = Record { key, version: born, born, wins: [0; WINS_MAX] };
         self.known.shared.write(&record, &mut self.value);
         match self.store(key, Expiry::NEVER, Condition::Absent, now) {
             Ok(Outcome::Stored) => {
-                self.findings.births += 1;
-                versions.raise(born);
+                self.findings.born += 1;
+                facts.raise(born);
                 self.won[index(key)] = Won { born, wins: 0 };
             }
             Ok(Outcome::NotStored) => {}
@@ -446,7 +449,7 @@ mod tests {
         let (table, known) = (table(true), known());
         let mut peer = Peer::new(participant(&table), &known, 0, 1);
         (0..3).for_each(|_| peer.replace(1, NOW));
-        assert_eq!((peer.findings.births, peer.findings.cas_won), (1, 2));
+        assert_eq!((peer.findings.born, peer.findings.cas_won), (1, 2));
         peer.get(1, NOW);
         assert_eq!(peer.findings.faults(), 0);
         let mut record = known.shared.read(1, &peer.read).unwrap();
@@ -491,9 +494,8 @@ mod tests {
             peer.findings.sets += 1;
             if let Err(refusal) = peer.store(key, Expiry::NEVER, Condition::Always, NOW) {
                 assert_eq!(refusal, Refusal::NoMemory);
-                peer.set(NOW);
                 peer.replace(0, NOW);
-                (0..100).for_each(|_| peer.set(NOW));
+                (0..100).for_each(|_| peer.set(OWN, NOW));
             }
         }
         assert!(peer.findings.faults[Fault::Refused as usize] > 0);
