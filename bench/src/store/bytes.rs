@@ -2,12 +2,14 @@
 
 use std::io;
 
+use ringcached_load::values::mix;
+
 use super::options::{Bytes, Held};
 use super::peers::{Make, Peer, peers};
 use super::rss;
 use super::sheet::{Sheet, mib};
-use super::sizes::Mix;
-use super::wire::number;
+use super::sizes::{Items, Mix};
+use super::wire::Wire;
 
 /// The budget of DESIGN.md, without rounding.
 const OVERHEAD_BYTES_MAX: f64 = 36.0;
@@ -17,6 +19,10 @@ const ROUNDING_SHARE_MAX: f64 = 0.05;
 const AMPLE_BYTES: u64 = 128;
 const AMPLE_SHARE: u64 = 4;
 const AMPLE_MB: u64 = 64;
+
+/// Items asked for to learn what kind of items is held, and how many of them at once.
+const SAMPLE: u64 = 20_000;
+const SAMPLE_BATCH: u64 = 50;
 
 /// One server that was filled with one workload.
 struct Filled {
@@ -37,13 +43,13 @@ pub fn bytes(options: &Bytes) -> io::Result<Sheet> {
         ["workload", "server", "key + value", "RSS growth MiB", "overhead B/item", "budget"];
     let mut sheet = Sheet::new(2, &heads);
     let items = options.items;
-    for mix in &options.workloads {
+    for workload in &options.workloads {
         for peer in &all {
-            let filled = fill(peer, *mix, options)?;
+            let filled = fill(peer, *workload, options)?;
             let mean = |bytes: u64| bytes as f64 / items as f64;
             let payload = mean(filled.payload_bytes);
             sheet.row(vec![
-                mix.label().to_owned(),
+                workload.label().to_owned(),
                 peer.label.clone(),
                 format!("{payload:.1}"),
                 mib(filled.growth_bytes),
@@ -51,7 +57,7 @@ pub fn bytes(options: &Bytes) -> io::Result<Sheet> {
                 format!("{:.1}", budget(payload)),
             ]);
             if let Some(remark) = filled.remark {
-                sheet.fail(format!("{}, {}: {remark}", mix.label(), peer.label));
+                sheet.fail(format!("{}, {}: {remark}", workload.label(), peer.label));
             }
         }
     }
@@ -63,8 +69,8 @@ pub fn bytes(options: &Bytes) -> io::Result<Sheet> {
     Ok(sheet)
 }
 
-fn fill(peer: &Peer, mix: Mix, options: &Bytes) -> io::Result<Filled> {
-    let mut items = mix.items();
+fn fill(peer: &Peer, workload: Mix, options: &Bytes) -> io::Result<Filled> {
+    let mut items = workload.items();
     let payload_bytes = (0..options.items).map(|item| items.bytes(item)).sum::<u64>();
     let ample = payload_bytes + options.items * AMPLE_BYTES;
     let memory_mb = ((ample + ample / AMPLE_SHARE) >> 20) + AMPLE_MB;
@@ -89,7 +95,7 @@ fn fill(peer: &Peer, mix: Mix, options: &Bytes) -> io::Result<Filled> {
 
 pub fn held(options: &Held) -> io::Result<Sheet> {
     let all = peers(&options.programs, None)?;
-    let heads = ["server", "items held", "x memcached", "B/item held", "RSS MiB", "evictions"];
+    let heads = ["server", "items held", "x memcached", "key + value held", "RSS MiB", "evictions"];
     let mut sheet = Sheet::new(1, &heads);
     let mut found = Vec::new();
     for peer in &all {
@@ -100,8 +106,8 @@ pub fn held(options: &Held) -> io::Result<Sheet> {
             wire.set(key, value, 0)?;
         }
         wire.sync()?;
-        let (census, stats) = (wire.census()?, wire.stats()?);
-        let bytes = number(&stats, "bytes").unwrap_or(0);
+        let (census, rss) = (wire.census()?, rss::settled(server.pid())?);
+        let mean = mean_held(&mut wire, &mut items, options.sets)?;
         if wire.refused > 0 {
             let refusal = wire.first_refusal.clone().unwrap_or_default();
             sheet.fail(format!("{}: {} refused: {refusal}", peer.label, wire.refused));
@@ -109,24 +115,52 @@ pub fn held(options: &Held) -> io::Result<Sheet> {
         if census.evictions == 0 {
             sheet.fail(format!("{}: everything fits; store more", peer.label));
         }
-        found.push((peer, census, bytes, rss::settled(server.pid())?));
+        found.push((peer, census, mean, rss));
     }
     let base = found.iter().find(|(peer, ..)| peer.make == Make::Memcached);
     let base = base.map(|(_, census, ..)| census.items);
-    for (peer, census, bytes, rss) in &found {
+    for (peer, census, mean, rss) in &found {
         let ratio = base.map(|base| census.items as f64 / base.max(1) as f64);
         sheet.row(vec![
             peer.label.clone(),
             census.items.to_string(),
             ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
-            format!("{:.1}", *bytes as f64 / census.items.max(1) as f64),
+            format!("{mean:.1}"),
             mib(*rss),
             census.evictions.to_string(),
         ]);
     }
-    sheet.note(format!("{} different items of {} stored", options.sets, options.workload.label()));
-    sheet.note("B/item held: `bytes` over `curr_items`, each server's own headers included");
+    let items = options.workload.items();
+    let all = (0..options.sets).map(|item| items.bytes(item)).sum::<u64>();
+    sheet.note(format!(
+        "{} different items of {} stored, {:.1} bytes of key and value on average",
+        options.sets,
+        options.workload.label(),
+        all as f64 / options.sets.max(1) as f64
+    ));
+    sheet.note(format!(
+        "key + value held: mean of those among {SAMPLE} uniform ones that are there; who keeps \
+         small items rather than large ones holds more of them"
+    ));
     Ok(sheet)
+}
+
+/// Bytes of key and value of an item that is held, on average, by a sample.
+fn mean_held(wire: &mut Wire, items: &mut Items, stored: u64) -> io::Result<f64> {
+    let (mut count, mut sum) = (0u64, 0);
+    for batch in 0..SAMPLE / SAMPLE_BATCH {
+        let draws = batch * SAMPLE_BATCH..(batch + 1) * SAMPLE_BATCH;
+        let mut sample: Vec<u64> = draws.map(|draw| mix(draw) % stored).collect();
+        sample.sort_unstable();
+        sample.dedup();
+        let keys: Vec<Vec<u8>> = sample.iter().map(|item| items.get(*item).0.to_vec()).collect();
+        let held = wire.get(&keys, |_, _| {})?;
+        for (item, _) in sample.iter().zip(held).filter(|(_, held)| *held) {
+            count += 1;
+            sum += items.bytes(*item);
+        }
+    }
+    Ok(sum as f64 / count.max(1) as f64)
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ pub struct Held {
     #[arg(long, value_name = "MB", default_value_t = 1024)]
     pub memory: u64,
     /// Different items to store
-    #[arg(long, value_name = "N", default_value_t = 6_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 6_000_000,
+          value_parser = value_parser!(u64).range(1000..=1_000_000_000))]
     pub sets: u64,
     /// What to store, as in bytes
     #[arg(long, value_name = "NAME", value_enum, default_value = "twitter")]
