@@ -1,4 +1,4 @@
-//! ringcached-bench: measures ringcached, its null server and memcached side by side.
+//! ringcached-bench: measures ringcached, its store, its null server and its peers side by side.
 
 mod clients;
 mod compare;
@@ -8,6 +8,7 @@ mod null;
 mod options;
 mod replay;
 mod servers;
+mod store;
 mod table;
 
 use std::fs;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
         Command::Replay(options) => replay_and_print(&options),
+        Command::Store(options) => store::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

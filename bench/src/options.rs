@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
 use crate::replay::Replay;
+use crate::store::options::Store;
 
 /// Measures memcached servers side by side.
 #[derive(Debug, Parser)]
@@ -22,6 +23,7 @@ pub enum Command {
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
     Replay(Box<Replay>),
+    Store(Box<Store>),
 }
 
 /// The null server, which `compare` runs as a process of its own.
@@ -230,7 +232,7 @@ mod tests {
         let words = ["ringcached-bench", "compare"].iter().chain(words);
         match Options::parse_from(words).command {
             Command::Compare(compare) => *compare,
-            Command::Load(_) | Command::NullServer(_) | Command::Replay(_) => {
+            Command::Load(_) | Command::NullServer(_) | Command::Replay(_) | Command::Store(_) => {
                 unreachable!("compare was asked for")
             }
         }

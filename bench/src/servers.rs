@@ -203,7 +203,7 @@ impl Drop for Server {
 }
 
 /// A port that nobody uses now.
-fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -1,0 +1,67 @@
+//! How much memory a process holds.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use crate::servers::pause;
+
+/// Memory that changes by less in a pause has settled.
+const SETTLED_BYTES: u64 = 128 << 10;
+const SETTLE_PAUSE: Duration = Duration::from_millis(500);
+/// So many pauses in a row without a change; the index of memcached grows in the background.
+const SETTLED_PAUSES: u32 = 3;
+const SETTLE_PAUSES_MAX: u32 = 60;
+
+/// RSS in bytes, shared memory and files included. That of smaps_rollup is exact; where it may not
+/// be read, that of status must do.
+pub fn of(pid: u32) -> io::Result<u64> {
+    let read = |name: &str, label: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{name}"))?;
+        kib(&text, label).ok_or_else(|| io::Error::other(format!("no {label} in {name}")))
+    };
+    Ok(read("smaps_rollup", "Rss:").or_else(|_| read("status", "VmRSS:"))? << 10)
+}
+
+fn kib(text: &str, label: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// RSS once it no longer changes.
+pub fn settled(pid: u32) -> io::Result<u64> {
+    let (mut last, mut calm) = (of(pid)?, 0);
+    for _ in 0..SETTLE_PAUSES_MAX {
+        pause(SETTLE_PAUSE);
+        let now = of(pid)?;
+        calm = if now.abs_diff(last) < SETTLED_BYTES { calm + 1 } else { 0 };
+        last = now;
+        if calm == SETTLED_PAUSES {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_label_decides() {
+        let text = "5581 ---p [rollup]\nRss:    1640 kB\nPss:     317 kB\nPss_Shmem: 5 kB\n";
+        assert_eq!(kib(text, "Rss:"), Some(1640));
+        assert_eq!(kib(text, "Swap:"), None);
+    }
+
+    #[test]
+    fn memory_that_is_taken_is_seen() {
+        const TAKEN: u64 = 64 << 20;
+        let before = of(std::process::id()).unwrap();
+        let bytes = vec![1u8; usize::try_from(TAKEN).unwrap()];
+        let after = of(std::process::id()).unwrap();
+        assert_eq!(bytes.iter().filter(|byte| **byte == 1).count(), bytes.len());
+        // Other tests run beside this one.
+        assert!(after > before + TAKEN / 2, "{before} {after}");
+    }
+}
