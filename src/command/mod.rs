@@ -200,6 +200,10 @@ impl Executor {
         }
     }
 
+    pub fn table(&self) -> &Table {
+        &self.shared.table
+    }
+
     /// For `quiesce`, `offline` and `online`.
     pub fn participant(&mut self) -> &mut Participant {
         &mut self.participant

@@ -68,6 +68,8 @@ pub enum Held {
     No,
     /// The peer must read first.
     Output,
+    /// There is no block to write replies in; it waits in a queue for one.
+    Memory,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -147,6 +149,11 @@ impl<S> Connection<S> {
     /// True when requests may be executed now.
     pub fn can_execute(&self) -> bool {
         self.phase == Phase::Open && self.held == Held::No
+    }
+
+    /// True while the peer must read before anything else is done for it.
+    pub fn is_in_debt(&self) -> bool {
+        self.output.unsent_bytes() > 0 && matches!(self.held, Held::Output | Held::Memory)
     }
 
     /// True while the peer owes us its attention: a send waits for it, and it has asked for more.

@@ -18,6 +18,7 @@ pub mod datagrams;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;
+mod keeper;
 pub mod launch;
 pub mod ring_loop;
 pub mod service;

@@ -14,7 +14,9 @@ use crate::base::output::Output;
 use crate::base::sync::Arc;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::config::Dispatch;
+use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::fake::{Chance, FakeRing, Peer};
+use crate::sys::region::Loan;
 use crate::sys::ring::Ring;
 use crate::sys::wake::EventFd;
 
@@ -25,9 +27,12 @@ use super::worker::Worker;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
 /// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Echo {
     awake: bool,
+    loans_max: usize,
+    lent: usize,
+    spare: Vec<Loan>,
 }
 
 /// What an echo connection remembers.
@@ -117,6 +122,23 @@ impl Service for Echo {
     fn wake(&mut self) {
         assert!(!std::mem::replace(&mut self.awake, true));
     }
+
+    fn lend(&mut self) -> Option<Loan> {
+        if self.lent == self.loans_max {
+            return None;
+        }
+        self.lent += 1;
+        self.spare.pop().or_else(|| Loan::map(4 * BLOCK_BYTES).ok())
+    }
+
+    fn take_back(&mut self, loan: Loan) {
+        self.lent -= 1;
+        self.spare.push(loan);
+    }
+
+    fn lendable_bytes(&self) -> usize {
+        (self.loans_max - self.lent) * 4 * BLOCK_BYTES
+    }
 }
 
 struct World {
@@ -134,6 +156,10 @@ impl World {
     }
 
     fn with_idle_timeout(seed: u64, dispatch: Dispatch, idle_timeout_s: u32) -> World {
+        World::with(seed, dispatch, idle_timeout_s, *Chance::new(seed).pick(&[0, 1, 16]))
+    }
+
+    fn with(seed: u64, dispatch: Dispatch, idle_timeout_s: u32, loans_max: usize) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
@@ -146,16 +172,16 @@ impl World {
             dispatch,
             requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
             idle_timeout_s,
-            pool_bytes: 1 << 20,
+            rings: 1,
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
         let ring = FakeRing::new(seed, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
-        let service = Echo { awake: true };
+        let service = Echo { awake: true, loans_max, ..Echo::default() };
         let worker = |number| Worker {
             number,
-            service: service.clone(),
+            service: Echo { awake: true, ..Echo::default() },
             counters: registry.counters("worker"),
             fleet: Arc::clone(&fleet),
             clock: clock.clone(),
@@ -274,10 +300,11 @@ fn finish(world: &mut World, scripts: &[Script]) {
         world.peers().collect::<Vec<_>>()
     );
     assert_eq!(world.peers().count(), scripts.len());
+    let dropped = world.registry.sum(Metric::ResponseObjOom);
     for (peer, script) in world.peers().zip(scripts) {
         assert!(peer.closed);
         let expected = replies(&script.requests);
-        if script.vanishes {
+        if script.vanishes || dropped > 0 {
             assert!(expected.starts_with(&peer.got));
         } else {
             let same = peer.got.iter().zip(&expected).take_while(|(one, two)| one == two).count();
@@ -417,4 +444,43 @@ fn an_idle_timeout_closes_the_idle_alone() {
     let closed: Vec<_> = world.peers().map(|peer| peer.closed).collect();
     assert_eq!(closed, [true, false]);
     assert_eq!(world.registry.sum(Metric::IdleKicks), 1);
+}
+
+/// Peers that do not read take all the memory there is; who comes later is served all the same,
+/// and those who do not even ask for more must go for that.
+#[test]
+fn who_reads_is_served_where_others_hold_all_memory() {
+    for (dispatch, loans_max) in [(Dispatch::Inline, 0), (Dispatch::Queue, 0), (Dispatch::Auto, 1)]
+    {
+        let mut world = World::with(5, dispatch, 0, loans_max);
+        let deaf = || {
+            let mut peer = Peer::default();
+            peer.deaf = true;
+            peer
+        };
+        world.ring.ring_mut().arriving.extend((0..20).map(|_| deaf()));
+        for turn in 0..600 {
+            if turn < 300 {
+                world.peers().for_each(|peer| peer.outgoing.extend(b"b9\n"));
+            }
+            world.turn();
+        }
+        assert!(world.registry.sum(Metric::ReplyWaits) > 0, "{dispatch:?}: memory is not short");
+        world.ring.ring_mut().arriving.push_back(Peer::default());
+        while world.peers().count() < 21 {
+            world.turn();
+        }
+        world.peers().last().unwrap().outgoing.extend(b"a1\n".repeat(50));
+        for _ in 0..1500 {
+            world.turn();
+        }
+        let expected = replies(&b"a1\n".repeat(50));
+        let polite = world.peers().last().unwrap();
+        assert!(
+            !polite.closed && polite.got == expected,
+            "{dispatch:?}: {} bytes",
+            polite.got.len()
+        );
+        assert!(world.registry.sum(Metric::ResponseObjOom) > 0, "{dispatch:?}");
+    }
 }

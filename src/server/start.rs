@@ -15,6 +15,7 @@ use crate::store::{StorePlan, Table};
 use crate::sys::limits;
 
 use super::claim::Claim;
+use super::keeper;
 use super::launch::{Handle, Shape, launch};
 
 /// What memcached's clients are told: the version of this server.
@@ -61,8 +62,10 @@ impl Server {
             }
         };
         let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
-        promote_in_background(Arc::clone(&table))
-            .map_err(|error| StartError::new("start", "a thread", error, "Allow more threads."))?;
+        let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
+        let participant = table.participant(registry.counters("keeper"));
+        keeper::start(participant, handle.waker(), clock.clone()).map_err(refused)?;
+        promote_in_background(Arc::clone(&table)).map_err(refused)?;
         Ok(Server { handle, shared, registry, memory_bytes: plan.memory_bytes })
     }
 

@@ -25,6 +25,7 @@ mod evict;
 mod huge;
 mod index;
 mod limbo;
+mod loan;
 mod memory;
 #[cfg(all(test, loom))]
 mod models;
@@ -77,6 +78,8 @@ pub struct Figures {
     pub limbo_bytes: u64,
     /// What the table takes beside its pages.
     pub outside_bytes: u64,
+    /// Pages that are lent, or kept for that.
+    pub pages_lent: u64,
     /// Of the arena in huge pages.
     pub huge_bytes: u64,
 }

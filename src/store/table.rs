@@ -10,6 +10,7 @@ use super::arena::{Arena, Item, Keep, Keeper, Ref, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{Directory, SEGMENT_BYTES, Segment, TAG_BITS, Tag};
 use super::limbo::Limbo;
+use super::loan::Loans;
 use super::slabs::Slabs;
 #[cfg(test)]
 use super::slabs::Standing;
@@ -61,6 +62,7 @@ pub struct Table {
     pub(in crate::store) arena: Arena,
     pub(in crate::store) slabs: Slabs,
     pub(in crate::store) epochs: Epochs,
+    pub(in crate::store) loans: Loans,
     pub(in crate::store) evict: bool,
     pub(in crate::store) item_bytes_max: usize,
     stripes: Box<[Stripe]>,
@@ -102,6 +104,7 @@ impl Table {
                 u32::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?,
             ),
             epochs: Epochs::new(threads * 4 + 64),
+            loans: Loans::new(pages * page_bytes, page_bytes, plan.evict),
             evict: plan.evict,
             item_bytes_max: plan.item_bytes_max,
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),
@@ -243,6 +246,7 @@ impl Table {
             classes: self.slabs.sizes().classes() as u64,
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
+            pages_lent: u64::from(self.loans.pages()),
             huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
     }
@@ -252,7 +256,8 @@ impl Table {
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
         let in_classes: u32 = self.slabs.standings().map(|each| each.pages).sum();
-        self.slabs.pages.count() - census.pages_free - census.index_pages - in_classes
+        let others = census.pages_free + census.index_pages + self.loans.pages();
+        self.slabs.pages.count() - others - in_classes
     }
 
     /// Slots that hold something, of all classes.

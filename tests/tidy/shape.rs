@@ -9,7 +9,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
-    ("src/store/arena/mod.rs", 3),
+    ("src/store/arena/mod.rs", 4),
     ("src/store/arena/reservation.rs", 1),
     ("src/store/arena/watched.rs", 1),
     ("src/store/arena/words.rs", 2),
@@ -22,7 +22,7 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/probe/rig.rs", 6),
     ("src/sys/probe/tests.rs", 7),
     ("src/sys/probe/trial.rs", 2),
-    ("src/sys/region.rs", 16),
+    ("src/sys/region.rs", 19),
     ("src/sys/socket.rs", 1),
     ("src/sys/thread.rs", 5),
     ("src/sys/uring.rs", 6),

@@ -10,14 +10,16 @@
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
+//! - who waits for memory stands once in the queue for it;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
 mod execution;
+mod memory;
 mod upkeep;
 
-pub use execution::BLOCKS_MAX;
-use upkeep::OUTPUT_BYTES_MAX;
+#[cfg(test)]
+use execution::BLOCKS_MAX;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +29,8 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
+#[cfg(test)]
+use crate::net::connection::Held;
 use crate::net::connection::{Connection, Event, Receive, Step};
 use crate::sys::buffers::Filled;
 use crate::sys::ring::Ring;
@@ -44,8 +48,8 @@ pub struct Settings {
     pub requests_per_event: u32,
     /// Seconds without a byte after which a connection is closed; 0 is never.
     pub idle_timeout_s: u32,
-    /// Bytes that the replies of all connections of this ring should not exceed.
-    pub pool_bytes: usize,
+    /// How many rings share the memory that may be lent.
+    pub rings: usize,
     /// Listeners that this ring accepts from: all or none.
     pub listeners: u32,
 }
@@ -67,6 +71,10 @@ pub struct RingLoop<R, V: Service> {
     starved: VecDeque<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
+    /// Connections that wait for blocks to write their replies in, in order.
+    thirsty: VecDeque<SlotId>,
+    /// False when memory for more blocks was asked for in this turn, and there was none.
+    may_borrow: bool,
     /// Buffers that are read and not given back yet.
     spent: Vec<Filled>,
     /// Boxes for batches to travel in.
@@ -98,6 +106,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             listed: Vec::new(),
             starved: VecDeque::new(),
             queueing: VecDeque::new(),
+            thirsty: VecDeque::new(),
+            may_borrow: true,
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
@@ -113,6 +123,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         while !self.has_ended() {
             self.turn()?;
         }
+        self.return_loans();
         self.service.rest();
         self.fleet.ring_ended();
         Ok(())
@@ -131,6 +142,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
+        self.publish_memory();
         Ok(())
     }
 
@@ -281,6 +293,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert_eq!(queued, usize::from(connection.runnable));
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
+            let thirsty = self.thirsty.iter().filter(|thirsty| **thirsty == id).count();
+            assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable
                 && connection.input.window().contains(&b'\n');
