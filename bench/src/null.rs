@@ -96,6 +96,10 @@ impl Service for Null {
         self.spare.push(loan);
     }
 
+    fn overdrawn_bytes(&self) -> usize {
+        0
+    }
+
     fn lendable_bytes(&self) -> usize {
         (LOANS_MAX - self.lent) * LOAN_BYTES
     }

@@ -39,12 +39,16 @@ metrics! {
     CurrConnections "curr_connections" Gauge,
     TotalConnections "total_connections" Counter,
     RejectedConnections "rejected_connections" Counter,
-    /// Connections closed because others needed the memory of their unread replies.
+    /// Connections closed because others needed the memory that they held.
     ResponseObjOom "response_obj_oom" Counter,
     /// Blocks that hold replies.
     ResponseObjCount "response_obj_count" Gauge,
     /// Bytes of all blocks of the rings, in use or not.
     ResponseObjBytes "response_obj_bytes" Gauge,
+    /// Bytes of received input that was copied because it waits, and of what keeps it.
+    InputBytes "input_bytes" Gauge,
+    /// Bytes of the places of connections.
+    ConnBytes "conn_bytes" Gauge,
     /// Times a connection waited for a block to write replies in.
     ReplyWaits "reply_waits" Counter,
     CmdGet "cmd_get" Counter,

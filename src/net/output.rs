@@ -27,6 +27,11 @@ impl Output {
         self.unsent_bytes
     }
 
+    /// Bytes of the heap that are taken, beside the blocks.
+    pub fn heap_bytes(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>()
+    }
+
     /// Blocks that are held.
     pub fn blocks(&self) -> usize {
         self.blocks.len()

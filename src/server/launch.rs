@@ -22,7 +22,7 @@ use super::service::Service;
 use super::worker::Worker;
 
 /// Bytes of a receive buffer: a deep pipeline of small requests.
-const BUFFER_BYTES: u32 = 4096;
+pub const BUFFER_BYTES: u32 = 4096;
 
 /// The shape of a server, whatever it serves.
 #[derive(Clone, Copy, Debug)]

@@ -20,6 +20,7 @@ pub mod doorbell;
 pub mod fleet;
 mod keeper;
 pub mod launch;
+mod overhead;
 pub mod ring_loop;
 pub mod service;
 #[cfg(test)]

@@ -39,6 +39,12 @@ pub trait Service {
     /// Takes memory back.
     fn take_back(&mut self, loan: Loan);
 
+    /// Bytes that connections of all threads take beyond what they may.
+    fn overdrawn_bytes(&self) -> usize;
+
+    /// Connections take much more or less of the heap than when this was called last.
+    fn heap_has_changed(&mut self) {}
+
     /// Bytes that all threads together may be lent beside those that are.
     fn lendable_bytes(&self) -> usize;
 }
@@ -79,6 +85,14 @@ impl Service for Executor {
 
     fn take_back(&mut self, loan: Loan) {
         self.table().take_back(loan);
+    }
+
+    fn overdrawn_bytes(&self) -> usize {
+        self.table().overdrawn_bytes()
+    }
+
+    fn heap_has_changed(&mut self) {
+        self.table().call_keeper();
     }
 
     fn lendable_bytes(&self) -> usize {

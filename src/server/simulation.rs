@@ -32,6 +32,7 @@ struct Echo {
     awake: bool,
     loans_max: usize,
     lent: usize,
+    overdrawn: usize,
     spare: Vec<Loan>,
 }
 
@@ -136,6 +137,10 @@ impl Service for Echo {
         self.spare.push(loan);
     }
 
+    fn overdrawn_bytes(&self) -> usize {
+        self.overdrawn
+    }
+
     fn lendable_bytes(&self) -> usize {
         (self.loans_max - self.lent) * 4 * BLOCK_BYTES
     }
@@ -216,7 +221,7 @@ impl World {
         self.ring.turn_checked();
     }
 
-    fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+    fn peers(&mut self) -> impl DoubleEndedIterator<Item = &mut Peer> {
         self.ring.ring_mut().peers.values_mut()
     }
 }
@@ -319,6 +324,7 @@ fn finish(world: &mut World, scripts: &[Script]) {
     }
     assert!(world.ring.ring_mut().is_whole(), "a receive buffer is lost");
     assert_eq!(world.ring.ring_mut().blocks().used_bytes(), 0, "a block is lost");
+    assert_eq!(world.ring.heap_bytes(), 0);
     assert_eq!(world.fleet.admission.current(), 0);
     assert_eq!(world.registry.sum(Metric::CurrConnections), 0);
 }
@@ -408,7 +414,7 @@ fn pass_time(world: &mut World, insistence: &[u8]) {
         if turn % 50 == 0 {
             let mut peers = world.peers();
             peers.next().unwrap().outgoing.extend(insistence);
-            peers.next().unwrap().outgoing.extend(b"a1\n");
+            peers.next_back().unwrap().outgoing.extend(b"a1\n");
         }
         world.turn();
     }
@@ -483,4 +489,29 @@ fn who_reads_is_served_where_others_hold_all_memory() {
         );
         assert!(world.registry.sum(Metric::ResponseObjOom) > 0, "{dispatch:?}");
     }
+}
+
+/// Peers that stop in mid-command go where connections take too much, as many as must.
+#[test]
+fn who_is_silent_in_mid_command_goes_where_memory_is_overdrawn() {
+    let mut world = World::with(7, Dispatch::Inline, 0, 16);
+    world.ring.ring_mut().arriving.extend((0..11).map(|_| Peer::default()));
+    while world.peers().count() < 11 {
+        world.turn();
+    }
+    world.peers().take(10).for_each(|peer| peer.outgoing.extend([b'a'; 2000]));
+    pass_time(&mut world, b"");
+    assert!(world.peers().all(|peer| !peer.closed));
+    let heap_bytes = world.ring.heap_bytes();
+    assert!(heap_bytes >= 20_000, "{heap_bytes}");
+    world.ring.service_mut().overdrawn = 5000;
+    for _ in 0..40 {
+        world.peers().last().unwrap().outgoing.extend(b"a1\n");
+        world.turn();
+    }
+    world.ring.service_mut().overdrawn = 0;
+    pass_time(&mut world, b"");
+    let closed = world.peers().filter(|peer| peer.closed).count();
+    assert!((2..10).contains(&closed), "{closed} are closed");
+    assert!(!world.peers().last().unwrap().closed);
 }

@@ -29,6 +29,14 @@ const STOCK_BYTES: u64 = 512 << 10;
 /// The stock's part of the limit where items make no room: nothing could fill it again.
 const STOCK_SHARE: u32 = 4;
 
+/// Debited pages are used again when there are this part too many of them, and more than one.
+const CREDIT_SHARE: u32 = 8;
+
+/// Where the system refuses, as for locked memory, the page is out of use all the same.
+fn give_to_system(loan: &mut Loan) {
+    let _ = loan.empty();
+}
+
 #[derive(Debug)]
 pub(in crate::store) struct Loans {
     /// Most pages that may be lent.
@@ -41,6 +49,16 @@ pub(in crate::store) struct Loans {
     /// True from when the stock was found wanting until the keeper looks.
     is_short: AtomicBool,
     keeper: OnceLock<Thread>,
+    /// Pages whose memory was given back to the system.
+    debits: Mutex<Debits>,
+    debited: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Debits {
+    loans: Vec<Loan>,
+    /// Huge pages when the loans were emptied last: a new one may have filled some of them.
+    huge_pages: usize,
 }
 
 impl Loans {
@@ -56,7 +74,20 @@ impl Loans {
             stock_wanted: if evict { share.min(ahead) } else { share },
             is_short: AtomicBool::new(false),
             keeper: OnceLock::new(),
+            debits: Mutex::new(Debits::default()),
+            debited: AtomicU32::new(0),
         }
+    }
+
+    /// Pages whose memory is in use elsewhere.
+    pub fn debited(&self) -> u32 {
+        self.debited.load(Ordering::Relaxed)
+    }
+
+    /// Pages that may be lent beside those that are.
+    fn lendable(&self) -> u32 {
+        let taken = self.lent.load(Ordering::Relaxed) + self.debited();
+        self.limit.saturating_sub(taken)
     }
 
     /// Pages that are lent, or kept for that.
@@ -71,8 +102,7 @@ impl Loans {
 
     /// How many pages the stock lacks. What may not be lent need not be kept.
     fn missing(&self) -> u32 {
-        let lendable = self.limit - self.lent.load(Ordering::Relaxed).min(self.limit);
-        self.stock_wanted.min(lendable).saturating_sub(self.stocked())
+        self.stock_wanted.min(self.lendable()).saturating_sub(self.stocked())
     }
 
     fn call_keeper(&self) {
@@ -90,7 +120,8 @@ impl Table {
     pub fn lend(&self) -> Option<Loan> {
         let loans = &self.loans;
         // Relaxed: a count.
-        let one_more = |lent: u32| (lent < loans.limit).then_some(lent + 1);
+        let limit = loans.limit.saturating_sub(loans.debited());
+        let one_more = |lent: u32| (lent < limit).then_some(lent + 1);
         loans.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         let number = self.slabs.pages.take().or_else(|| {
             let number = loans.stock.lock().pop();
@@ -125,11 +156,22 @@ impl Table {
 
     /// Bytes that may be lent beside those that are.
     pub fn lendable_bytes(&self) -> usize {
-        let lent = self.loans.lent.load(Ordering::Relaxed);
-        self.loans.limit.saturating_sub(lent) as usize * self.slabs.pages.page_bytes()
+        self.loans.lendable() as usize * self.slabs.pages.page_bytes()
+    }
+
+    /// Bytes that are lent or debited beyond what may be lent.
+    pub fn overdrawn_bytes(&self) -> usize {
+        let taken = self.loans.lent.load(Ordering::Relaxed) + self.loans.debited();
+        taken.saturating_sub(self.loans.limit) as usize * self.slabs.pages.page_bytes()
+    }
+
+    /// Tells the keeper that more memory than before is in use elsewhere.
+    pub fn call_keeper(&self) {
+        self.loans.call_keeper();
     }
 
     /// Most bytes that may be lent.
+    #[cfg(test)]
     pub fn lendable_bytes_max(&self) -> usize {
         self.loans.limit as usize * self.slabs.pages.page_bytes()
     }
@@ -139,6 +181,47 @@ impl Participant {
     /// Makes the calling thread the keeper: it is unparked when the stock runs short.
     pub fn keep_stock(&self) {
         let _ = self.table.loans.keeper.set(std::thread::current());
+    }
+
+    /// Takes pages out of use until they make up for `bytes` that are in use elsewhere; where that
+    /// has become less, pages are used again, after `before_credit`. Not for every small change.
+    pub fn settle(&mut self, bytes: u64, before_credit: impl FnOnce(), now: Now) {
+        let page_bytes = self.table.slabs.pages.page_bytes() as u64;
+        let wanted = u32::try_from(bytes.div_ceil(page_bytes)).unwrap_or(u32::MAX);
+        let debited = self.table.loans.debited();
+        if wanted > debited {
+            self.debit(wanted - debited, now);
+        } else if debited - wanted > (wanted / CREDIT_SHARE).max(1) {
+            before_credit();
+            self.credit(debited - wanted);
+        }
+        let huge_pages = self.table.huge_pages.load(Ordering::Relaxed);
+        let mut debits = self.table.loans.debits.lock();
+        if std::mem::replace(&mut debits.huge_pages, huge_pages) != huge_pages {
+            debits.loans.iter_mut().for_each(give_to_system);
+        }
+    }
+
+    fn debit(&mut self, pages: u32, now: Now) {
+        for _ in 0..pages {
+            let number = self.take_page(now).or_else(|| self.table.loans.stock.lock().pop());
+            let (Some(number), table) = (number, &self.table) else { return };
+            let start = table.slabs.pages.start_of(number);
+            let mut loan = table.arena.lend(start, table.slabs.pages.page_bytes());
+            give_to_system(&mut loan);
+            table.loans.debits.lock().loans.push(loan);
+            table.loans.debited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn credit(&mut self, pages: u32) {
+        for _ in 0..pages {
+            let Some(loan) = self.table.loans.debits.lock().loans.pop() else { return };
+            // It counts as lent until it is back.
+            self.table.loans.lent.fetch_add(1, Ordering::Relaxed);
+            self.table.loans.debited.fetch_sub(1, Ordering::Relaxed);
+            self.table.take_back(loan);
+        }
     }
 
     /// Fills the stock as far as there is something to let go of, and says by how many pages.
@@ -220,6 +303,36 @@ mod tests {
         loans.into_iter().for_each(|loan| table.take_back(loan));
         let limit = table.loans.limit;
         assert!(table.figures().pages_free + u64::from(table.loans.stock_wanted) >= limit.into());
+    }
+
+    #[test]
+    fn what_is_used_elsewhere_is_debited_and_credited_later() {
+        let registry = Registry::default();
+        let table = table(4 * MIB, true);
+        let mut one = table.participant(registry.counters("one"));
+        for key in 0..100_000u64 {
+            set(&mut one, &key.to_le_bytes(), &[1; 100]);
+            one.quiesce();
+        }
+        let settle = |one: &mut Participant, bytes| {
+            let mut credited = false;
+            one.settle(bytes, || credited = true, NOW);
+            (table.figures().pages_debited, credited)
+        };
+        assert_eq!(settle(&mut one, 1), (1, false));
+        assert_eq!(settle(&mut one, 500_000), (8, false));
+        assert_eq!(table.lendable_bytes(), table.lendable_bytes_max() - 8 * (64 << 10));
+        assert_eq!(table.overdrawn_bytes(), 0);
+        assert_eq!(settle(&mut one, 430_000), (8, false), "a little less is no reason");
+        assert_eq!(settle(&mut one, MIB + 1), (17, false), "the truth has no limit");
+        assert_eq!(table.overdrawn_bytes(), 64 << 10);
+        assert!(table.lend().is_none());
+        assert_eq!(settle(&mut one, 100_000), (2, true));
+        assert_eq!(settle(&mut one, 0), (2 - 2, true));
+        let figures = table.figures();
+        assert!(figures.pages_free + figures.pages_lent >= 6, "{figures:?}");
+        assert_eq!(table.lendable_bytes(), table.lendable_bytes_max());
+        set(&mut one, b"newest", &[2; 100]);
     }
 
     #[test]

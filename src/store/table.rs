@@ -247,6 +247,7 @@ impl Table {
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
             pages_lent: u64::from(self.loans.pages()),
+            pages_debited: u64::from(self.loans.debited()),
             huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
     }
@@ -256,7 +257,8 @@ impl Table {
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
         let in_classes: u32 = self.slabs.standings().map(|each| each.pages).sum();
-        let others = census.pages_free + census.index_pages + self.loans.pages();
+        let loans = self.loans.pages() + self.loans.debited();
+        let others = census.pages_free + census.index_pages + loans;
         self.slabs.pages.count() - others - in_classes
     }
 

@@ -155,22 +155,6 @@ impl Region {
         advise(4096, libc::MADV_POPULATE_WRITE)?;
         advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)
     }
-
-    /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
-    ///
-    /// The range stays mapped (R1).
-    ///
-    /// # Panics
-    /// If the range is outside.
-    ///
-    /// # Safety
-    /// Nobody else may refer to a byte of the range: its bytes change.
-    pub unsafe fn forget(self, offset: usize, len: usize) {
-        let start = self.span(offset, len);
-        // SAFETY: the range is inside the mapping, which stays; zeros are as initialised as before.
-        let result = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
-        assert!(result == 0, "madvise(2): {}", io::Error::last_os_error());
-    }
 }
 
 /// Bytes of a region that belong to the holder alone. Not `Clone`.
@@ -298,6 +282,23 @@ mod tests {
         }
         // SAFETY: as above.
         assert_eq!(unsafe { at.read() }, 7);
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn an_emptied_loan_is_zeros_in_a_file_too() {
+        let (memfd, _fd) = Region::map_memfd(c"test", 3 * 4096).unwrap();
+        // SAFETY: nobody else knows the region.
+        let part = unsafe { Loan::of(memfd, 4096, 4096) };
+        assert_eq!((part.offset_in(memfd), part.len()), (Some(4096), 4096));
+        for mut loan in [part, Loan::map(4096).unwrap()] {
+            let last = loan.span(4095, 1);
+            // SAFETY: the byte is inside the loan, which is ours.
+            unsafe { last.write(7) };
+            loan.empty().unwrap();
+            // SAFETY: as above.
+            assert_eq!(unsafe { last.read() }, 0);
+        }
     }
 
     #[test]

@@ -171,8 +171,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
         batch.session = std::mem::take(&mut connection.session);
-        batch.input = std::mem::take(&mut connection.input);
-        connection.held = Held::Away;
+        batch.input = connection.take_input();
         match self.fleet.dispatch.offer(batch) {
             Ok(true) => self.counters.bump(Metric::WorkerWakes),
             Ok(false) => {}
@@ -214,11 +213,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let connection =
             self.connections.get_mut(batch.slot).expect("a connection waits for its batch");
         connection.session = std::mem::take(&mut batch.session);
-        let mut later = std::mem::replace(&mut connection.input, std::mem::take(&mut batch.input));
-        let has_more = !later.is_empty();
-        connection.input.append(&mut later, &mut self.spent);
+        let has_more = connection.put_input(std::mem::take(&mut batch.input), &mut self.spent);
         connection.output.append(&mut batch.reply);
-        connection.held = Held::No;
         if self.spare.len() < SPARE_BOXES {
             self.spare.push(batch);
         }

@@ -73,6 +73,7 @@ pub struct RingLoop<R, V: Service> {
     queueing: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in, in order.
     thirsty: VecDeque<SlotId>,
+    heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
     /// Buffers that are read and not given back yet.
@@ -108,6 +109,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             queueing: VecDeque::new(),
             thirsty: VecDeque::new(),
             may_borrow: true,
+            heap: memory::Heap::default(),
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
@@ -179,7 +181,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return };
             connection.listed = false;
-            match connection.step() {
+            self.heap.charge(connection);
+            match connection.step(self.upkeep.backlog_bytes) {
                 Step::Receive if self.ring.is_dry() => {
                     connection.receive = Receive::Starved;
                     self.starved.push_back(id);
@@ -215,6 +218,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
+        self.heap.discharge(&connection);
         self.ring.close(connection.socket);
         self.upkeep.accept_failed = false;
         self.ring.resize(self.connections.len());
@@ -258,6 +262,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.input.holds_buffers() {
                 connection.input.evacuate(&mut self.spent);
+                self.heap.charge(connection);
             }
         }
     }
@@ -272,9 +277,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         &mut self.ring
     }
 
+    pub fn service_mut(&mut self) -> &mut V {
+        &mut self.service
+    }
+
+    /// Bytes of the heap that connections take.
+    pub fn heap_bytes(&self) -> usize {
+        self.heap.bytes()
+    }
+
     /// One turn, and the invariants at its end.
     pub fn turn_checked(&mut self) {
         self.turn().unwrap();
+        let charged = |id| self.connections.get(id).map_or(0, |each| each.charged as usize);
+        assert_eq!(self.connections.ids().map(charged).sum::<usize>(), self.heap_bytes());
         assert!(self.listed.is_empty());
         let blocks = self.ring.blocks().used_bytes() / BLOCK_BYTES;
         assert!(blocks <= self.connections.len() * BLOCKS_MAX, "{blocks} blocks are in use");

@@ -1,7 +1,7 @@
 //! What happens once a second, and the end: timeouts, shares, deaf listeners, draining.
 
 use crate::base::metrics::Metric;
-use crate::net::connection::{Event, Held};
+use crate::net::connection::{BACKLOG_BYTES_MAX, Event, Held};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
@@ -24,6 +24,8 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Upkeep {
     /// Unsent bytes from which on a connection's peer must read first.
     pub(super) output_bytes: usize,
+    /// Unexecuted bytes from which on a connection is not received from.
+    pub(super) backlog_bytes: usize,
     /// True while listeners should wait before they are armed again.
     pub(super) accept_failed: bool,
     pub(super) draining_since_s: Option<u32>,
@@ -36,6 +38,7 @@ impl Default for Upkeep {
     fn default() -> Upkeep {
         Upkeep {
             output_bytes: OUTPUT_BYTES_MAX,
+            backlog_bytes: BACKLOG_BYTES_MAX,
             accept_failed: false,
             draining_since_s: None,
             cursor: 0,
@@ -65,7 +68,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn tick(&mut self) {
         self.upkeep.accept_failed = false;
         self.return_idle_loans();
-        self.relieve_thirst();
+        self.relieve();
         let overflows = self.ring.overflows();
         let fresh = overflows.wrapping_sub(self.upkeep.overflows);
         self.counters.add(Metric::CompletionsOverflowed, fresh);
