@@ -32,6 +32,10 @@ const STOCK_SHARE: u32 = 4;
 /// Debited pages are used again when there are this part too many of them, and more than one.
 const CREDIT_SHARE: u32 = 8;
 
+/// So many debited pages are given to the system again each time: it keeps a part of a huge page
+/// that it cannot split at the moment, and may make new huge pages by itself.
+const AGAIN: usize = 16;
+
 /// Where the system refuses, as for locked memory, the page is out of use all the same.
 fn give_to_system(loan: &mut Loan) {
     let _ = loan.empty();
@@ -59,6 +63,8 @@ struct Debits {
     loans: Vec<Loan>,
     /// Huge pages when the loans were emptied last: a new one may have filled some of them.
     huge_pages: usize,
+    /// The loan that was emptied last.
+    next: usize,
 }
 
 impl Loans {
@@ -197,8 +203,12 @@ impl Participant {
         }
         let huge_pages = self.table.huge_pages.load(Ordering::Relaxed);
         let mut debits = self.table.loans.debits.lock();
-        if std::mem::replace(&mut debits.huge_pages, huge_pages) != huge_pages {
-            debits.loans.iter_mut().for_each(give_to_system);
+        let is_new = std::mem::replace(&mut debits.huge_pages, huge_pages) != huge_pages;
+        let again = if is_new { debits.loans.len() } else { AGAIN.min(debits.loans.len()) };
+        for _ in 0..again {
+            debits.next = (debits.next + 1) % debits.loans.len();
+            let next = debits.next;
+            give_to_system(&mut debits.loans[next]);
         }
     }
 
