@@ -74,8 +74,9 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     let clock = Clock::start();
     let server = Arc::new(Server::start(plan, claim, &clock)?);
     let registry = Arc::clone(&server.registry);
-    let control: Arc<dyn Control> = server;
     say(Severity::Notice, announcement);
+    say(Severity::Notice, server.promise());
+    let control: Arc<dyn Control> = server;
     let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
     let responder = socket.map(answer);
     let admin = Admin::new(signals, responder, control, registry, clock, Box::new(say_line));

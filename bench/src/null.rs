@@ -14,18 +14,23 @@ use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::Dispatch;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
+use ringcached::sys::region::Loan;
 use ringcached::sys::socket::Listener;
 
 use crate::options::NullOptions;
 
 const BACKLOG: i32 = 1024;
-const POOL_BYTES: u64 = 64 << 20;
+const LOAN_BYTES: usize = 1 << 20;
+/// Loans that all connections share.
+const LOANS_MAX: usize = 64;
 
 /// Answers every `request_bytes` bytes with `reply`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Null {
     request_bytes: usize,
     reply: Arc<[u8]>,
+    lent: usize,
+    spare: Vec<Loan>,
 }
 
 impl Null {
@@ -34,7 +39,7 @@ impl Null {
         let value = "v".repeat(value_bytes);
         let reply = format!("VALUE {key} 0 {value_bytes}\r\n{value}\r\nEND\r\n");
         let request_bytes = format!("get {key}\r\n").len();
-        Null { request_bytes, reply: reply.into_bytes().into() }
+        Null { request_bytes, reply: reply.into_bytes().into(), lent: 0, spare: Vec::new() }
     }
 }
 
@@ -76,6 +81,28 @@ impl Service for Null {
     fn rest(&mut self) {}
 
     fn wake(&mut self) {}
+
+    fn lend(&mut self) -> Option<Loan> {
+        if self.lent == LOANS_MAX {
+            return None;
+        }
+        let loan = self.spare.pop().or_else(|| Loan::map(LOAN_BYTES).ok())?;
+        self.lent += 1;
+        Some(loan)
+    }
+
+    fn take_back(&mut self, loan: Loan) {
+        self.lent -= 1;
+        self.spare.push(loan);
+    }
+
+    fn overdrawn_bytes(&self) -> usize {
+        0
+    }
+
+    fn lendable_bytes(&self) -> usize {
+        (LOANS_MAX - self.lent) * LOAN_BYTES
+    }
 }
 
 /// Serves until it is killed.
@@ -91,11 +118,10 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
         // Nobody is to be treated fairly here.
         requests_per_event: u32::MAX,
         idle_timeout_s: 0,
-        pool_bytes: POOL_BYTES,
     };
-    let null = Null::new(usize::from(options.key_bytes), options.value_bytes as usize);
+    let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();
-    let service = move |_counters| null.clone();
+    let service = move |_counters| Null::new(key_bytes, value_bytes);
     launch(shape, sockets, &registry, &Clock::start(), service)
         .map_err(|e| io::Error::other(e.to_string()))?
         .join();

@@ -39,6 +39,18 @@ metrics! {
     CurrConnections "curr_connections" Gauge,
     TotalConnections "total_connections" Counter,
     RejectedConnections "rejected_connections" Counter,
+    /// Connections closed because others needed the memory that they held.
+    ResponseObjOom "response_obj_oom" Counter,
+    /// Blocks that hold replies.
+    ResponseObjCount "response_obj_count" Gauge,
+    /// Bytes of all blocks of the rings, in use or not.
+    ResponseObjBytes "response_obj_bytes" Gauge,
+    /// Bytes of received input that was copied because it waits, and of what keeps it.
+    InputBytes "input_bytes" Gauge,
+    /// Bytes of the places of connections.
+    ConnBytes "conn_bytes" Gauge,
+    /// Times a connection waited for a block to write replies in.
+    ReplyWaits "reply_waits" Counter,
     CmdGet "cmd_get" Counter,
     CmdSet "cmd_set" Counter,
     CmdFlush "cmd_flush" Counter,
@@ -133,6 +145,11 @@ impl Counters {
     /// Lowers this thread's part of a gauge. Only its owner may call this.
     pub fn sub(&self, metric: Metric, amount: u64) {
         self.add(metric, amount.wrapping_neg());
+    }
+
+    /// Sets this thread's part of a gauge. Only its owner may call this.
+    pub fn set(&self, metric: Metric, amount: u64) {
+        self.cells[metric as usize].store(amount, Ordering::Relaxed);
     }
 
     pub fn get(&self, metric: Metric) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::session::State;
-use super::{Budget, Cost, Executor, Facts, Rusage, Session, Shared, Verdict};
+use super::{Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Verdict};
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::hash::KeyHasher;
 use crate::base::limits::HEAD_BYTES_MAX;
@@ -84,6 +84,7 @@ impl Rig {
             connections_max: 1024,
             shutdown_enabled,
             settings: vec![("maxbytes", MEMORY_BYTES.to_string()), ("verbosity", "0".into())],
+            fixed: Fixed::default(),
             rusage: Rusage::default,
         };
         let registry = SyncArc::new(Registry::default());

@@ -34,6 +34,7 @@ mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
 mod keys;
+mod ledger;
 mod session;
 mod stats;
 mod storing;
@@ -42,6 +43,7 @@ mod storing;
 #[cfg(not(loom))]
 mod tests;
 
+pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
 use std::sync::Arc;
@@ -75,6 +77,7 @@ pub struct Facts {
     pub shutdown_enabled: bool,
     /// The rows of `stats settings`, in order.
     pub settings: Vec<(&'static str, String)>,
+    pub fixed: Fixed,
     /// Reads what the process has used of the processor.
     pub rusage: fn() -> Rusage,
 }
@@ -198,6 +201,10 @@ impl Executor {
             | State::Reporting(_)
             | State::Closed => {}
         }
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.shared.table
     }
 
     /// For `quiesce`, `offline` and `online`.

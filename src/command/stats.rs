@@ -1,11 +1,13 @@
 //! `stats` and `stats settings`, with memcached's names and in its order.
 //!
-//! A row is left out when it says nothing about this server: slab classes, LRU, buffers of
-//! connections. `hash_bytes` is the index; `slab_global_page_pool` the pages that nobody uses.
+//! A row is left out when it says nothing about this server: slab classes, LRU. `hash_bytes` is the
+//! index; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the blocks in
+//! which replies wait. The rows of the ledger come last.
 
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Step};
+use super::ledger::LEDGER;
 use super::session::{Group, State};
 use super::{Rusage, Shared, Verdict};
 use crate::base::clock::Now;
@@ -41,6 +43,10 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::TotalConnections),
     metric(Metric::RejectedConnections),
     ("connection_structures", Source::Metric(Metric::CurrConnections)),
+    metric(Metric::ResponseObjOom),
+    metric(Metric::ResponseObjCount),
+    metric(Metric::ResponseObjBytes),
+    ("read_buf_bytes", Number(|shared, _| shared.facts.fixed.receive_bytes)),
     metric(Metric::CmdGet),
     metric(Metric::CmdSet),
     metric(Metric::CmdFlush),
@@ -85,6 +91,10 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::EvictedUnfetched),
     metric(Metric::Evictions),
     metric(Metric::Reclaimed),
+    // What follows is ours.
+    metric(Metric::ReplyWaits),
+    metric(Metric::InputBytes),
+    metric(Metric::ConnBytes),
 ];
 
 /// Seconds with six decimals, as monitors want them.
@@ -99,7 +109,7 @@ impl<O: Output> Batch<'_, O> {
         let State::Reporting(report) = state else { unreachable!() };
         let shared = &self.executor.shared;
         let rows = match report.group {
-            Group::General => GENERAL.len(),
+            Group::General => GENERAL.len() + LEDGER.len(),
             Group::Settings => shared.facts.settings.len(),
         };
         for row in report.rows..rows {
@@ -122,7 +132,11 @@ impl<O: Output> Batch<'_, O> {
 }
 
 fn general(output: &mut impl Output, shared: &Shared, now: Now, row: usize) {
-    let (name, source) = &GENERAL[row];
+    let Some((name, source)) = GENERAL.get(row) else {
+        let (name, number) = LEDGER[row - GENERAL.len()];
+        let figures = shared.table.figures();
+        return reply::stat_number(output, name, number(shared, &figures));
+    };
     match source {
         Source::Metric(metric) => reply::stat_number(output, name, shared.registry.sum(*metric)),
         Number(number) => reply::stat_number(output, name, number(shared, now)),

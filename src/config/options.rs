@@ -69,7 +69,7 @@ pub struct Options {
     #[arg(short = 'u', long, value_name = "USER")]
     pub user: Option<String>,
 
-    /// Memory for items and their index, in MiB; buffers of connections come on top
+    /// Memory for items, index, replies and connections, in MiB; the start says what is on top
     #[arg(short = 'm', long, value_name = "NUM", default_value_t = 64)]
     pub memory_limit: u64,
 

@@ -54,7 +54,7 @@ pub struct Plan {
     pub udp_port: Option<u16>,
     /// What `-l` said; `None` is all interfaces.
     pub interfaces: Option<String>,
-    /// For items and index; what connections need comes on top.
+    /// For items, index, replies and connections.
     pub memory_bytes: u64,
     pub evict: bool,
     pub connections_max: u32,

@@ -13,6 +13,8 @@
 
 use super::input::Input;
 use super::output::Output;
+use crate::base::limits::HEAD_BYTES_MAX;
+use crate::sys::buffers::Filled;
 use crate::sys::socket::Socket;
 
 /// Where a connection is in its life.
@@ -68,6 +70,8 @@ pub enum Held {
     No,
     /// The peer must read first.
     Output,
+    /// There is no block to write replies in; it waits in a queue for one.
+    Memory,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -86,11 +90,21 @@ pub enum Step {
     Wait,
 }
 
-/// Unexecuted bytes from which on a connection is not received from, so that TCP pushes back.
+/// Most unexecuted bytes from which on a connection is not received from, so that TCP pushes back;
+/// from half of them on a parked connection is received from again.
 pub const BACKLOG_BYTES_MAX: usize = 32 * 1024;
 
-/// Backlog from which on a parked connection is received from again.
-const BACKLOG_BYTES_RESUME: usize = BACKLOG_BYTES_MAX / 2;
+/// The least of it: half of it is more than the longest head, so nobody is stuck in one.
+pub const BACKLOG_BYTES_MIN: usize = 4 * HEAD_BYTES_MAX;
+
+/// Input that is away.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    /// Unconsumed bytes when it left.
+    bytes: u32,
+    /// Bytes of the heap that it took.
+    heap_bytes: u32,
+}
 
 #[derive(Debug)]
 pub struct Connection<S> {
@@ -109,6 +123,10 @@ pub struct Connection<S> {
     shut_down: bool,
     /// When bytes last moved in the direction that the connection waits for, in seconds.
     pub active_s: u32,
+    /// Bytes of the heap that its ring knows of.
+    pub charged: u32,
+    /// What of its input is away with a batch.
+    away: Away,
     pub input: Input,
     pub output: Output,
     pub session: S,
@@ -127,6 +145,8 @@ impl<S: Default> Connection<S> {
             listed: false,
             shut_down: false,
             active_s: now_s,
+            charged: 0,
+            away: Away::default(),
             input: Input::default(),
             output: Output::default(),
             session: S::default(),
@@ -149,13 +169,48 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && self.held == Held::No
     }
 
+    /// True while the peer must read before anything else is done for it.
+    pub fn is_in_debt(&self) -> bool {
+        self.output.unsent_bytes() > 0 && matches!(self.held, Held::Output | Held::Memory)
+    }
+
     /// True while the peer owes us its attention: a send waits for it, and it has asked for more.
     pub fn is_stalled(&self) -> bool {
         self.output.unsent_bytes() > 0 && self.sending && !self.input.is_empty()
     }
 
-    /// Decides, from the state alone, what to submit next.
-    pub fn step(&self) -> Step {
+    /// Lets the input go with a batch. It still counts, so that a peer cannot have more and more of
+    /// it on the way.
+    pub fn take_input(&mut self) -> Input {
+        let input = std::mem::take(&mut self.input);
+        let narrow = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.away = Away { bytes: narrow(input.bytes()), heap_bytes: narrow(input.heap_bytes()) };
+        self.held = Held::Away;
+        input
+    }
+
+    /// Puts what is left of the input back, before what has come in meanwhile. True when something
+    /// has.
+    pub fn put_input(&mut self, input: Input, spent: &mut Vec<Filled>) -> bool {
+        let mut later = std::mem::replace(&mut self.input, input);
+        let has_more = !later.is_empty();
+        self.input.append(&mut later, spent);
+        self.away = Away::default();
+        self.held = Held::No;
+        has_more
+    }
+
+    /// Says how many bytes of the heap the connection takes, and how many it took when it was asked
+    /// last.
+    pub fn charge(&mut self) -> (u32, u32) {
+        let here = self.input.heap_bytes() + self.output.heap_bytes();
+        let here = u32::try_from(here).unwrap_or(u32::MAX);
+        let now = here.saturating_add(self.away.heap_bytes);
+        (std::mem::replace(&mut self.charged, now), now)
+    }
+
+    /// Decides, from the state and from how much may wait, what to submit next.
+    pub fn step(&self, backlog_bytes: usize) -> Step {
         match self.phase {
             Phase::Closing if !self.shut_down => return Step::Shutdown,
             Phase::Closing if self.is_quiet() => return Step::Release,
@@ -165,16 +220,16 @@ impl<S> Connection<S> {
         if self.output.unsent_bytes() > 0 && !self.sending {
             return Step::Send;
         }
-        let backlog = self.input.bytes();
+        let backlog = self.input.bytes() + self.away.bytes as usize;
         match self.receive {
-            Receive::Armed if backlog >= BACKLOG_BYTES_MAX => Step::CancelReceive,
-            Receive::Idle if self.wants_more(backlog) => Step::Receive,
+            Receive::Armed if backlog >= backlog_bytes => Step::CancelReceive,
+            Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => Step::Receive,
             Receive::Idle | Receive::Armed | Receive::Cancelling | Receive::Starved => Step::Wait,
         }
     }
 
-    fn wants_more(&self, backlog: usize) -> bool {
-        self.phase == Phase::Open && !self.ended && backlog < BACKLOG_BYTES_RESUME
+    fn wants_more(&self, backlog: usize, below: usize) -> bool {
+        self.phase == Phase::Open && !self.ended && backlog < below
     }
 
     /// Records that the step `Shutdown` was taken.
@@ -199,32 +254,32 @@ mod tests {
     #[test]
     fn a_closing_connection_is_released_only_when_nothing_is_owed() {
         let mut connection = connection();
-        assert_eq!(connection.step(), Step::Receive);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Receive);
         connection.receive = Receive::Armed;
         connection.sending = true;
         connection.held = Held::Away;
         connection.record(Event::Abort);
-        assert_eq!(connection.step(), Step::Shutdown);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Shutdown);
         connection.mark_shut_down();
         for settle in [
             |c: &mut Connection<()>| c.receive = Receive::Idle,
             |c: &mut Connection<()>| c.sending = false,
             |c: &mut Connection<()>| c.held = Held::No,
         ] {
-            assert_eq!(connection.step(), Step::Wait);
+            assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Wait);
             settle(&mut connection);
         }
-        assert_eq!(connection.step(), Step::Release);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Release);
     }
 
     #[test]
     fn a_starved_connection_can_be_released() {
         let mut connection = connection();
         connection.receive = Receive::Starved;
-        assert_eq!(connection.step(), Step::Wait);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Wait);
         connection.record(Event::Abort);
         connection.mark_shut_down();
-        assert_eq!(connection.step(), Step::Release);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Release);
     }
 
     #[test]

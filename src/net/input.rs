@@ -44,6 +44,11 @@ impl Input {
         self.bytes
     }
 
+    /// Bytes of the heap that are taken, whether they hold something or not.
+    pub fn heap_bytes(&self) -> usize {
+        self.carry.capacity() + self.filled.capacity() * size_of::<Filled>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -115,6 +120,9 @@ impl Input {
     /// Copies all that is left out of the pool's buffers, because it cannot be executed soon.
     pub fn evacuate(&mut self, spent: &mut Vec<Filled>) {
         self.absorb_borrowed(spent);
+        // What was read would stay for as long as something is always left.
+        self.carry.drain(..std::mem::take(&mut self.carry_start));
+        self.carry.reserve_exact(self.filled.iter().map(|filled| filled.bytes().len()).sum());
         for filled in self.filled.drain(..) {
             self.carry.extend_from_slice(filled.bytes());
             spent.push(filled);

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use crate::base::limits::REPLY_HEAD_BYTES_MAX;
 use crate::base::output;
-use crate::sys::blocks::{BLOCK_BYTES, Block, BlockPool, Landed};
+use crate::sys::blocks::{BLOCK_BYTES, BLOCKS_AHEAD, Block, BlockPool, Landed};
 
 #[derive(Debug, Default)]
 pub struct Output {
@@ -25,6 +25,16 @@ impl Output {
     /// Bytes that the kernel has not taken yet.
     pub fn unsent_bytes(&self) -> usize {
         self.unsent_bytes
+    }
+
+    /// Bytes of the heap that are taken, beside the blocks.
+    pub fn heap_bytes(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>()
+    }
+
+    /// Blocks that are held.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// True when the peer must read before more is written: as many bytes wait as may, or as many
@@ -89,7 +99,7 @@ impl Blocks for BlockPool {
     }
 
     fn has_more(&self) -> bool {
-        true
+        self.free() >= BLOCKS_AHEAD
     }
 }
 
@@ -99,9 +109,8 @@ impl Blocks for Vec<Block> {
         self.pop().expect("a writer asks whether the output is full")
     }
 
-    /// Two blocks hold the largest piece with its reply heads, however the blocks break.
     fn has_more(&self) -> bool {
-        self.len() >= 2
+        self.len() >= BLOCKS_AHEAD
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
 
     #[test]
     fn short_sends_lose_and_repeat_nothing() {
-        let mut pool = BlockPool::map(0, 8).unwrap();
+        let mut pool = BlockPool::map(0).unwrap();
         let mut output = Output::default();
         let mut expected = Vec::new();
         for round in 0..3u8 {
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_worker_stops_before_its_blocks_run_out() {
-        let mut pool = BlockPool::map(0, 8).unwrap();
+        let mut pool = BlockPool::map(0).unwrap();
         let mut spare = vec![pool.take(), pool.take(), pool.take()];
         let mut output = Output::default();
         let mut writer = Writer::new(&mut output, &mut spare, usize::MAX);
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn short_replies_from_elsewhere_fill_it_too() {
-        let mut pool = BlockPool::map(0, 8).unwrap();
+        let mut pool = BlockPool::map(0).unwrap();
         let mut output = Output::default();
         for _ in 0..3 {
             assert!(!output.is_full(2 * BLOCK_BYTES));
@@ -218,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_advice_between_replies() {
-        let mut pool = BlockPool::map(0, 8).unwrap();
+        let mut pool = BlockPool::map(0).unwrap();
         let mut output = Output::default();
         let mut writer = Writer::new(&mut output, &mut pool, 100);
         writer.put(&[1; 99]);

@@ -44,6 +44,11 @@ impl<S> Fleet<S> {
         self.dispatch.inboxes.iter().for_each(super::dispatch::Inbox::wake);
     }
 
+    /// Wakes every ring that sleeps: there is memory again.
+    pub fn wake_rings(&self) {
+        self.dispatch.inboxes.iter().for_each(super::dispatch::Inbox::wake);
+    }
+
     pub fn is_draining(&self) -> bool {
         // Acquire: pairs with `drain`.
         self.draining.load(Ordering::Acquire)

@@ -17,16 +17,12 @@ use crate::sys::wake::EventFd;
 
 use super::datagrams::Datagrams;
 use super::fleet::Fleet;
-use super::ring_loop::{BLOCKS_MAX, RingLoop, Settings};
+use super::ring_loop::{RingLoop, Settings};
 use super::service::Service;
 use super::worker::Worker;
 
 /// Bytes of a receive buffer: a deep pipeline of small requests.
-const BUFFER_BYTES: u32 = 4096;
-
-/// Memory for replies, on top of `-m`: a tenth of it, within bounds.
-const POOL_BYTES_MIN: u64 = 16 << 20;
-const POOL_BYTES_MAX: u64 = 1 << 30;
+pub const BUFFER_BYTES: u32 = 4096;
 
 /// The shape of a server, whatever it serves.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +33,6 @@ pub struct Shape {
     pub connections_max: u32,
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
-    /// Bytes that replies of all connections should not exceed.
-    pub pool_bytes: u64,
 }
 
 impl Shape {
@@ -50,18 +44,15 @@ impl Shape {
             connections_max: plan.connections_max,
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.idle_timeout_s,
-            pool_bytes: (plan.memory_bytes / 10).clamp(POOL_BYTES_MIN, POOL_BYTES_MAX),
         }
     }
 
-    fn sizes(&self) -> Sizes {
-        let blocks = self.connections_max as usize * BLOCKS_MAX + 64;
+    fn sizes() -> Sizes {
         Sizes {
             submissions: RingShape::SERVER.submissions,
             completions: RingShape::SERVER.completions,
             buffers: u16::try_from(RingShape::SERVER.buffers).expect("at most 2^15 buffers"),
             buffer_bytes: BUFFER_BYTES,
-            blocks: u32::try_from(blocks).unwrap_or(u32::MAX),
         }
     }
 }
@@ -196,18 +187,17 @@ impl<S: Default + Send + 'static> Seat<S> {
     fn ring(&self) -> io::Result<Uring> {
         let number = u16::try_from(self.number).map_err(|_| io::ErrorKind::InvalidInput)?;
         let listeners = Arc::clone(&self.listeners);
-        Uring::new(number, self.shape.sizes(), listeners, Arc::clone(&self.doorbell))
+        Uring::new(number, Shape::sizes(), listeners, Arc::clone(&self.doorbell))
     }
 
     fn serve<V: Service<Session = S>>(self, ring: Uring, service: impl Fn(Arc<Counters>) -> V) {
         let all = u32::try_from(self.listeners.len()).expect("fewer than 2^32 listeners");
-        let rings = self.shape.rings.max(1) as u64;
         let settings = Settings {
             number: self.number,
             dispatch: self.shape.dispatch,
             requests_per_event: self.shape.requests_per_event,
             idle_timeout_s: self.shape.idle_timeout_s,
-            pool_bytes: usize::try_from(self.shape.pool_bytes / rings).unwrap_or(usize::MAX),
+            rings: self.shape.rings,
             // One ring accepts for all: it alone can deal connections out evenly.
             listeners: if self.number == 0 { all } else { 0 },
         };
@@ -224,6 +214,15 @@ impl<S> Handle<S> {
     /// Stops accepting, answers what was asked, closes.
     pub fn drain(&self) {
         self.fleet.drain();
+    }
+
+    /// Wakes every ring that sleeps.
+    pub fn waker(&self) -> impl Fn() + Send + 'static
+    where
+        S: Send + 'static,
+    {
+        let fleet = Arc::clone(&self.fleet);
+        move || fleet.wake_rings()
     }
 
     /// Rung when the last ring has ended.

@@ -18,7 +18,9 @@ pub mod datagrams;
 pub mod dispatch;
 pub mod doorbell;
 pub mod fleet;
+mod keeper;
 pub mod launch;
+mod overhead;
 pub mod ring_loop;
 pub mod service;
 #[cfg(test)]

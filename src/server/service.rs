@@ -3,6 +3,7 @@
 use crate::base::clock::Now;
 use crate::base::output::Output;
 use crate::command::{Budget, Executor, Progress, Session};
+use crate::sys::region::Loan;
 
 /// The protocol side of a thread. The server itself knows no protocol.
 ///
@@ -31,6 +32,21 @@ pub trait Service {
     fn rest(&mut self);
 
     fn wake(&mut self);
+
+    /// Lends memory for replies: a few blocks to 128. `None` when there is none now.
+    fn lend(&mut self) -> Option<Loan>;
+
+    /// Takes memory back.
+    fn take_back(&mut self, loan: Loan);
+
+    /// Bytes that connections of all threads take beyond what they may.
+    fn overdrawn_bytes(&self) -> usize;
+
+    /// Connections take much more or less of the heap than when this was called last.
+    fn heap_has_changed(&mut self) {}
+
+    /// Bytes that all threads together may be lent beside those that are.
+    fn lendable_bytes(&self) -> usize;
 }
 
 impl Service for Executor {
@@ -61,5 +77,25 @@ impl Service for Executor {
 
     fn wake(&mut self) {
         self.participant().online();
+    }
+
+    fn lend(&mut self) -> Option<Loan> {
+        self.table().lend()
+    }
+
+    fn take_back(&mut self, loan: Loan) {
+        self.table().take_back(loan);
+    }
+
+    fn overdrawn_bytes(&self) -> usize {
+        self.table().overdrawn_bytes()
+    }
+
+    fn heap_has_changed(&mut self) {
+        self.table().call_keeper();
+    }
+
+    fn lendable_bytes(&self) -> usize {
+        self.table().lendable_bytes()
     }
 }

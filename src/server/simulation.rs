@@ -14,7 +14,9 @@ use crate::base::output::Output;
 use crate::base::sync::Arc;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::config::Dispatch;
+use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::fake::{Chance, FakeRing, Peer};
+use crate::sys::region::Loan;
 use crate::sys::ring::Ring;
 use crate::sys::wake::EventFd;
 
@@ -25,9 +27,13 @@ use super::worker::Worker;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
 /// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Echo {
     awake: bool,
+    loans_max: usize,
+    lent: usize,
+    overdrawn: usize,
+    spare: Vec<Loan>,
 }
 
 /// What an echo connection remembers.
@@ -117,6 +123,27 @@ impl Service for Echo {
     fn wake(&mut self) {
         assert!(!std::mem::replace(&mut self.awake, true));
     }
+
+    fn lend(&mut self) -> Option<Loan> {
+        if self.lent == self.loans_max {
+            return None;
+        }
+        self.lent += 1;
+        self.spare.pop().or_else(|| Loan::map(4 * BLOCK_BYTES).ok())
+    }
+
+    fn take_back(&mut self, loan: Loan) {
+        self.lent -= 1;
+        self.spare.push(loan);
+    }
+
+    fn overdrawn_bytes(&self) -> usize {
+        self.overdrawn
+    }
+
+    fn lendable_bytes(&self) -> usize {
+        (self.loans_max - self.lent) * 4 * BLOCK_BYTES
+    }
 }
 
 struct World {
@@ -134,6 +161,10 @@ impl World {
     }
 
     fn with_idle_timeout(seed: u64, dispatch: Dispatch, idle_timeout_s: u32) -> World {
+        World::with(seed, dispatch, idle_timeout_s, *Chance::new(seed).pick(&[0, 1, 16]))
+    }
+
+    fn with(seed: u64, dispatch: Dispatch, idle_timeout_s: u32, loans_max: usize) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
@@ -146,16 +177,16 @@ impl World {
             dispatch,
             requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
             idle_timeout_s,
-            pool_bytes: 1 << 20,
+            rings: 1,
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
         let ring = FakeRing::new(seed, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
-        let service = Echo { awake: true };
+        let service = Echo { awake: true, loans_max, ..Echo::default() };
         let worker = |number| Worker {
             number,
-            service: service.clone(),
+            service: Echo { awake: true, ..Echo::default() },
             counters: registry.counters("worker"),
             fleet: Arc::clone(&fleet),
             clock: clock.clone(),
@@ -190,7 +221,7 @@ impl World {
         self.ring.turn_checked();
     }
 
-    fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+    fn peers(&mut self) -> impl DoubleEndedIterator<Item = &mut Peer> {
         self.ring.ring_mut().peers.values_mut()
     }
 }
@@ -274,10 +305,11 @@ fn finish(world: &mut World, scripts: &[Script]) {
         world.peers().collect::<Vec<_>>()
     );
     assert_eq!(world.peers().count(), scripts.len());
+    let dropped = world.registry.sum(Metric::ResponseObjOom);
     for (peer, script) in world.peers().zip(scripts) {
         assert!(peer.closed);
         let expected = replies(&script.requests);
-        if script.vanishes {
+        if script.vanishes || dropped > 0 {
             assert!(expected.starts_with(&peer.got));
         } else {
             let same = peer.got.iter().zip(&expected).take_while(|(one, two)| one == two).count();
@@ -292,6 +324,7 @@ fn finish(world: &mut World, scripts: &[Script]) {
     }
     assert!(world.ring.ring_mut().is_whole(), "a receive buffer is lost");
     assert_eq!(world.ring.ring_mut().blocks().used_bytes(), 0, "a block is lost");
+    assert_eq!(world.ring.heap_bytes(), 0);
     assert_eq!(world.fleet.admission.current(), 0);
     assert_eq!(world.registry.sum(Metric::CurrConnections), 0);
 }
@@ -381,7 +414,7 @@ fn pass_time(world: &mut World, insistence: &[u8]) {
         if turn % 50 == 0 {
             let mut peers = world.peers();
             peers.next().unwrap().outgoing.extend(insistence);
-            peers.next().unwrap().outgoing.extend(b"a1\n");
+            peers.next_back().unwrap().outgoing.extend(b"a1\n");
         }
         world.turn();
     }
@@ -417,4 +450,68 @@ fn an_idle_timeout_closes_the_idle_alone() {
     let closed: Vec<_> = world.peers().map(|peer| peer.closed).collect();
     assert_eq!(closed, [true, false]);
     assert_eq!(world.registry.sum(Metric::IdleKicks), 1);
+}
+
+/// Peers that do not read take all the memory there is; who comes later is served all the same,
+/// and those who do not even ask for more must go for that.
+#[test]
+fn who_reads_is_served_where_others_hold_all_memory() {
+    for (dispatch, loans_max) in [(Dispatch::Inline, 0), (Dispatch::Queue, 0), (Dispatch::Auto, 1)]
+    {
+        let mut world = World::with(5, dispatch, 0, loans_max);
+        let deaf = || {
+            let mut peer = Peer::default();
+            peer.deaf = true;
+            peer
+        };
+        world.ring.ring_mut().arriving.extend((0..20).map(|_| deaf()));
+        for turn in 0..600 {
+            if turn < 300 {
+                world.peers().for_each(|peer| peer.outgoing.extend(b"b9\n"));
+            }
+            world.turn();
+        }
+        assert!(world.registry.sum(Metric::ReplyWaits) > 0, "{dispatch:?}: memory is not short");
+        world.ring.ring_mut().arriving.push_back(Peer::default());
+        while world.peers().count() < 21 {
+            world.turn();
+        }
+        world.peers().last().unwrap().outgoing.extend(b"a1\n".repeat(50));
+        for _ in 0..1500 {
+            world.turn();
+        }
+        let expected = replies(&b"a1\n".repeat(50));
+        let polite = world.peers().last().unwrap();
+        assert!(
+            !polite.closed && polite.got == expected,
+            "{dispatch:?}: {} bytes",
+            polite.got.len()
+        );
+        assert!(world.registry.sum(Metric::ResponseObjOom) > 0, "{dispatch:?}");
+    }
+}
+
+/// Peers that stop in mid-command go where connections take too much, as many as must.
+#[test]
+fn who_is_silent_in_mid_command_goes_where_memory_is_overdrawn() {
+    let mut world = World::with(7, Dispatch::Inline, 0, 16);
+    world.ring.ring_mut().arriving.extend((0..11).map(|_| Peer::default()));
+    while world.peers().count() < 11 {
+        world.turn();
+    }
+    world.peers().take(10).for_each(|peer| peer.outgoing.extend([b'a'; 2000]));
+    pass_time(&mut world, b"");
+    assert!(world.peers().all(|peer| !peer.closed));
+    let heap_bytes = world.ring.heap_bytes();
+    assert!(heap_bytes >= 20_000, "{heap_bytes}");
+    world.ring.service_mut().overdrawn = 5000;
+    for _ in 0..40 {
+        world.peers().last().unwrap().outgoing.extend(b"a1\n");
+        world.turn();
+    }
+    world.ring.service_mut().overdrawn = 0;
+    pass_time(&mut world, b"");
+    let closed = world.peers().filter(|peer| peer.closed).count();
+    assert!((2..10).contains(&closed), "{closed} are closed");
+    assert!(!world.peers().last().unwrap().closed);
 }

@@ -9,13 +9,15 @@ use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Session, Shared};
+use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared};
 use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
 use crate::sys::limits;
 
 use super::claim::Claim;
+use super::keeper;
 use super::launch::{Handle, Shape, launch};
+use super::overhead;
 
 /// What memcached's clients are told: the version of this server.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,7 +50,7 @@ impl Server {
         })?;
         let table = Arc::new(table);
         let shared = Arc::new(Shared {
-            facts: facts(plan),
+            facts: facts(plan, overhead::of(plan, &table.figures())),
             table: Arc::clone(&table),
             registry: Arc::clone(&registry),
             verbosity: AtomicU8::new(plan.verbosity),
@@ -61,8 +63,11 @@ impl Server {
             }
         };
         let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
-        promote_in_background(Arc::clone(&table))
-            .map_err(|error| StartError::new("start", "a thread", error, "Allow more threads."))?;
+        let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
+        let participant = table.participant(registry.counters("keeper"));
+        keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
+            .map_err(refused)?;
+        promote_in_background(Arc::clone(&table)).map_err(refused)?;
         Ok(Server { handle, shared, registry, memory_bytes: plan.memory_bytes })
     }
 
@@ -95,19 +100,29 @@ impl Server {
     /// Figures that are no counters; always the same names in the same order.
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         let figures = self.shared.table.figures();
-        vec![
+        let own = [
             ("limit_maxbytes", self.memory_bytes),
-            ("page_bytes", figures.page_bytes),
-            ("pages_total", figures.pages_total),
-            ("pages_free", figures.pages_free),
-            ("pages_index", figures.pages_index),
             ("hash_bytes", figures.index_bytes),
             ("segments", figures.segments),
             ("stripes", figures.stripes),
-            ("limbo_bytes", figures.limbo_bytes),
-            ("outside_bytes", figures.outside_bytes),
-            ("huge_bytes", figures.huge_bytes),
-        ]
+            ("read_buf_bytes", self.shared.facts.fixed.receive_bytes),
+        ];
+        let row = |(name, number): &Row| (*name, number(&self.shared, &figures));
+        own.into_iter().chain(LEDGER.iter().map(row)).collect()
+    }
+
+    /// What the process will take at most, in words.
+    pub fn promise(&self) -> String {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let limit = self.shared.table.figures().limit_bytes;
+        let fixed = self.shared.facts.fixed.bytes;
+        format!(
+            "memory: {} MiB for items, index, replies and connections (-m), and {} MiB for code, \
+             stacks, rings and receive buffers: at most {} MiB",
+            mib(limit),
+            mib(fixed),
+            mib(limit + fixed),
+        )
     }
 }
 
@@ -129,7 +144,7 @@ fn promote_in_background(table: Arc<Table>) -> io::Result<()> {
     std::thread::Builder::new().name("huge-pages".into()).spawn(run).map(|_| ())
 }
 
-fn facts(plan: &Plan) -> Facts {
+fn facts(plan: &Plan, fixed: Fixed) -> Facts {
     Facts {
         pid: std::process::id(),
         version: VERSION,
@@ -137,6 +152,7 @@ fn facts(plan: &Plan) -> Facts {
         connections_max: plan.connections_max,
         shutdown_enabled: plan.shutdown_enabled,
         settings: plan.settings(),
+        fixed,
         rusage,
     }
 }

@@ -122,6 +122,26 @@ impl Participant {
         }
     }
 
+    /// Takes a page out of the pool, letting go of items if it must.
+    pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
+        let mut wait = Wait::begin();
+        loop {
+            self.quiesce();
+            if let Some(number) = self.table.slabs.pages.take() {
+                return Some(number);
+            }
+            if wait.round.is_multiple_of(ROUNDS_PER_EVICTION)
+                && !self.steal_page(None, now)
+                && (!self.is_anything_waiting() || wait.is_longer_than(GRACE))
+            {
+                return None;
+            }
+            if !wait.go_on() {
+                return None;
+            }
+        }
+    }
+
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
     /// may stay for as long as a peer does not read.
     fn is_anything_waiting(&mut self) -> bool {

@@ -25,6 +25,7 @@ mod evict;
 mod huge;
 mod index;
 mod limbo;
+mod loan;
 mod memory;
 #[cfg(all(test, loom))]
 mod models;
@@ -48,7 +49,7 @@ use crate::base::hash::KeyHasher;
 /// What a table is made for.
 #[derive(Clone, Debug)]
 pub struct StorePlan {
-    /// For items and index together.
+    /// For items, index and loans together.
     pub memory_bytes: u64,
     /// Header, key and value of the largest item.
     pub item_bytes_max: usize,
@@ -62,7 +63,7 @@ pub struct StorePlan {
 /// What the table holds, and what it costs. Bytes, unless they count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Most that items and index may take.
+    /// Most that items, index and loans may take.
     pub limit_bytes: u64,
     pub page_bytes: u64,
     pub pages_total: u64,
@@ -78,8 +79,21 @@ pub struct Figures {
     pub limbo_bytes: u64,
     /// What the table takes beside its pages.
     pub outside_bytes: u64,
+    /// Pages that are lent, or kept for that.
+    pub pages_lent: u64,
+    /// Pages that were given back to the system, because as much is in use elsewhere.
+    pub pages_debited: u64,
     /// Of the arena in huge pages.
     pub huge_bytes: u64,
+}
+
+impl Figures {
+    /// Pages of items.
+    pub fn pages_items(&self) -> u64 {
+        let others = self.pages_free + self.pages_index + self.pages_lent + self.pages_debited;
+        // The figures are not of one moment.
+        self.pages_total.saturating_sub(others)
+    }
 }
 
 /// Why there is no item.

@@ -12,6 +12,7 @@ use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
 };
 use super::limbo::Limbo;
+use super::loan::Loans;
 use super::slabs::Slabs;
 #[cfg(test)]
 use super::slabs::Standing;
@@ -64,6 +65,7 @@ pub struct Table {
     pub(in crate::store) arena: Arena,
     pub(in crate::store) slabs: Slabs,
     pub(in crate::store) epochs: Epochs,
+    pub(in crate::store) loans: Loans,
     pub(in crate::store) evict: bool,
     pub(in crate::store) item_bytes_max: usize,
     stripes: Box<[Stripe]>,
@@ -109,6 +111,7 @@ impl Table {
                 u32::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?,
             ),
             epochs: Epochs::new(threads * 4 + 64),
+            loans: Loans::new(pages * page_bytes, page_bytes, plan.evict),
             evict: plan.evict,
             item_bytes_max: plan.item_bytes_max,
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),
@@ -303,6 +306,8 @@ impl Table {
             classes: self.slabs.sizes().classes() as u64,
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
+            pages_lent: u64::from(self.loans.pages()),
+            pages_debited: u64::from(self.loans.debited()),
             huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
     }
@@ -312,7 +317,9 @@ impl Table {
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
         let in_classes: u32 = self.slabs.standings().map(|each| each.pages).sum();
-        self.slabs.pages.count() - census.pages_free - census.index_pages - in_classes
+        let loans = self.loans.pages() + self.loans.debited();
+        let others = census.pages_free + census.index_pages + loans;
+        self.slabs.pages.count() - others - in_classes
     }
 
     /// Slots that hold something, of all classes.

@@ -111,7 +111,7 @@ impl FakeRing {
             buffers: BufferPool::map(0, buffers, buffer_bytes).unwrap(),
             free_buffers: (0..buffers).collect(),
             buffer_count: usize::from(buffers),
-            blocks: BlockPool::map(0, 4096).unwrap(),
+            blocks: BlockPool::map(0).unwrap(),
             ready: VecDeque::new(),
             turns: 0,
         }

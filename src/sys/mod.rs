@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod buffers;
 #[cfg(test)]
 pub mod fake;
+pub mod heap;
 pub mod limits;
 pub mod poll;
 pub mod probe;

@@ -2,6 +2,8 @@
 //!
 //! The kernel may write to it at any time, readers without a lock may look at it at any time, and a
 //! later process may map it again: so it is addressed by offset, and there is no `Drop`.
+//!
+//! A `Loan` is a part of it that has one owner: who lends does not look at it until it comes back.
 
 use std::ffi::CStr;
 use std::io;
@@ -153,21 +155,76 @@ impl Region {
         advise(4096, libc::MADV_POPULATE_WRITE)?;
         advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)
     }
+}
 
-    /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
-    ///
-    /// The range stays mapped (R1).
+/// Bytes of a region that belong to the holder alone. Not `Clone`.
+#[derive(Debug)]
+#[must_use = "a dropped loan is memory lost for ever"]
+pub struct Loan {
+    region: Region,
+    offset: usize,
+    len: usize,
+}
+
+impl Loan {
+    /// Lends `len` bytes at `offset` out.
     ///
     /// # Panics
-    /// If the range is outside.
+    /// If any of them is outside.
     ///
     /// # Safety
-    /// Nobody else may refer to a byte of the range: its bytes change.
-    pub unsafe fn forget(self, offset: usize, len: usize) {
-        let start = self.span(offset, len);
-        // SAFETY: the range is inside the mapping, which stays; zeros are as initialised as before.
-        let result = unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_DONTNEED) };
-        assert!(result == 0, "madvise(2): {}", io::Error::last_os_error());
+    /// Nobody else may refer to these bytes until the lender has this loan back.
+    pub unsafe fn of(region: Region, offset: usize, len: usize) -> Loan {
+        let _ = region.span(offset, len);
+        Loan { region, offset, len }
+    }
+
+    /// New private memory, lent by nobody.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub fn map(len: usize) -> io::Result<Loan> {
+        let region = Region::map(len)?;
+        Ok(Loan { region, offset: 0, len })
+    }
+
+    #[allow(clippy::len_without_is_empty, reason = "no region is empty, and nothing else is lent")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where the bytes begin in `region`; `None` when they are of another.
+    pub fn offset_in(&self, region: Region) -> Option<usize> {
+        (self.region.base == region.base).then_some(self.offset)
+    }
+
+    /// The address of the first of `len` bytes at `offset` of the loan.
+    ///
+    /// # Panics
+    /// If any of them is outside.
+    #[inline]
+    pub(super) fn span(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(offset <= self.len && len <= self.len - offset);
+        self.region.span(self.offset + offset, len)
+    }
+
+    /// Gives the memory back to the system, of a file in memory too. The addresses stay ours, and
+    /// the bytes read as zeros.
+    ///
+    /// # Errors
+    /// What madvise(2) says: EINVAL where the memory is locked, for one.
+    pub fn empty(&mut self) -> io::Result<()> {
+        let start: *mut libc::c_void = self.span(0, self.len).as_ptr().cast();
+        let advise = |advice| {
+            // SAFETY: the range is inside the mapping, which stays, and ours alone; zeros are as
+            // initialised as what was there.
+            match unsafe { libc::madvise(start, self.len, advice) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // A file is told to forget its pages; private memory has no file, and is dropped.
+        advise(libc::MADV_REMOVE).or_else(|_| advise(libc::MADV_DONTNEED))
     }
 }
 
@@ -225,6 +282,23 @@ mod tests {
         }
         // SAFETY: as above.
         assert_eq!(unsafe { at.read() }, 7);
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn an_emptied_loan_is_zeros_in_a_file_too() {
+        let (memfd, _fd) = Region::map_memfd(c"test", 3 * 4096).unwrap();
+        // SAFETY: nobody else knows the region.
+        let part = unsafe { Loan::of(memfd, 4096, 4096) };
+        assert_eq!((part.offset_in(memfd), part.len()), (Some(4096), 4096));
+        for mut loan in [part, Loan::map(4096).unwrap()] {
+            let last = loan.span(4095, 1);
+            // SAFETY: the byte is inside the loan, which is ours.
+            unsafe { last.write(7) };
+            loan.empty().unwrap();
+            // SAFETY: as above.
+            assert_eq!(unsafe { last.read() }, 0);
+        }
     }
 
     #[test]

@@ -28,14 +28,13 @@ const SEND_BLOCKS_MAX: usize = 16;
 
 const TICK: Timespec = Timespec::new().sec(1);
 
-/// Sizes of a ring, all powers of two but `blocks`.
+/// Sizes of a ring, all powers of two.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub submissions: u32,
     pub completions: u32,
     pub buffers: u16,
     pub buffer_bytes: u32,
-    pub blocks: u32,
 }
 
 /// What the kernel reads while a gathering send is in flight.
@@ -94,7 +93,7 @@ impl Uring {
             completions,
             enter_flags,
             buffers,
-            blocks: BlockPool::map(number, sizes.blocks)?,
+            blocks: BlockPool::map(number)?,
             listeners,
             doorbell,
             scratch,

@@ -19,6 +19,17 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream) })
     }
 
+    /// A client that takes in little before it reads.
+    pub fn connect_narrowly(address: SocketAddr) -> std::io::Result<Client> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&address.into())?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(super::PATIENCE))?;
+        stream.set_write_timeout(Some(super::PATIENCE))?;
+        Ok(Client { stream: BufReader::new(stream) })
+    }
+
     pub fn stream(&self) -> &TcpStream {
         self.stream.get_ref()
     }

@@ -135,6 +135,22 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Bytes of memory that the process held at most, ever.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Bytes of memory that the process holds now in mappings of the arena.
+    pub fn arena_rss_bytes(&self) -> u64 {
+        let maps = std::fs::read_to_string(format!("/proc/{}/smaps", self.child.id())).unwrap();
+        let arena = maps.lines().skip_while(|line| !line.contains("/memfd:ringcached"));
+        let rss = arena.take(30).find(|line| line.starts_with("Rss:")).unwrap();
+        rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// Open descriptors of the process.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

@@ -111,7 +111,7 @@ fn clients_that_never_read(mut server: Server) {
     assert!(during < bound, "RSS {during} KiB with deaf clients, bound {bound}, before {before}");
     drop(deaf);
     connections_fall_to(&server, 5);
-    let back = wait_until(PATIENCE, || server.rss_kib() < before + (64 << 10));
+    let back = wait_until(PATIENCE, || server.rss_kib() < before + (96 << 10));
     assert!(back, "RSS {} KiB in the end, {before} KiB before", server.rss_kib());
     server.assert_serves();
 }

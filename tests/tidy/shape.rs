@@ -9,7 +9,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
-    ("src/store/arena/mod.rs", 3),
+    ("src/store/arena/mod.rs", 4),
     ("src/store/arena/reservation.rs", 1),
     ("src/store/arena/watched.rs", 1),
     ("src/store/arena/words.rs", 2),
@@ -17,12 +17,13 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/blocks.rs", 5),
     ("src/sys/buffers.rs", 8),
     ("src/sys/fake.rs", 1),
+    ("src/sys/heap.rs", 1),
     ("src/sys/probe/collapse.rs", 8),
     ("src/sys/probe/host.rs", 4),
     ("src/sys/probe/rig.rs", 6),
     ("src/sys/probe/tests.rs", 7),
     ("src/sys/probe/trial.rs", 2),
-    ("src/sys/region.rs", 16),
+    ("src/sys/region.rs", 19),
     ("src/sys/socket.rs", 1),
     ("src/sys/thread.rs", 5),
     ("src/sys/uring.rs", 6),

@@ -46,7 +46,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.add(Metric::BytesRead, filled.bytes().len() as u64);
                 if connection.phase() == Phase::Open {
                     // Who must read first is not excused by sending on.
-                    if connection.held != Held::Output {
+                    if !connection.is_in_debt() {
                         connection.active_s = now_s;
                     }
                     connection.input.push(filled);

@@ -12,7 +12,10 @@ use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
 
-use super::{OUTPUT_BYTES_MAX, RingLoop};
+use super::RingLoop;
+use super::memory::BLOCKS_NEEDED;
+#[cfg(test)]
+use super::upkeep::OUTPUT_BYTES_MAX;
 
 /// Requests after which a turn ends, so that the first replies do not wait for the last request.
 const TURN_REQUESTS_MAX: u32 = 4096;
@@ -20,12 +23,13 @@ const TURN_REQUESTS_MAX: u32 = 4096;
 /// Turns of a connection are multiples of so many requests: that many are looked up together.
 const REQUESTS_STEP: u32 = 16;
 
-/// Blocks that travel with a batch.
-const SPARE_BLOCKS: usize = 8;
+/// Most blocks that travel with a batch.
+pub(super) const SPARE_BLOCKS: usize = 8;
 
 /// Most blocks of one connection: those of an output that is not full yet, and then the spare ones
 /// of a batch, which are more than what a ring writes before it looks again.
-pub const BLOCKS_MAX: usize = OUTPUT_BYTES_MAX / BLOCK_BYTES + SPARE_BLOCKS;
+#[cfg(test)]
+pub(super) const BLOCKS_MAX: usize = OUTPUT_BYTES_MAX / BLOCK_BYTES + SPARE_BLOCKS;
 
 /// Boxes that are kept for later batches.
 const SPARE_BOXES: usize = 64;
@@ -44,6 +48,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     pub(super) fn run_runnable(&mut self) {
         let mut left = TURN_REQUESTS_MAX;
+        self.may_borrow = true;
+        // Who has waited for memory comes before who has not.
+        while left > 0
+            && let Some(id) = self.next_thirsty()
+        {
+            left = left.saturating_sub(self.run_one(id));
+        }
         while left > 0
             && let Some(id) = self.runnable.pop_front()
         {
@@ -52,14 +63,24 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             if !connection.can_execute() {
                 continue;
             }
-            let requests = match self.settings.dispatch {
-                Dispatch::Queue if !connection.input.is_empty() => {
-                    self.send_away(id);
-                    1
-                }
-                Dispatch::Inline | Dispatch::Auto | Dispatch::Queue => self.execute_here(id),
-            };
-            left = left.saturating_sub(requests.max(1));
+            if !self.thirsty.is_empty() || !self.has_blocks() {
+                self.thirst(id);
+                continue;
+            }
+            left = left.saturating_sub(self.run_one(id));
+        }
+    }
+
+    /// Executes what a connection asks for, here or elsewhere. Returns how many requests that was,
+    /// at least 1.
+    fn run_one(&mut self, id: SlotId) -> u32 {
+        let Some(connection) = self.connections.get_mut(id) else { return 1 };
+        match self.settings.dispatch {
+            Dispatch::Queue if !connection.input.is_empty() => {
+                self.send_away(id);
+                1
+            }
+            Dispatch::Inline | Dispatch::Auto | Dispatch::Queue => self.execute_here(id).max(1),
         }
     }
 
@@ -90,7 +111,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         match verdict {
             Verdict::NeedInput if connection.ended => self.finish(id),
             Verdict::NeedInput => {}
-            Verdict::OutputFull => connection.held = Held::Output,
+            // It went on writing until the pool was empty, or until the peer must read.
+            Verdict::OutputFull if connection.output.unsent_bytes() > 0 => {
+                connection.held = Held::Output;
+            }
+            Verdict::OutputFull => self.thirst(id),
             Verdict::Yield => {
                 self.counters.bump(Metric::ConnYields);
                 self.make_runnable(id);
@@ -124,6 +149,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connection.held = Held::Output;
             return;
         }
+        if !self.has_blocks() {
+            return self.thirst(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             Box::new(Batch {
                 ring: self.settings.number,
@@ -136,13 +165,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 verdict: Verdict::NeedInput,
             })
         });
-        let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES).clamp(3, SPARE_BLOCKS);
         let blocks = self.ring.blocks();
+        let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES);
+        let share = share.clamp(BLOCKS_NEEDED, SPARE_BLOCKS).min(blocks.free());
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
         batch.session = std::mem::take(&mut connection.session);
-        batch.input = std::mem::take(&mut connection.input);
-        connection.held = Held::Away;
+        batch.input = connection.take_input();
         match self.fleet.dispatch.offer(batch) {
             Ok(true) => self.counters.bump(Metric::WorkerWakes),
             Ok(false) => {}
@@ -184,11 +213,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let connection =
             self.connections.get_mut(batch.slot).expect("a connection waits for its batch");
         connection.session = std::mem::take(&mut batch.session);
-        let mut later = std::mem::replace(&mut connection.input, std::mem::take(&mut batch.input));
-        let has_more = !later.is_empty();
-        connection.input.append(&mut later, &mut self.spent);
+        let has_more = connection.put_input(std::mem::take(&mut batch.input), &mut self.spent);
         connection.output.append(&mut batch.reply);
-        connection.held = Held::No;
         if self.spare.len() < SPARE_BOXES {
             self.spare.push(batch);
         }

@@ -10,14 +10,16 @@
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
+//! - who waits for memory stands once in the queue for it;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
 mod execution;
+mod memory;
 mod upkeep;
 
-pub use execution::BLOCKS_MAX;
-use upkeep::OUTPUT_BYTES_MAX;
+#[cfg(test)]
+use execution::BLOCKS_MAX;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +29,8 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
+#[cfg(test)]
+use crate::net::connection::Held;
 use crate::net::connection::{Connection, Event, Receive, Step};
 use crate::sys::buffers::Filled;
 use crate::sys::ring::Ring;
@@ -44,8 +48,8 @@ pub struct Settings {
     pub requests_per_event: u32,
     /// Seconds without a byte after which a connection is closed; 0 is never.
     pub idle_timeout_s: u32,
-    /// Bytes that the replies of all connections of this ring should not exceed.
-    pub pool_bytes: usize,
+    /// How many rings share the memory that may be lent.
+    pub rings: usize,
     /// Listeners that this ring accepts from: all or none.
     pub listeners: u32,
 }
@@ -67,6 +71,11 @@ pub struct RingLoop<R, V: Service> {
     starved: VecDeque<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
+    /// Connections that wait for blocks to write their replies in, in order.
+    thirsty: VecDeque<SlotId>,
+    heap: memory::Heap,
+    /// False when memory for more blocks was asked for in this turn, and there was none.
+    may_borrow: bool,
     /// Buffers that are read and not given back yet.
     spent: Vec<Filled>,
     /// Boxes for batches to travel in.
@@ -98,6 +107,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             listed: Vec::new(),
             starved: VecDeque::new(),
             queueing: VecDeque::new(),
+            thirsty: VecDeque::new(),
+            may_borrow: true,
+            heap: memory::Heap::default(),
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
@@ -113,6 +125,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         while !self.has_ended() {
             self.turn()?;
         }
+        self.return_loans();
         self.service.rest();
         self.fleet.ring_ended();
         Ok(())
@@ -131,6 +144,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
+        self.publish_memory();
         Ok(())
     }
 
@@ -167,7 +181,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return };
             connection.listed = false;
-            match connection.step() {
+            self.heap.charge(connection);
+            match connection.step(self.upkeep.backlog_bytes) {
                 Step::Receive if self.ring.is_dry() => {
                     connection.receive = Receive::Starved;
                     self.starved.push_back(id);
@@ -203,6 +218,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
+        self.heap.discharge(&connection);
         self.ring.close(connection.socket);
         self.upkeep.accept_failed = false;
         self.ring.resize(self.connections.len());
@@ -246,6 +262,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.input.holds_buffers() {
                 connection.input.evacuate(&mut self.spent);
+                self.heap.charge(connection);
             }
         }
     }
@@ -260,9 +277,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         &mut self.ring
     }
 
+    pub fn service_mut(&mut self) -> &mut V {
+        &mut self.service
+    }
+
+    /// Bytes of the heap that connections take.
+    pub fn heap_bytes(&self) -> usize {
+        self.heap.bytes()
+    }
+
     /// One turn, and the invariants at its end.
     pub fn turn_checked(&mut self) {
         self.turn().unwrap();
+        let charged = |id| self.connections.get(id).map_or(0, |each| each.charged as usize);
+        assert_eq!(self.connections.ids().map(charged).sum::<usize>(), self.heap_bytes());
         assert!(self.listed.is_empty());
         let blocks = self.ring.blocks().used_bytes() / BLOCK_BYTES;
         assert!(blocks <= self.connections.len() * BLOCKS_MAX, "{blocks} blocks are in use");
@@ -281,6 +309,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert_eq!(queued, usize::from(connection.runnable));
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
+            let thirsty = self.thirsty.iter().filter(|thirsty| **thirsty == id).count();
+            assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable
                 && connection.input.window().contains(&b'\n');

@@ -1,10 +1,9 @@
 //! What happens once a second, and the end: timeouts, shares, deaf listeners, draining.
 
 use crate::base::metrics::Metric;
-use crate::net::connection::{Event, Held};
+use crate::net::connection::{BACKLOG_BYTES_MAX, Event, Held};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
-use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
@@ -16,7 +15,7 @@ const STALL_S: u32 = 10;
 const DRAIN_S: u32 = 5;
 
 /// Connections that one tick looks at: the look must stay short however many there are.
-const LOOKS_PER_TICK: usize = 8192;
+pub(super) const LOOKS_PER_TICK: usize = 8192;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -25,11 +24,13 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Upkeep {
     /// Unsent bytes from which on a connection's peer must read first.
     pub(super) output_bytes: usize,
+    /// Unexecuted bytes from which on a connection is not received from.
+    pub(super) backlog_bytes: usize,
     /// True while listeners should wait before they are armed again.
     pub(super) accept_failed: bool,
     pub(super) draining_since_s: Option<u32>,
     /// Where the next tick goes on looking.
-    cursor: usize,
+    pub(super) cursor: usize,
     overflows: u64,
 }
 
@@ -37,6 +38,7 @@ impl Default for Upkeep {
     fn default() -> Upkeep {
         Upkeep {
             output_bytes: OUTPUT_BYTES_MAX,
+            backlog_bytes: BACKLOG_BYTES_MAX,
             accept_failed: false,
             draining_since_s: None,
             cursor: 0,
@@ -60,15 +62,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.ring.accept(listener);
             }
         }
-        let used = self.ring.blocks().used_bytes();
-        let free = self.settings.pool_bytes.saturating_sub(used);
-        let active = (used / BLOCK_BYTES).max(1);
-        self.upkeep.output_bytes = (2 * free / active).clamp(BLOCK_BYTES, OUTPUT_BYTES_MAX);
+        self.share_blocks();
     }
 
     pub(super) fn tick(&mut self) {
         self.upkeep.accept_failed = false;
-        self.ring.blocks().trim();
+        self.return_idle_loans();
+        self.relieve();
         let overflows = self.ring.overflows();
         let fresh = overflows.wrapping_sub(self.upkeep.overflows);
         self.counters.add(Metric::CompletionsOverflowed, fresh);

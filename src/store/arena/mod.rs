@@ -16,6 +16,7 @@
 //!   that was never published.
 //! - S5 Who looks at an item holds a `Keep`: a participant that is online, the lock of the item's
 //!   class (without it no slot is freed), or the lock of its stripe and a link to it in the index.
+//! - S6 A page that is lent is in no class, no index and no pool: nothing here names a byte of it.
 #![allow(unsafe_code, reason = "the memory of the table; each block argues for itself")]
 
 mod header;
@@ -31,7 +32,7 @@ use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::sys::region::{HUGE_PAGE_BYTES, Region};
+use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
 pub(in crate::store) use header::{HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
@@ -149,6 +150,21 @@ impl Arena {
         }
         let (region, memfd) = Region::map_memfd(c"ringcached", len)?;
         Ok(Arena { region, id: NEXT.fetch_add(1, Ordering::Relaxed), _memfd: memfd })
+    }
+
+    /// Lends a page out, which the caller has just taken out of the pool.
+    pub(in crate::store) fn lend(&self, offset: usize, len: usize) -> Loan {
+        // SAFETY: what is in no pool and in no use is referred to by nobody (S6); who once looked
+        // at items there has quiesced since, or their slots were not free (S1, S4).
+        unsafe { Loan::of(self.region, offset, len) }
+    }
+
+    /// Where the bytes of a loan begin.
+    ///
+    /// # Panics
+    /// If it is of another arena.
+    pub(in crate::store) fn offset_of(&self, loan: &Loan) -> usize {
+        loan.offset_in(self.region).expect("a loan came home to a foreign arena")
     }
 
     #[inline]

@@ -1,0 +1,101 @@
+//! What the process takes beside `-m`: a sum that is known at start and does not grow.
+//!
+//! Each term is an upper bound of memory that can be touched, not of address space. What grows with
+//! the work is paid from `-m` instead: see `keeper` and `ring_loop::memory`.
+
+use crate::command::Fixed;
+use crate::config::Plan;
+use crate::store::Figures;
+use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
+use crate::sys::heap;
+use crate::sys::probe::RingShape;
+
+use super::launch::BUFFER_BYTES;
+
+/// Code and libraries where the system does not say how much is mapped.
+const CODE_BYTES: u64 = 16 << 20;
+/// What the allocator and the options take before there is a second thread.
+const START_BYTES: u64 = 1 << 20;
+/// A thread: the touched part of its stack, and what the allocator keeps for it.
+const THREAD_BYTES: u64 = 256 << 10;
+/// Threads beside rings, workers and sockets: main, keeper, huge pages.
+const THREADS_MORE: u64 = 3;
+/// An entry of the submission queue with its index, one of the completion queue, and one of the
+/// ring of buffers.
+const QUEUE_BYTES: [u64; 3] = [64 + 4, 16, 16];
+/// Batches that a ring may have away, and what each takes.
+const BATCHES: u64 = 1024;
+const BATCH_BYTES: u64 = 1024;
+/// A place in the inbox of a ring; there are two for each connection.
+const MESSAGE_BYTES: u64 = 32;
+/// What connections may take of the heap until pages are taken out of use for it.
+const HEAP_LAG_BYTES: u64 = 512 << 10;
+/// The buffers of a socket for datagrams: the largest reply, doubled as it grows, and a datagram.
+const DATAGRAMS_BYTES: u64 = (8 << 20) + (128 << 10);
+/// A retired item in the queues of a thread, and the smallest item.
+const RETIRED_BYTES: u64 = 40;
+const ITEM_BYTES_MIN: u64 = 64;
+
+/// The sum for a plan, with a table that is empty yet.
+pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
+    let rings = u64::from(plan.rings);
+    let sockets = plan.listeners.udp.len() as u64;
+    let threads = rings + u64::from(plan.workers) + sockets + THREADS_MORE;
+    let receive_bytes = u64::from(RingShape::SERVER.buffers) * u64::from(BUFFER_BYTES);
+    let bytes = heap::code_bytes().unwrap_or(CODE_BYTES)
+        + START_BYTES
+        + threads * THREAD_BYTES
+        + rings * (receive_bytes + ring_bytes(plan.connections_max))
+        + sockets * DATAGRAMS_BYTES
+        + table_bytes(figures, threads);
+    Fixed { bytes, receive_bytes: rings * receive_bytes }
+}
+
+fn ring_bytes(connections_max: u32) -> u64 {
+    let shape = RingShape::SERVER;
+    let entries = [shape.submissions, shape.completions, shape.buffers];
+    let queues: u64 = entries.iter().zip(QUEUE_BYTES).map(|(n, bytes)| u64::from(*n) * bytes).sum();
+    let own_blocks = (OWN_BLOCKS * BLOCK_BYTES) as u64;
+    let inbox = 2 * u64::from(connections_max) * MESSAGE_BYTES;
+    queues + own_blocks + inbox + BATCHES * BATCH_BYTES + HEAP_LAG_BYTES
+}
+
+/// Beside its pages: what there is from the start, a directory of the largest index that leaves
+/// room for items, a page's worth of retired items for each thread, and two pages: the first, which
+/// is never used, and what is in use elsewhere before a whole page of it is.
+fn table_bytes(figures: &Figures, threads: u64) -> u64 {
+    let segment_bytes = figures.index_bytes / figures.segments.max(1);
+    let segments = figures.limit_bytes / segment_bytes.max(1) / 3;
+    let directory = segments * 8;
+    let retired = figures.page_bytes / ITEM_BYTES_MIN * RETIRED_BYTES;
+    figures.outside_bytes + directory + threads * retired + 2 * figures.page_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(line: &str) -> Fixed {
+        let plan = Plan::parse(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let figures = Figures {
+            limit_bytes: 64 << 20,
+            page_bytes: 64 << 10,
+            segments: 64,
+            index_bytes: 64 << 14,
+            ..Figures::default()
+        };
+        of(&plan, &figures)
+    }
+
+    #[test]
+    fn rings_and_connections_are_paid_for_but_not_memory() {
+        let one = fixed("-p 9 -t 1");
+        assert_eq!(one.receive_bytes, 4 << 20);
+        let two = fixed("-p 9 -t 2");
+        assert_eq!(two.receive_bytes, 8 << 20);
+        assert!(two.bytes - one.bytes > 5 << 20);
+        assert!(two.bytes - one.bytes < 8 << 20, "{one:?} {two:?}");
+        assert!(fixed("-p 9 -t 1 -c 100000").bytes - one.bytes < 8 << 20);
+        assert!(fixed("-p 9 -t 1 -l 127.0.0.1 -U 9").bytes - one.bytes > 8 << 20);
+    }
+}
