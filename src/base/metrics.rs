@@ -87,6 +87,16 @@ metrics! {
     Evictions "evictions" Counter,
     /// Expired items whose memory was taken for a new one.
     Reclaimed "reclaimed" Counter,
+    /// Items that were asked for while they were new, and have been copied to their size class.
+    Promoted "promoted" Counter,
+    /// Keys that were stored again soon after their item had gone.
+    GhostHits "ghost_hits" Counter,
+    /// Expired or flushed items that the sweep has found.
+    CrawlerReclaimed "crawler_reclaimed" Counter,
+    /// Slots that the sweep has looked at.
+    CrawlerItemsChecked "crawler_items_checked" Counter,
+    /// Time that the thread for upkeep has taken: sweep, index, huge pages.
+    UpkeepUs "upkeep_us" Counter,
     /// Pages that moved from one class to another.
     SlabsMoved "slabs_moved" Counter,
     /// Turns of a ring: one entry into the kernel each.

@@ -71,6 +71,7 @@ impl Rig {
 
     fn with(shutdown_enabled: bool, evict: bool) -> Rig {
         let plan = StorePlan {
+            favor: crate::store::Favor::Objects,
             memory_bytes: MEMORY_BYTES,
             item_bytes_max: ITEM_BYTES_MAX,
             evict,

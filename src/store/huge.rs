@@ -47,6 +47,7 @@ mod tests {
     #[test]
     fn only_what_is_used_soon_is_promoted() {
         let plan = StorePlan {
+            favor: crate::store::Favor::Objects,
             memory_bytes: 256 << 20,
             item_bytes_max: 1 << 20,
             evict: true,

@@ -12,6 +12,7 @@
 use std::sync::OnceLock;
 use std::thread::Thread;
 
+use super::log::KEPT;
 use super::participant::Participant;
 use super::table::Table;
 use crate::base::clock::Now;
@@ -129,7 +130,8 @@ impl Table {
         let limit = loans.limit.saturating_sub(loans.debited());
         let one_more = |lent: u32| (lent < limit).then_some(lent + 1);
         loans.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        let number = self.slabs.pages.take().or_else(|| {
+        let kept = if self.evict { KEPT } else { 0 };
+        let number = self.slabs.pages.take_for_others(kept).or_else(|| {
             let number = loans.stock.lock().pop();
             loans.call_keeper();
             number
@@ -154,7 +156,7 @@ impl Table {
         if stock.len() < self.loans.stock_wanted as usize {
             stock.push(number);
         } else {
-            pages.put(number);
+            pages.put_back(number);
         }
         drop(stock);
         self.loans.lent.fetch_sub(1, Ordering::Relaxed);
@@ -275,7 +277,7 @@ mod tests {
         let table = table(4 * MIB, true);
         let all = table.figures();
         let loans: Vec<_> = std::iter::from_fn(|| table.lend()).collect();
-        assert_eq!(loans.len(), table.lendable_bytes_max() / (64 << 10));
+        assert_eq!(loans.len() as u64, table.lendable_bytes_max() as u64 / all.page_bytes);
         assert_eq!(table.lendable_bytes(), 0);
         let figures = table.figures();
         assert_eq!(figures.pages_lent, loans.len() as u64);
@@ -329,16 +331,20 @@ mod tests {
             one.settle(bytes, || credited = true, NOW);
             (table.figures().pages_debited, credited)
         };
+        let page_bytes = table.figures().page_bytes;
+        let limit = table.lendable_bytes_max() as u64 / page_bytes;
         assert_eq!(settle(&mut one, 1), (1, false));
-        assert_eq!(settle(&mut one, 500_000), (8, false));
-        assert_eq!(table.lendable_bytes(), table.lendable_bytes_max() - 8 * (64 << 10));
+        assert_eq!(settle(&mut one, 8 * page_bytes - 9), (8, false));
+        let left = (limit - 8) * page_bytes;
+        assert_eq!(table.lendable_bytes() as u64, left);
         assert_eq!(table.overdrawn_bytes(), 0);
-        assert_eq!(settle(&mut one, 430_000), (8, false), "a little less is no reason");
-        assert_eq!(settle(&mut one, MIB + 1), (17, false), "the truth has no limit");
-        assert_eq!(table.overdrawn_bytes(), 64 << 10);
+        assert_eq!(settle(&mut one, 7 * page_bytes - 9), (8, false), "a little less is no reason");
+        let more = (limit + 1) * page_bytes;
+        assert_eq!(settle(&mut one, more - 9), (limit + 1, false), "the truth has no limit");
+        assert_eq!(table.overdrawn_bytes() as u64, page_bytes);
         assert!(table.lend().is_none());
-        assert_eq!(settle(&mut one, 100_000), (2, true));
-        assert_eq!(settle(&mut one, 0), (2 - 2, true));
+        assert_eq!(settle(&mut one, 2 * page_bytes - 9), (2, true));
+        assert_eq!(settle(&mut one, 0), (0, true));
         let figures = table.figures();
         assert!(figures.pages_free + figures.pages_lent >= 6, "{figures:?}");
         assert_eq!(table.lendable_bytes(), table.lendable_bytes_max());

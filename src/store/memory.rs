@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::Refusal;
-use super::arena::{Reclaimable, Slot};
+use super::arena::{Home, ItemHead, Reclaimable, Reservation, Shape, Slot};
 use super::limbo::Limbo;
+use super::log::KEPT;
 use super::participant::Participant;
+use super::slabs::ClassGuard;
 use crate::base::clock::{Now, Stopwatch};
 use crate::base::sync::atomic::Ordering;
 
@@ -17,28 +19,177 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_millis(50);
 /// So often it looks without giving its core away.
 const SPINS: u32 = 64;
+/// So often it goes on without pages that are coming before it lets go of more.
+const PAUSES_MAX: u32 = 64;
 /// So often it finds nothing to evict before it believes that there is nothing.
 const ATTEMPTS_IN_VAIN: u32 = 4;
-/// Having waited so often in vain, it lets go of more.
-const ROUNDS_PER_EVICTION: u32 = 512;
+/// Having waited so long in vain, it lets go of more.
+const TIME_PER_EVICTION: Duration = Duration::from_millis(2);
 /// There are orphans, but all of them are being sent from.
 const ORPHANS_PINNED: usize = 1;
 /// There are orphans that grace sets free.
 const ORPHANS_WAITING: usize = 2;
 
+/// The first slot of an item, and the others.
+pub(in crate::store) type Slots = (Slot, Vec<Slot>);
+
 impl Participant {
-    /// A slot of a class.
-    pub(in crate::store) fn allocate(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+    /// The first slot of an item, wherever its shape says.
+    pub(in crate::store) fn allocate(
+        &mut self,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        now: Now,
+    ) -> Result<Slot, Refusal> {
+        match shape.home {
+            Home::Class(class) => self.allocate_in_class(class, now),
+            Home::Log(band) => {
+                let append = |one: &Participant| one.append_to_log(head, shape, band, KEPT);
+                self.allocate_in_log(append, now)
+            }
+        }
+    }
+
+    /// A further slot of an item.
+    pub(in crate::store) fn allocate_fragment(
+        &mut self,
+        item: &Reservation,
+        now: Now,
+    ) -> Result<Slot, Refusal> {
+        match item.shape().home {
+            Home::Class(class) => self.allocate_in_class(class, now),
+            Home::Log(band) => {
+                let append = |one: &Participant| {
+                    let (table, lane) = (&one.table, one.section.cell);
+                    let memory = (&table.arena, &table.slabs.pages);
+                    table.log.append_fragment(memory, lane, item, band)
+                };
+                self.allocate_in_log(append, now)
+            }
+        }
+    }
+
+    pub(in crate::store) fn append_to_log(
+        &self,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        band: u8,
+        kept: u32,
+    ) -> Option<Slot> {
+        let (table, lane) = (&self.table, self.section.cell);
+        table.log.append((&table.arena, &table.slabs.pages), lane, (head, shape), band, kept)
+    }
+
+    fn allocate_in_log(
+        &mut self,
+        append: impl Fn(&Participant) -> Option<Slot>,
+        now: Now,
+    ) -> Result<Slot, Refusal> {
+        if let Some(slot) = append(self) {
+            self.tidy_up(now);
+            return Ok(slot);
+        }
+        self.wait_for_page(append, now)
+    }
+
+    /// One in, one out: there should be pages left for others.
+    #[inline]
+    fn tidy_up(&self, now: Now) {
+        if self.table.slabs.is_departing() || self.table.is_short_of_pages() {
+            self.go_on_freeing(now);
+        }
+    }
+
+    fn go_on_freeing(&self, now: Now) {
+        // What moves out of the log needs room: better wait for the pages that are coming, if it
+        // does not take too long.
+        let pages = &self.table.slabs.pages;
+        let waits = pages.free() == 0 && pages.coming() > 0 && self.pauses.get() < PAUSES_MAX;
+        self.pauses.set(if waits { self.pauses.get() + 1 } else { 0 });
+        if !waits {
+            let _ = self.free_page_step(now);
+        }
+    }
+
+    /// Takes what needs a page of the pool.
+    fn wait_for_page<T>(
+        &mut self,
+        take: impl Fn(&Participant) -> Option<T>,
+        now: Now,
+    ) -> Result<T, Refusal> {
+        let mut pages_freed = 0;
+        self.wait_for(take, |one, wait| {
+            let pages = &one.table.slabs.pages;
+            let is_wanted = match pages.free() {
+                0 => pages.coming() == 0,
+                free => free + pages.coming() <= KEPT,
+            };
+            (is_wanted || wait.is_late()).then(|| {
+                pages_freed += 1;
+                one.free_page(pages_freed, now)
+            })
+        })
+    }
+
+    fn allocate_in_class(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
         match self.take_slot(class) {
-            Some((slot, 0)) => Ok(slot),
             Some((slot, missing)) => {
-                // One in, one out: others are online, so what goes now is there only later.
-                if !self.is_on_its_way(missing, class) {
-                    self.evict_from(class, now);
-                }
+                self.replenish(class, missing, now);
+                self.tidy_up(now);
                 Ok(slot)
             }
-            None => self.allocate_slowly(class, now),
+            None => {
+                let take = |one: &Participant| one.take_slot(class).map(|(slot, _)| slot);
+                // The first eviction is enough if nobody else is online; whoever must wait for
+                // others keeps more free from now on.
+                self.wait_for(take, |one, wait| {
+                    let wanted = if wait.round == 1 { one.raise_reserve(class).max(1) } else { 1 };
+                    let is_wanted = wait.round < 2 || wait.is_late();
+                    is_wanted.then(|| one.evict_some(class, wanted, now))
+                })
+            }
+        }
+    }
+
+    /// Makes room for so many slots of a class. False when there is none to make.
+    fn evict_some(&self, class: u8, slots: u64, now: Now) -> bool {
+        let mut evicted = 0;
+        while evicted < slots
+            && (evicted == 0 || !self.is_on_its_way(slots, class))
+            && self.make_room(class, now)
+        {
+            evicted += 1;
+        }
+        evicted > 0
+    }
+
+    /// Slots of a class for an item that moves there, if they can be had without waiting.
+    pub(in crate::store) fn take_slots(&self, class: u8, count: usize, now: Now) -> Option<Slots> {
+        let slabs = &self.table.slabs;
+        let mut guard = slabs.lock(&self.table.arena, class);
+        while guard.free() < count as u64 {
+            if !self.grow(&mut guard, 0) {
+                let waits_for_page = self.may_grow(&guard);
+                drop(guard);
+                if !waits_for_page {
+                    // Whoever moves an item out of the log must not begin to empty the log.
+                    self.raise_reserve(class);
+                    self.make_room_among_classes(class, now);
+                }
+                return None;
+            }
+        }
+        let slots = (guard.take()?, (1..count).filter_map(|_| guard.take()).collect());
+        let missing = self.missing(&guard);
+        drop(guard);
+        self.replenish(class, missing, now);
+        Some(slots)
+    }
+
+    /// One in, one out: others are online, so what goes from the class now is there only later.
+    fn replenish(&self, class: u8, missing: u64, now: Now) {
+        if missing > 0 && !self.is_on_its_way(missing, class) {
+            self.begin_to_make_room(class, now);
         }
     }
 
@@ -51,40 +202,56 @@ impl Participant {
 
     /// A free slot, and how many more there should be.
     fn take_slot(&self, class: u8) -> Option<(Slot, u64)> {
-        let slabs = &self.table.slabs;
-        let mut guard = slabs.lock(&self.table.arena, class);
-        if let Some(slot) = guard.take() {
-            return Some((slot, guard.missing()));
+        let mut guard = self.table.slabs.lock(&self.table.arena, class);
+        if guard.free() == 0 && !self.grow(&mut guard, KEPT) {
+            return None;
         }
-        guard.add_page(slabs.pages.take()?);
-        guard.take().map(|slot| (slot, 0))
+        let slot = guard.take()?;
+        Some((slot, self.missing(&guard)))
     }
 
+    /// How many slots a class should let go of, so that nobody has to wait for them: none for as
+    /// long as it can grow.
+    fn missing(&self, guard: &ClassGuard<'_>) -> u64 {
+        if self.may_grow(guard) { 0 } else { guard.missing() }
+    }
+
+    /// Gives a class one more page, if there is one for it beside the `kept` ones.
+    fn grow(&self, guard: &mut ClassGuard<'_>, kept: u32) -> bool {
+        if !self.may_grow(guard) {
+            return false;
+        }
+        let kept = if self.table.evict { kept } else { 0 };
+        let Some(number) = self.table.slabs.pages.take_beside(kept) else { return false };
+        guard.add_page(number);
+        true
+    }
+
+    /// True when a class may have one of the pages that are free or will be.
+    fn may_grow(&self, guard: &ClassGuard<'_>) -> bool {
+        let (table, pages) = (&self.table, &self.table.slabs.pages);
+        let kept_free = table.pages_kept_free();
+        !table.evict
+            || pages.free() > kept_free
+            || table.log.has_plenty(pages, kept_free)
+            || guard.has_grant()
+    }
+
+    /// Takes what `take` takes; if it is not there, lets go of something by `make_room`, which
+    /// decides when it should and says whether it could, and waits for others to quiesce.
     #[cold]
-    fn allocate_slowly(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+    fn wait_for<T>(
+        &mut self,
+        take: impl Fn(&Participant) -> Option<T>,
+        mut make_room: impl FnMut(&Participant, &mut Wait) -> Option<bool>,
+    ) -> Result<T, Refusal> {
         let (mut wait, mut in_vain) = (Wait::begin(), 0);
         loop {
-            let round = wait.round;
             self.quiesce();
-            if let Some((slot, _)) = self.take_slot(class) {
-                return Ok(slot);
+            if let Some(taken) = take(self) {
+                return Ok(taken);
             }
-            // The first eviction is enough if nobody else is online; the second round is for a
-            // class that must wait for others, and keeps more free from now on.
-            let wanted = match round {
-                0 => 1,
-                1 => self.raise_reserve(class).max(1),
-                round if round % ROUNDS_PER_EVICTION == 0 => 1,
-                _ => 0,
-            };
-            let mut evicted = 0;
-            while evicted < wanted
-                && (evicted == 0 || !self.is_on_its_way(wanted, class))
-                && self.make_room(class, now)
-            {
-                evicted += 1;
-            }
-            if wanted > 0 && evicted == 0 {
+            if make_room(self, &mut wait) == Some(false) {
                 in_vain += 1;
                 // Others may be about to say what they retired: a table that evicts asks again.
                 let is_enough = !self.table.evict || in_vain >= ATTEMPTS_IN_VAIN;
@@ -104,42 +271,15 @@ impl Participant {
 
     /// Lets a page become free for the index. False when that is not possible.
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
-        let mut wait = Wait::begin();
-        loop {
-            self.quiesce();
-            if self.table.slabs.pages.has_segment() {
-                return true;
-            }
-            if wait.round.is_multiple_of(ROUNDS_PER_EVICTION)
-                && !self.steal_page(None, now)
-                && (!self.is_anything_waiting() || wait.is_longer_than(GRACE))
-            {
-                return false;
-            }
-            if !wait.go_on() {
-                return false;
-            }
-        }
+        let take = |one: &Participant| one.table.slabs.pages.has_segment().then_some(());
+        self.wait_for_page(take, now).is_ok()
     }
 
     /// Takes a page out of the pool, letting go of items if it must.
     pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
-        let mut wait = Wait::begin();
-        loop {
-            self.quiesce();
-            if let Some(number) = self.table.slabs.pages.take() {
-                return Some(number);
-            }
-            if wait.round.is_multiple_of(ROUNDS_PER_EVICTION)
-                && !self.steal_page(None, now)
-                && (!self.is_anything_waiting() || wait.is_longer_than(GRACE))
-            {
-                return None;
-            }
-            if !wait.go_on() {
-                return None;
-            }
-        }
+        let kept = if self.table.evict { KEPT } else { 0 };
+        let take = |one: &Participant| one.table.slabs.pages.take_for_others(kept);
+        self.wait_for_page(take, now).ok()
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
@@ -167,10 +307,7 @@ impl Participant {
     fn reclaim_from(&mut self, horizon: u64, orphans: Option<&mut Limbo>) {
         let arena = &self.table.arena;
         let limbo = orphans.unwrap_or_else(|| self.limbo.get_mut());
-        let free = |item: Reclaimable| {
-            let class = self.table.slabs.class_of(item.head());
-            self.table.slabs.lock(arena, class).put(item);
-        };
+        let free = |item: Reclaimable| self.table.free(item);
         while let Some(item) = limbo.pop(arena, horizon) {
             free(item);
         }
@@ -198,11 +335,23 @@ pub(in crate::store) fn orphaned(orphans: &Limbo) -> usize {
 struct Wait {
     round: u32,
     watch: Stopwatch,
+    /// How long it had taken when something was let go of last.
+    evicted_at: Duration,
 }
 
 impl Wait {
     fn begin() -> Wait {
-        Wait { round: 0, watch: Stopwatch::start() }
+        Wait { round: 0, watch: Stopwatch::start(), evicted_at: Duration::ZERO }
+    }
+
+    /// True from time to time, when what was let go of has not brought anything for long.
+    fn is_late(&mut self) -> bool {
+        let elapsed = self.watch.elapsed();
+        let is_late = elapsed - self.evicted_at > TIME_PER_EVICTION;
+        if is_late {
+            self.evicted_at = elapsed;
+        }
+        is_late
     }
 
     fn is_longer_than(&self, limit: Duration) -> bool {

@@ -26,14 +26,18 @@ mod huge;
 mod index;
 mod limbo;
 mod loan;
+mod log;
 mod memory;
 #[cfg(all(test, loom))]
 mod models;
 mod modify;
 mod pages;
 mod participant;
+mod probation;
 mod sizes;
 mod slabs;
+mod steal;
+mod sweep;
 mod table;
 mod tend;
 #[cfg(test)]
@@ -42,6 +46,7 @@ mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
 pub use participant::Participant;
+pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::Table;
 
 use crate::base::hash::KeyHasher;
@@ -58,6 +63,39 @@ pub struct StorePlan {
     /// How many threads execute commands. Four times as many participants may exist, and 64 more.
     pub threads: u32,
     pub hasher: KeyHasher,
+    pub favor: Favor,
+}
+
+/// What the memory is given to when it cannot hold everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Favor {
+    /// As many hits as possible: small items, if they are wanted as much as large ones.
+    #[default]
+    Objects,
+    /// In between: an item is worth the square root of its size.
+    Balanced,
+    /// As many bytes of hits as possible.
+    Bytes,
+}
+
+impl Favor {
+    pub fn name(self) -> &'static str {
+        match self {
+            Favor::Objects => "objects",
+            Favor::Balanced => "balanced",
+            Favor::Bytes => "bytes",
+        }
+    }
+
+    /// What one touch of an item of so many bytes is worth.
+    fn weight(self, bytes: usize) -> u32 {
+        let weight = match self {
+            Favor::Objects => 1,
+            Favor::Balanced => bytes.isqrt(),
+            Favor::Bytes => bytes,
+        };
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
 }
 
 /// What the table holds, and what it costs. Bytes, unless they count.
@@ -70,6 +108,8 @@ pub struct Figures {
     /// Pages that nobody uses yet.
     pub pages_free: u64,
     pub pages_index: u64,
+    /// Pages of new items, see `log`.
+    pub pages_log: u64,
     /// Of segments in use.
     pub index_bytes: u64,
     pub segments: u64,

@@ -1,30 +1,125 @@
 //! The page pool: all memory of items and index, in pages of one size.
 //!
-//! A page is in exactly one of these places: the pool, a size class, draining on its way from a
-//! class back to the pool, or the index, until nobody looks at any segment of it.
+//! A page is in exactly one of these places: the pool, a size class, the log, draining on its way
+//! from one of these two back to the pool, or the index, until nobody looks at any segment of it.
 
 use super::arena::{Arena, Ref};
 use super::index::{SEGMENT_BYTES, SegmentPool, Used};
+use crate::base::clock::{Expiry, Now};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// What is known of a page. The lock of its class guards all of it, hence Relaxed everywhere; only
-/// `class` is read without, by who holds a slot of the page, and then it does not change.
-#[derive(Debug, Default)]
+/// `Page::holder` of a page of the log; below are the numbers of the classes.
+const HOLDER_LOG: u8 = 254;
+/// Of a page of the pool, or of the index.
+const HOLDER_NONE: u8 = 255;
+
+/// Who has a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Holder {
+    Class(u8),
+    Log,
+    None,
+}
+
+/// What is known of a page.
+///
+/// The lock of its class guards all of a class's page, the lock of its lane and then that of the
+/// queue guard the log's, hence Relaxed. Without them `holder` is read by who holds a slot of the
+/// page, and then it does not change; `used` of a page of the log counts by itself.
+#[derive(Debug)]
 pub(in crate::store) struct Page {
-    class: AtomicU8,
+    holder: AtomicU8,
     draining: AtomicBool,
-    /// Slots from this one on were never used since the page came to its class.
+    /// True of a page that counts in `Pages::coming`.
+    coming: AtomicBool,
+    /// True of a page of the log that was walked while something was being built in it.
+    held: AtomicBool,
+    /// Class: slots from this one on were never used since the page came to its class. Log: bytes
+    /// in which there are slots, once the page is closed.
     bump: AtomicU32,
     /// Slots that are not free.
     used: AtomicU32,
-    /// The first slot in the list of free ones.
+    /// Nothing in the page expires before this, see `note_expiry`.
+    earliest: AtomicU32,
+    /// Class: the first slot in the list of free ones. Log: the page after this one, and its birth.
     free: AtomicU64,
 }
 
+impl Default for Page {
+    fn default() -> Page {
+        Page {
+            holder: AtomicU8::new(HOLDER_NONE),
+            draining: AtomicBool::new(false),
+            coming: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            bump: AtomicU32::new(0),
+            used: AtomicU32::new(0),
+            earliest: AtomicU32::new(u32::MAX),
+            free: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Page {
-    pub fn class(&self) -> u8 {
-        self.class.load(Ordering::Relaxed)
+    #[inline]
+    pub fn holder(&self) -> Holder {
+        match self.holder.load(Ordering::Relaxed) {
+            HOLDER_LOG => Holder::Log,
+            HOLDER_NONE => Holder::None,
+            class => Holder::Class(class),
+        }
+    }
+
+    /// Remembers that something in the page expires then.
+    #[inline]
+    pub fn note_expiry(&self, expiry: Expiry) {
+        // Times in ticks are before those in seconds, and `NEVER`, which is 0, comes last.
+        let earliest = expiry.to_bits().wrapping_sub(1);
+        // Relaxed: the sweep comes by again.
+        if earliest < self.earliest.load(Ordering::Relaxed) {
+            self.earliest.fetch_min(earliest, Ordering::Relaxed);
+        }
+    }
+
+    /// True when something in the page may have expired.
+    pub fn has_expired(&self, now: Now) -> bool {
+        let earliest = self.earliest.load(Ordering::Relaxed).wrapping_add(1);
+        Expiry::from_bits(earliest).is_due(now)
+    }
+
+    /// Forgets when things expire: whoever looks through the page notes it anew.
+    pub fn forget_expiries(&self) {
+        self.earliest.store(u32::MAX, Ordering::Relaxed);
+    }
+
+    /// One more slot of a page of the log is not free, or somebody walks the page.
+    pub fn hold(&self) {
+        // Relaxed: nothing is done with the page before the lock that guards it is released.
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whether something was being built in the page. True when that is news.
+    pub fn set_held(&self, held: bool) -> bool {
+        self.held.swap(held, Ordering::Relaxed) != held
+    }
+
+    pub fn next(&self) -> u32 {
+        let [a, b, c, d, ..] = self.free.load(Ordering::Relaxed).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    pub fn born(&self) -> u32 {
+        let [_, _, _, _, a, b, c, d] = self.free.load(Ordering::Relaxed).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    pub fn set_next(&self, next: u32) {
+        self.free.store(u64::from(next) | (u64::from(self.born()) << 32), Ordering::Relaxed);
+    }
+
+    pub fn set_born(&self, born: u32) {
+        self.free.store(u64::from(self.next()) | (u64::from(born) << 32), Ordering::Relaxed);
     }
 
     pub fn is_draining(&self) -> bool {
@@ -61,11 +156,17 @@ impl Page {
 
     /// The page comes to a class, unused.
     pub fn begin(&self, class: u8) {
-        self.class.store(class, Ordering::Relaxed);
-        self.draining.store(false, Ordering::Relaxed);
+        self.holder.store(class, Ordering::Relaxed);
         self.set_bump(0);
         self.set_used(0);
         self.set_free(Ref::NONE);
+        self.forget_expiries();
+    }
+
+    /// The page comes to the log, empty.
+    pub fn begin_log(&self) {
+        self.begin(HOLDER_LOG);
+        self.set_used(1);
     }
 }
 
@@ -80,6 +181,12 @@ struct Pool {
 #[derive(Debug)]
 pub(in crate::store) struct Pages {
     page_bytes: usize,
+    /// Pages of the pool, and those for items: copies of what `pool` knows, for who need not know
+    /// it exactly.
+    free: AtomicU32,
+    for_items: AtomicU32,
+    /// Pages that will be free when everybody has quiesced.
+    coming: AtomicU32,
     /// Page 0 is never used, so that no item has the ref 0.
     pages: Box<[Page]>,
     pool: Mutex<Pool>,
@@ -98,7 +205,46 @@ impl Pages {
         let segments = SegmentPool::new(page_bytes);
         let pool = Pool { free: Vec::new(), fresh: 1, segments };
         let pages = (0..=count).map(|_| Page::default()).collect();
-        Pages { page_bytes, pages, pool: Mutex::new(pool) }
+        Pages {
+            page_bytes,
+            free: AtomicU32::new(count),
+            for_items: AtomicU32::new(count),
+            coming: AtomicU32::new(0),
+            pages,
+            pool: Mutex::new(pool),
+        }
+    }
+
+    /// Pages that nobody has.
+    #[inline]
+    pub fn free(&self) -> u32 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Pages that will be free when all who look at them have quiesced.
+    #[inline]
+    pub fn coming(&self) -> u32 {
+        self.coming.load(Ordering::Relaxed)
+    }
+
+    /// Pages that are neither the index's nor anybody's outside of the table.
+    pub fn for_items(&self) -> u32 {
+        self.for_items.load(Ordering::Relaxed)
+    }
+
+    /// Nothing keeps a page any more but those who still look at what was in it.
+    pub fn expect(&self, number: u32) {
+        self.page(number).coming.store(true, Ordering::Relaxed);
+        self.coming.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One slot less of a page of the log is in use, or nobody walks it any more.
+    #[inline]
+    pub fn let_go(&self, number: u32) {
+        // Release and Acquire: all that was done with the page comes before its next use.
+        if self.page(number).used.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.put(number);
+        }
     }
 
     pub fn page_bytes(&self) -> usize {
@@ -129,20 +275,39 @@ impl Pages {
         number as usize * self.page_bytes
     }
 
-    /// Takes a page out of the pool.
-    pub fn take(&self) -> Option<u32> {
-        self.take_from(&mut self.pool.lock())
+    /// Takes a page out of the pool that is not for items meanwhile, if there are more than `kept`.
+    pub fn take_for_others(&self, kept: u32) -> Option<u32> {
+        let number = self.take_beside(kept)?;
+        self.for_items.fetch_sub(1, Ordering::Relaxed);
+        Some(number)
+    }
+
+    /// Puts a page back that was not for items.
+    pub fn put_back(&self, number: u32) {
+        self.for_items.fetch_add(1, Ordering::Relaxed);
+        self.put(number);
+    }
+
+    /// Takes a page out of the pool, if there are more than `kept`.
+    pub fn take_beside(&self, kept: u32) -> Option<u32> {
+        let mut pool = self.pool.lock();
+        if self.free() <= kept {
+            return None;
+        }
+        self.take_from(&mut pool)
     }
 
     fn take_from(&self, pool: &mut Pool) -> Option<u32> {
-        if let Some(number) = pool.free.pop() {
-            return Some(number);
-        }
-        if pool.fresh as usize == self.pages.len() {
+        let number = if let Some(number) = pool.free.pop() {
+            number
+        } else if pool.fresh as usize == self.pages.len() {
             return None;
-        }
-        pool.fresh += 1;
-        Some(pool.fresh - 1)
+        } else {
+            pool.fresh += 1;
+            pool.fresh - 1
+        };
+        self.free.fetch_sub(1, Ordering::Relaxed);
+        Some(number)
     }
 
     /// Bytes of the arena up to the first page that was never used.
@@ -152,7 +317,15 @@ impl Pages {
 
     /// Puts a page back, all of whose slots are free.
     pub fn put(&self, number: u32) {
-        self.pool.lock().free.push(number);
+        let page = self.page(number);
+        page.holder.store(HOLDER_NONE, Ordering::Relaxed);
+        page.draining.store(false, Ordering::Relaxed);
+        if page.coming.swap(false, Ordering::Relaxed) {
+            self.coming.fetch_sub(1, Ordering::Relaxed);
+        }
+        let mut pool = self.pool.lock();
+        pool.free.push(number);
+        self.free.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes a segment for the index, of a page that the index has already or of one more.
@@ -162,6 +335,7 @@ impl Pages {
             let number = self.take_from(&mut pool)?;
             let first = Arena::first_segment(Ref::from_offset(self.start_of(number)));
             pool.segments.add_page(first);
+            self.for_items.fetch_sub(1, Ordering::Relaxed);
         }
         pool.segments.take()
     }
@@ -179,6 +353,8 @@ impl Pages {
         if let Some(first) = pool.segments.put(number) {
             let page = first as usize * SEGMENT_BYTES / self.page_bytes;
             pool.free.push(u32::try_from(page).expect("fewer than 2^32 pages"));
+            self.free.fetch_add(1, Ordering::Relaxed);
+            self.for_items.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::Miss;
-use super::arena::{Item, Keep, Keeper, Pin, Retired};
+use super::arena::{Home, Item, Keep, Keeper, Pin, Retired, Shape};
 use super::limbo::Limbo;
 use super::memory::orphaned;
+use super::pages::Holder;
 use super::table::Table;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
@@ -14,8 +15,8 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::sync::Arc as CountersArc;
 use crate::base::sync::atomic::Ordering;
 
-/// First hits are told to the classes when a thread has counted so many.
-const FIRST_HITS_BATCH: u32 = 64;
+/// What a thread has counted is told to the classes after so many requests.
+const REQUESTS_BATCH: u32 = 256;
 
 /// The time from going online to the next quiescent state, in which items may be looked at.
 #[derive(Debug)]
@@ -37,9 +38,13 @@ pub struct Participant {
     pub(in crate::store) counters: CountersArc<Counters>,
     pub(in crate::store) section: Section,
     pub(in crate::store) limbo: RefCell<Limbo>,
-    /// First hits by class, not yet told to the classes.
-    first_hits: Box<[Cell<u32>]>,
-    first_hits_sum: Cell<u32>,
+    /// Useful touches by class, not yet told to the classes.
+    touches: Box<[Cell<u32>]>,
+    /// How often it has waited for pages that are coming.
+    pub(in crate::store) pauses: Cell<u32>,
+    /// Requests, and items that came and went, since then.
+    requests: Cell<u32>,
+    items: Cell<u64>,
 }
 
 impl Table {
@@ -55,8 +60,10 @@ impl Table {
             counters,
             section: Section { cell, online: true },
             limbo: RefCell::new(Limbo::default()),
-            first_hits: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
-            first_hits_sum: Cell::new(0),
+            touches: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
+            pauses: Cell::new(0),
+            requests: Cell::new(0),
+            items: Cell::new(0),
         }
     }
 }
@@ -90,6 +97,7 @@ impl Participant {
     /// Why there is none.
     #[inline]
     pub fn get(&self, key: &[u8], hash: KeyHash, now: Now) -> Result<Item<'_>, Miss> {
+        self.requests.set(self.requests.get() + 1);
         let item = self.peek(key, hash, now)?;
         if item.heat_up() {
             self.count_first_hit(&item);
@@ -128,6 +136,7 @@ impl Participant {
             let item = self.get(key, hash, now)?;
             // Otherwise it was replaced meanwhile, and there may be a new one.
             if let Some(item) = item.set_expiry(expiry) {
+                self.table.note_expiry(item.at(), expiry);
                 return Ok(item);
             }
         }
@@ -135,19 +144,39 @@ impl Participant {
 
     #[cold]
     fn count_first_hit(&self, item: &Item<'_>) {
-        let cell = &self.first_hits[usize::from(self.table.slabs.class_of(item.at()))];
-        cell.set(cell.get() + 1);
-        self.first_hits_sum.set(self.first_hits_sum.get() + 1);
+        // Its page may have gone to somebody else by now, if the item is not there any more.
+        if let Holder::Class(class) = self.table.slabs.pages.page_of(item.at()).holder() {
+            self.count_touch(class);
+        }
     }
 
-    fn tell_first_hits(&self) {
-        if self.first_hits_sum.get() < FIRST_HITS_BATCH {
+    /// A key is stored again that had just gone.
+    pub(in crate::store) fn count_ghost_hit(&self, shape: Shape) {
+        self.counters.bump(Metric::GhostHits);
+        if let Home::Class(class) = shape.home {
+            self.count_touch(class);
+        }
+    }
+
+    fn count_touch(&self, class: u8) {
+        let cell = &self.touches[usize::from(class)];
+        cell.set(cell.get() + 1);
+    }
+
+    /// Items came, or went if it is negative.
+    pub(in crate::store) fn count_items(&self, items: u64) {
+        self.items.set(self.items.get().wrapping_add(items));
+    }
+
+    fn tell_touches(&self) {
+        if self.requests.get() < REQUESTS_BATCH {
             return;
         }
-        self.first_hits_sum.set(0);
-        for (class, cell) in self.first_hits.iter().enumerate().filter(|(_, c)| c.get() > 0) {
-            self.table.slabs.count_first_hits(class, u64::from(cell.take()));
+        let slabs = &self.table.slabs;
+        for (class, cell) in self.touches.iter().enumerate().filter(|(_, cell)| cell.get() > 0) {
+            slabs.count_touches(class, u64::from(cell.take()));
         }
+        slabs.count_requests(u64::from(self.requests.take()), self.items.take());
     }
 
     /// Takes a dead item out of the index, if it is still there.
@@ -163,6 +192,7 @@ impl Participant {
         let bytes = item.item_bytes();
         self.counters.sub(Metric::Bytes, bytes);
         self.counters.sub(Metric::CurrItems, 1);
+        self.count_items(1u64.wrapping_neg());
         self.limbo.borrow_mut().push(retired, bytes);
     }
 
@@ -201,7 +231,7 @@ impl Participant {
         if !self.limbo.get_mut().is_empty() || self.table.orphaned.load(Ordering::Relaxed) != 0 {
             self.reclaim();
         }
-        self.tell_first_hits();
+        self.tell_touches();
     }
 
     /// Says that this thread will look at nothing until it is online again.

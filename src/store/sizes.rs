@@ -3,15 +3,17 @@
 //!
 //! A slot is as large as the page allows for the number of slots that its class puts into one, so
 //! that no page has a tail worth mentioning. An item too large for any slot becomes a chain of
-//! fragments that all have one class.
+//! fragments that all have one class. In the log a slot is as long as what it holds.
 
-use super::arena::{HEADER_BYTES, ItemHead, SLOT_ALIGN, Shape};
+use super::arena::{HEADER_BYTES, Home, ItemHead, SLOT_ALIGN, Shape};
 
 const SLOT_BYTES_MIN: usize = 32;
 const CLASSES_PER_DOUBLING: usize = 8;
 /// Up to here there is a class for every multiple of `SLOT_ALIGN`: an eighth of a doubling is less.
 const SLOT_BYTES_FINE: usize = 2 * CLASSES_PER_DOUBLING * SLOT_ALIGN;
 const SLOTS_PER_PAGE_MIN: usize = CLASSES_PER_DOUBLING;
+/// So many numbers of slots are tried for an item that needs more than one.
+const TRIES_MAX: usize = 4;
 /// More classes than any page size leads to.
 pub const CLASSES_MAX: usize = 128;
 
@@ -69,17 +71,44 @@ impl Sizes {
         self.by_units.get(bytes.div_ceil(SLOT_ALIGN)).copied()
     }
 
-    /// Where an item goes.
+    /// The slots of an item in a size class.
     pub(in crate::store) fn shape(&self, head: &ItemHead<'_>) -> Shape {
-        if let Some(class) = self.class_for(head.bytes(false) + head.value_bytes) {
-            return Shape { class, slot_bytes: self.slot_bytes(class), wide: false };
+        let (bytes, slots) = self.cut(head);
+        let fitting = |bytes| self.class_for(bytes).expect("the largest slot holds it");
+        if slots == 1 {
+            let class = fitting(bytes);
+            let slot_bytes = self.slot_bytes(class);
+            return Shape { home: Home::Class(class), slot_bytes, wide: false, slots };
+        }
+        // A few more slots than necessary may fit their class better.
+        let total = head.bytes(true) + head.value_bytes;
+        let shape = |slots: usize| {
+            let class = fitting((total + (slots - 1) * HEADER_BYTES).div_ceil(slots));
+            let slot_bytes = self.slot_bytes(class);
+            let further = (total - slot_bytes.min(total)).div_ceil(slot_bytes - HEADER_BYTES);
+            Shape { home: Home::Class(class), slot_bytes, wide: true, slots: further + 1 }
+        };
+        let tries = (slots..slots + TRIES_MAX).map(shape);
+        tries.min_by_key(|shape| shape.slots * shape.slot_bytes).expect("at least one")
+    }
+
+    /// The slots of an item in the log, in this band.
+    pub(in crate::store) fn logged_shape(&self, head: &ItemHead<'_>, band: u8) -> Shape {
+        let (bytes, slots) = self.cut(head);
+        let slot_bytes = bytes.next_multiple_of(SLOT_ALIGN);
+        Shape { home: Home::Log(band), slot_bytes, wide: slots > 1, slots }
+    }
+
+    /// How many bytes each slot of an item needs, and how many slots there are.
+    fn cut(&self, head: &ItemHead<'_>) -> (usize, usize) {
+        let largest = self.slots[self.slots.len() - 1];
+        let bytes = head.bytes(false) + head.value_bytes;
+        if bytes <= largest {
+            return (bytes, 1);
         }
         let total = head.bytes(true) + head.value_bytes;
-        let largest = self.slots[self.slots.len() - 1];
-        let further = (total - largest.min(total)).div_ceil(largest - HEADER_BYTES);
-        let each = (total + further * HEADER_BYTES).div_ceil(further + 1);
-        let class = self.class_for(each).expect("the largest slot holds it by construction");
-        Shape { class, slot_bytes: self.slot_bytes(class), wide: true }
+        let further = (total - largest.min(total)).div_ceil(largest - HEADER_BYTES).max(1);
+        ((total + further * HEADER_BYTES).div_ceil(further + 1), further + 1)
     }
 }
 
@@ -127,7 +156,7 @@ mod tests {
             let bytes = head.bytes(shape.wide) + value_bytes;
             if shape.wide {
                 assert!(bytes > 8192);
-                assert!(shape.slot_bytes > 8192 / 3, "fragments are about as large as can be");
+                assert!(shape.slot_bytes > 8192 / 6, "not many more fragments than it takes");
             } else {
                 assert!(shape.slot_bytes >= bytes);
                 assert!(

@@ -4,11 +4,15 @@
 //! `take` may hand out, and `free` counts them; a page is in `partial` exactly while it has one; a
 //! page that drains is in no list, and goes to the pool with its last slot.
 
+use super::Favor;
 use super::arena::{Arena, Keeper, Reclaimable, Ref, Slot, State};
-use super::pages::Pages;
+use super::pages::{Holder, Pages};
 use super::sizes::Sizes;
-use crate::base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
+
+/// A class that was granted more pages than it has taken gets no more.
+const GRANTS_MAX: u32 = 2;
 
 /// What the lock of a class guards.
 #[derive(Debug, Default)]
@@ -19,10 +23,14 @@ struct Slab {
     free: u64,
     /// Where the hand stands: an index into `pages`, and a slot.
     hand: (usize, u32),
-    /// Items evicted since the class last asked for a page in vain.
+    /// Slots evicted since the class last asked whether another makes less of its pages.
     churn: u32,
     /// Slots to be kept free, so that nobody waits for grace.
     reserve: u64,
+    /// Pages that were taken from others for this class, and that it may take from the pool.
+    grants: u32,
+    /// A page that is being emptied, and the slot at which that stands.
+    departing: Option<(u32, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +40,9 @@ struct Class {
     /// Copies of what `slab` knows, for who compares classes without their locks.
     pages: AtomicU32,
     free: AtomicU64,
-    /// Hits on items that were cold.
-    first_hits: AtomicU64,
+    /// Useful touches: hits on items that were cold, and stores of keys that had just gone.
+    value: AtomicU64,
+    is_departing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -41,8 +50,14 @@ pub(in crate::store) struct Slabs {
     sizes: Sizes,
     pub pages: Pages,
     classes: Box<[Class]>,
-    /// How often a class has asked whether another makes less of its pages.
-    checks: AtomicU32,
+    /// What a touch of each class counts for.
+    weights: Box<[u32]>,
+    /// Classes of which a page is on its way out.
+    departing: AtomicU32,
+    /// Gets and stores since the values last faded.
+    requests: AtomicU64,
+    /// Of all classes, and of the log.
+    items: AtomicU64,
 }
 
 /// A class as others see it.
@@ -51,14 +66,26 @@ pub(in crate::store) struct Standing {
     pub class: u8,
     pub pages: u32,
     pub free: u64,
-    pub first_hits: u64,
+    pub value: u64,
+    /// True when one of its pages is on its way out.
+    pub is_departing: bool,
 }
 
 impl Slabs {
-    pub fn new(page_bytes: usize, pages: u32) -> Slabs {
+    pub fn new(page_bytes: usize, pages: u32, favor: Favor) -> Slabs {
         let sizes = Sizes::new(page_bytes);
         let classes = (0..sizes.classes()).map(|_| Class::default()).collect();
-        Slabs { sizes, pages: Pages::new(page_bytes, pages), classes, checks: AtomicU32::new(0) }
+        let class = |class| u8::try_from(class).expect("at most 128 classes");
+        let weight = |each| favor.weight(sizes.slot_bytes(class(each)));
+        Slabs {
+            weights: (0..sizes.classes()).map(weight).collect(),
+            sizes,
+            pages: Pages::new(page_bytes, pages),
+            classes,
+            departing: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            items: AtomicU64::new(0),
+        }
     }
 
     pub fn sizes(&self) -> &Sizes {
@@ -70,28 +97,24 @@ impl Slabs {
         ClassGuard { slabs: self, arena, class, slab }
     }
 
-    /// The class that a slot belongs to. The caller holds the slot, or what keeps it from moving.
-    pub fn class_of(&self, at: Ref) -> u8 {
-        self.pages.page_of(at).class()
+    /// Counts useful touches of a class.
+    pub fn count_touches(&self, class: usize, touches: u64) {
+        let value = touches * u64::from(self.weights[class]);
+        self.classes[class].value.fetch_add(value, Ordering::Relaxed);
     }
 
-    pub fn count_first_hits(&self, class: usize, hits: u64) {
-        self.classes[class].first_hits.fetch_add(hits, Ordering::Relaxed);
-    }
-
-    /// A class asks whether another makes less of its pages: it has evicted a quarter of a page.
-    /// When that has happened for a quarter of all pages, the past counts for half.
-    pub fn count_check(&self) {
-        let checks = self.checks.fetch_add(1, Ordering::Relaxed);
-        if checks % self.pages.count() == self.pages.count() - 1 {
-            self.fade_first_hits();
-        }
-    }
-
-    fn fade_first_hits(&self) {
-        for class in &self.classes {
-            let hits = class.first_hits.load(Ordering::Relaxed);
-            class.first_hits.fetch_sub(hits / 2, Ordering::Relaxed);
+    /// Counts requests, and items that came or went; after two requests for each item the past
+    /// counts for half.
+    pub fn count_requests(&self, requests: u64, items: u64) {
+        let items = self.items.fetch_add(items, Ordering::Relaxed).wrapping_add(items);
+        // Whoever took an item out may say so before the one who put it in.
+        let items = items.cast_signed().max(0).cast_unsigned();
+        let sum = self.requests.fetch_add(requests, Ordering::Relaxed) + requests;
+        if sum > 2 * items && self.requests.swap(0, Ordering::Relaxed) >= sum {
+            for class in &self.classes {
+                let value = class.value.load(Ordering::Relaxed);
+                class.value.fetch_sub(value / 2, Ordering::Relaxed);
+            }
         }
     }
 
@@ -101,8 +124,19 @@ impl Slabs {
             class,
             pages: each.pages.load(Ordering::Relaxed),
             free: each.free.load(Ordering::Relaxed),
-            first_hits: each.first_hits.load(Ordering::Relaxed),
+            value: each.value.load(Ordering::Relaxed),
+            is_departing: each.is_departing.load(Ordering::Relaxed),
         }
+    }
+
+    /// True when a page is on its way out of its class.
+    pub fn is_departing(&self) -> bool {
+        self.departing.load(Ordering::Relaxed) > 0
+    }
+
+    /// True when no class has a page.
+    pub fn has_no_pages(&self) -> bool {
+        self.classes.iter().all(|each| each.pages.load(Ordering::Relaxed) == 0)
     }
 
     pub fn standings(&self) -> impl Iterator<Item = Standing> {
@@ -177,7 +211,7 @@ impl ClassGuard<'_> {
     fn put_slot(&mut self, at: Ref) {
         let number = self.slabs.pages.number_of(at);
         let page = self.slabs.pages.page(number);
-        assert!(page.class() == self.class);
+        assert!(page.holder() == Holder::Class(self.class));
         page.set_used(page.used() - 1);
         if page.is_draining() {
             if page.used() == 0 {
@@ -196,6 +230,7 @@ impl ClassGuard<'_> {
     /// Adds a page from the pool.
     pub fn add_page(&mut self, number: u32) {
         self.slabs.pages.page(number).begin(self.class);
+        self.slab.grants = self.slab.grants.saturating_sub(1);
         self.slab.pages.push(number);
         self.slab.partial.push(number);
         self.count_pages();
@@ -219,8 +254,30 @@ impl ClassGuard<'_> {
         None
     }
 
-    pub fn churn(&mut self) -> &mut u32 {
-        &mut self.slab.churn
+    pub fn count_evicted(&mut self, slots: u32) {
+        self.slab.churn = self.slab.churn.saturating_add(slots);
+    }
+
+    /// True when a quarter of a page has been evicted since this was last true.
+    pub fn is_check_due(&mut self) -> bool {
+        let is_due = self.slab.churn >= self.slots_per_page().div_ceil(4);
+        if is_due {
+            self.slab.churn = 0;
+        }
+        is_due
+    }
+
+    /// The class may take one more page from the pool, where it is or will soon be.
+    pub fn grant_page(&mut self) {
+        self.slab.grants = (self.slab.grants + 1).min(GRANTS_MAX);
+    }
+
+    pub fn has_grant(&self) -> bool {
+        self.slab.grants > 0
+    }
+
+    pub fn free(&self) -> u64 {
+        self.slab.free
     }
 
     /// How many free slots the class has too few.
@@ -231,16 +288,19 @@ impl ClassGuard<'_> {
     /// Somebody had to wait: keeps more slots free from now on. Returns how many.
     pub fn raise_reserve(&mut self) -> u64 {
         let slots = self.slab.pages.len() as u64 * u64::from(self.slots_per_page());
-        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 32);
+        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 64);
         self.slab.reserve
     }
 
     /// Takes a page from the class of which nothing is being filled or sent: the emptiest, or if
     /// there is little free anywhere, the next one under the hand. It drains: the caller lets go of
-    /// the items whose slots are returned.
-    pub fn detach_page(&mut self) -> Option<Vec<Ref>> {
+    /// the items in the slots that `departing` names. False when there is none.
+    pub fn detach_page(&mut self) -> bool {
+        if self.slab.departing.is_some() {
+            return true;
+        }
         let start = self.slab.hand.0;
-        let index = self.spare_page()?;
+        let Some(index) = self.spare_page() else { return false };
         let number = self.slab.pages.remove(index);
         self.slab.hand = (if index < start { start - 1 } else { start }, 0);
         self.slab.partial.retain(|other| *other != number);
@@ -248,12 +308,43 @@ impl ClassGuard<'_> {
         self.count_pages();
         self.count_free(self.slab.free - u64::from(self.slots_per_page() - page.used()));
         page.set_draining();
+        // It is not free before the last slot has been named.
+        page.set_used(page.used() + 1);
+        self.set_departing(Some((number, 0)));
+        true
+    }
+
+    fn set_departing(&mut self, departing: Option<(u32, u32)>) {
+        self.slab.departing = departing;
+        let is_departing = &self.slabs.classes[usize::from(self.class)].is_departing;
+        let was = is_departing.swap(departing.is_some(), Ordering::Relaxed);
+        match (was, departing.is_some()) {
+            (false, true) => self.slabs.departing.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.slabs.departing.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+    }
+
+    /// The next slot that is not free of the page that leaves; `None` when it has been emptied, or
+    /// there is no such page.
+    pub fn departing(&mut self) -> Option<Ref> {
+        let (number, mut index) = self.slab.departing?;
+        let page = self.slabs.pages.page(number);
+        while index < page.bump() {
+            let at = self.slot(number, index);
+            index += 1;
+            if self.arena.look(at).state() != State::Free {
+                self.set_departing(Some((number, index)));
+                return Some(at);
+            }
+        }
+        self.set_departing(None);
+        self.slabs.pages.expect(number);
+        page.set_used(page.used() - 1);
         if page.used() == 0 {
             self.slabs.pages.put(number);
-            return Some(Vec::new());
         }
-        let is_free = |at: &Ref| self.arena.look(*at).state() == State::Free;
-        Some(self.slots_of(number).filter(|at| !is_free(at)).collect())
+        None
     }
 
     /// The page that the class can do without best, as an index into its list.
@@ -271,6 +362,13 @@ impl ClassGuard<'_> {
         }
         let start = self.slab.hand.0;
         (0..len).map(|step| (start + step) % len).find(is_movable)
+    }
+
+    /// A slot of a page of this class, if it has one of that number and was ever used.
+    pub fn slot_of(&self, number: u32, index: u32) -> Option<Ref> {
+        let page = self.slabs.pages.page(number);
+        let is_mine = page.holder() == Holder::Class(self.class) && !page.is_draining();
+        (is_mine && index < page.bump()).then(|| self.slot(number, index))
     }
 
     fn slots_of(&self, number: u32) -> impl Iterator<Item = Ref> {

@@ -6,13 +6,15 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, Item, Keep, Keeper, Ref, Words};
+use super::arena::{Arena, Item, Keep, Keeper, Reclaimable, Ref, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
 };
 use super::limbo::Limbo;
 use super::loan::Loans;
+use super::log::Log;
+use super::pages::Holder;
 use super::slabs::Slabs;
 #[cfg(test)]
 use super::slabs::Standing;
@@ -20,14 +22,20 @@ use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
-use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 use crate::sys::region::HUGE_PAGE_BYTES;
 
 const PAGE_BYTES_MIN: u64 = 64 << 10;
+/// Up to this much memory pages are half as large, so that there are a few hundred of them.
+const MEMORY_BYTES_SMALL: u64 = 32 << 20;
 const PAGE_BYTES_MAX: u64 = 2 << 20;
 /// From this much memory on pages are as large as huge pages.
 const MEMORY_BYTES_LARGE: u64 = 4 << 30;
+/// One page in so many is kept free, but not fewer and not more than these.
+const PAGES_PER_FREE: u32 = 256;
+const PAGES_FREE_MIN: u32 = 3;
+const PAGES_FREE_MAX: u32 = 32;
 /// Fewer pages than this are no table.
 const PAGES_MIN: u64 = 16;
 /// The empty index takes at most one part in this many of the memory.
@@ -64,6 +72,7 @@ impl Keeper for MutexGuard<'_, Writer> {}
 pub struct Table {
     pub(in crate::store) arena: Arena,
     pub(in crate::store) slabs: Slabs,
+    pub(in crate::store) log: Log,
     pub(in crate::store) epochs: Epochs,
     pub(in crate::store) loans: Loans,
     pub(in crate::store) evict: bool,
@@ -78,8 +87,9 @@ pub struct Table {
     hasher: KeyHasher,
     /// When a flush that was ordered for later is due, or 0.
     pub(in crate::store) flush_due: AtomicU32,
-    /// True when there may be items that a flush has killed.
-    flushed: AtomicBool,
+    /// Flushes so far, and those whose victims have all been looked for.
+    flushes: AtomicU32,
+    flushes_done: AtomicU32,
     pub(in crate::store) tending: Mutex<Tending>,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
@@ -104,12 +114,11 @@ impl Table {
         let directory_bits = (segments.next_power_of_two().ilog2() + 3).min(TAG_BITS);
         let rolls = super::arena::to_usize((pages + 1) * page_bytes) / SEGMENT_BYTES * ROLL_WORDS;
         let threads = super::arena::to_usize(u64::from(plan.threads));
+        let page_count = u32::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?;
         let table = Table {
             arena: Arena::map(super::arena::to_usize((pages + 1) * page_bytes))?,
-            slabs: Slabs::new(
-                super::arena::to_usize(page_bytes),
-                u32::try_from(pages).map_err(|_| io::ErrorKind::InvalidInput)?,
-            ),
+            slabs: Slabs::new(super::arena::to_usize(page_bytes), page_count, plan.favor),
+            log: Log::new(page_count, plan.threads),
             epochs: Epochs::new(threads * 4 + 64),
             loans: Loans::new(pages * page_bytes, page_bytes, plan.evict),
             evict: plan.evict,
@@ -121,7 +130,8 @@ impl Table {
             rolls: Words::map(rolls)?,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
-            flushed: AtomicBool::new(false),
+            flushes: AtomicU32::new(0),
+            flushes_done: AtomicU32::new(0),
             tending: Mutex::new(Tending::default()),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
@@ -247,6 +257,38 @@ impl Table {
         self.segment(self.directory(hash).segment(self.tag(hash)))
     }
 
+    /// Frees the memory of an item that nobody can see.
+    pub(in crate::store) fn free(&self, item: Reclaimable) {
+        match self.slabs.pages.page_of(item.head()).holder() {
+            Holder::Class(class) => self.slabs.lock(&self.arena, class).put(item),
+            Holder::Log => {
+                self.arena.release_logged(item, |at| self.log.put(&self.slabs.pages, at));
+            }
+            Holder::None => unreachable!("an item in a page of nobody"),
+        }
+    }
+
+    /// Remembers that the item at `at` expires then.
+    #[inline]
+    pub(in crate::store) fn note_expiry(&self, at: Ref, expiry: Expiry) {
+        if expiry != Expiry::NEVER {
+            self.slabs.pages.page_of(at).note_expiry(expiry);
+        }
+    }
+
+    /// Pages that should be free, so that nobody waits for grace.
+    pub(in crate::store) fn pages_kept_free(&self) -> u32 {
+        (self.slabs.pages.count() / PAGES_PER_FREE).clamp(PAGES_FREE_MIN, PAGES_FREE_MAX)
+    }
+
+    /// True when fewer are, and no more are about to be.
+    #[inline]
+    pub(in crate::store) fn is_short_of_pages(&self) -> bool {
+        let (pages, wanted) = (&self.slabs.pages, self.pages_kept_free());
+        // What drains may do so for long: it counts for half at most.
+        pages.free() + pages.coming().min(wanted / 2) < wanted
+    }
+
     /// Asks for the first line of every item that may be the one. The bucket should be here by now.
     #[inline]
     pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
@@ -260,8 +302,8 @@ impl Table {
 
     /// Declares everything stored so far dead.
     pub(in crate::store) fn flush_now(&self) {
-        // Relaxed: it only makes the CLOCK hands look closer.
-        self.flushed.store(true, Ordering::Relaxed);
+        // Relaxed: it only makes those who look for dead items look closer.
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
@@ -269,8 +311,19 @@ impl Table {
         }
     }
 
-    pub(in crate::store) fn was_ever_flushed(&self) -> bool {
-        self.flushed.load(Ordering::Relaxed)
+    /// How often everything was flushed.
+    pub(in crate::store) fn flushes(&self) -> u32 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// What so many flushes have killed has been looked for in all pages.
+    pub(in crate::store) fn forget_flushes(&self, flushes: u32) {
+        self.flushes_done.store(flushes, Ordering::Relaxed);
+    }
+
+    /// True when there may be items that a flush has killed.
+    pub(in crate::store) fn has_flushed_items(&self) -> bool {
+        self.flushes() != self.flushes_done.load(Ordering::Relaxed)
     }
 
     /// The flush that was ordered for later, if it is due.
@@ -300,6 +353,7 @@ impl Table {
             pages_total: u64::from(self.slabs.pages.count()),
             pages_free: u64::from(census.pages_free),
             pages_index: u64::from(census.index_pages),
+            pages_log: u64::from(self.log.pages()),
             index_bytes: u64::from(census.segments) * SEGMENT_BYTES as u64,
             segments: u64::from(census.segments),
             stripes: self.stripes.len() as u64,
@@ -316,9 +370,10 @@ impl Table {
     #[cfg(test)]
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
-        let in_classes: u32 = self.slabs.standings().map(|each| each.pages).sum();
+        let of_class = |each: Standing| each.pages + u32::from(each.is_departing);
+        let in_classes: u32 = self.slabs.standings().map(of_class).sum();
         let loans = self.loans.pages() + self.loans.debited();
-        let others = census.pages_free + census.index_pages + loans;
+        let others = census.pages_free + census.index_pages + self.log.pages() + loans;
         self.slabs.pages.count() - others - in_classes
     }
 
@@ -351,6 +406,9 @@ impl Stripe {
 fn page_bytes(memory_bytes: u64) -> u64 {
     if memory_bytes >= MEMORY_BYTES_LARGE {
         return PAGE_BYTES_MAX;
+    }
+    if memory_bytes < MEMORY_BYTES_SMALL {
+        return PAGE_BYTES_MIN / 2;
     }
     (memory_bytes / 2048).next_power_of_two().clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX)
 }

@@ -3,6 +3,7 @@
 
 mod index;
 mod oracle;
+mod policy;
 mod stress;
 
 use super::*;
@@ -14,9 +15,10 @@ pub const NOW: Now = Now { ticks: 1000 * TICKS_PER_S, epoch_unix_s: 1_700_000_00
 
 pub fn table(memory_bytes: u64, evict: bool) -> Arc<Table> {
     let hasher = KeyHasher::with_seed(7);
-    let item_bytes_max = 1 << 20;
+    let (item_bytes_max, favor) = (1 << 20, Favor::default());
     Arc::new(
-        Table::open(StorePlan { memory_bytes, item_bytes_max, evict, threads: 4, hasher }).unwrap(),
+        Table::open(StorePlan { memory_bytes, item_bytes_max, evict, threads: 4, hasher, favor })
+            .unwrap(),
     )
 }
 
@@ -300,65 +302,6 @@ fn a_full_table_evicts_cold_items_and_keeps_hot_ones() {
     assert!(registry.sum(Metric::Bytes) < 4 << 20);
 }
 
-#[test]
-fn a_page_that_something_is_built_in_stays_with_its_class() {
-    let registry = Registry::default();
-    let mut one = table(1 << 20, true).participant(registry.counters("one"));
-    let mut slow = Vec::new();
-    for key in 0..250u64 {
-        set(&mut one, &key.to_le_bytes(), &[2; 3000]);
-        if key < 126 && key.is_multiple_of(21) {
-            let key = format!("slow {key}");
-            let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
-            let value_bytes = 3000;
-            let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes };
-            slow.push((key.clone(), one.reserve(head, NOW).unwrap()));
-        }
-    }
-    for key in 0..50u64 {
-        set(&mut one, &key.to_le_bytes(), &[3; 200_000]);
-    }
-    for (key, mut reservation) in slow {
-        one.fill(&mut reservation, &[1; 3000], NOW).unwrap();
-        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
-        assert_eq!(get(&one, key.as_bytes()).unwrap(), [1; 3000]);
-    }
-    one.quiesce();
-    assert_eq!(one.table().pages_draining(), 0);
-    assert!(registry.sum(Metric::SlabsMoved) > 0);
-}
-
-/// Most items of one size are deleted; then others need the memory.
-#[test]
-fn a_page_that_moves_leaves_its_warm_items_behind() {
-    let registry = Registry::default();
-    let mut one = table(4 << 20, true).participant(registry.counters("one"));
-    for key in 0..20_000u64 {
-        set(&mut one, &key.to_le_bytes(), &[1; 100]);
-    }
-    let kept = |key: &u64| key.is_multiple_of(20);
-    for key in 0..20_000u64 {
-        let (bytes, hash) = (key.to_le_bytes(), one.table().hash(&key.to_le_bytes()));
-        if kept(&key) {
-            get(&one, &bytes);
-        } else {
-            one.delete(&bytes, hash, NOW);
-        }
-    }
-    for key in 20_000..21_400u64 {
-        set(&mut one, &key.to_le_bytes(), &[2; 2000]);
-    }
-    assert!(registry.sum(Metric::SlabsMoved) > 10, "{}", registry.sum(Metric::SlabsMoved));
-    let here = (0..20_000u64)
-        .filter(kept)
-        .filter(|key| get(&one, &key.to_le_bytes()).is_some_and(|value| value == [1; 100]));
-    assert_eq!(here.count(), 1000);
-    assert_eq!(registry.sum(Metric::CurrItems), 2400);
-    assert_eq!(registry.sum(Metric::Evictions), 0);
-    one.quiesce();
-    assert_eq!(one.table().figures().limbo_bytes, 0);
-}
-
 /// Small values fill everything; then large ones come, from several threads.
 #[test]
 fn pages_follow_a_change_of_sizes() {
@@ -388,7 +331,6 @@ fn pages_follow_a_change_of_sizes() {
         }
     });
     one.online();
-    assert!(registry.sum(Metric::SlabsMoved) > 100);
     let large = (0..1602u64).filter(|key| get(&one, &key.to_le_bytes()).is_some()).count();
     // 64 MiB hold 90 of them: what waits for grace must not make others go.
     assert!(large > 60, "{large}");

@@ -1,7 +1,8 @@
 //! Storing and deleting.
 
-use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Stamp, Word0};
+use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Shape, Stamp, Word0};
 use super::index::{Entry, Place, Segment, Split};
+use super::log::band;
 use super::participant::Participant;
 use super::table::{Table, Writer};
 use super::{Condition, Outcome, Refusal};
@@ -43,6 +44,23 @@ impl Table {
         hash: KeyHash,
     ) -> Option<(Retired, Word0)> {
         let _stripe = self.lock(hash);
+        self.unlink_locked(item, hash)
+    }
+
+    /// As `unlink`; the ghost remembers the key.
+    pub(in crate::store) fn unlink_to_ghost(
+        &self,
+        item: &Item<'_>,
+        hash: KeyHash,
+    ) -> Option<(Retired, Word0)> {
+        let _stripe = self.lock(hash);
+        let gone = self.unlink_locked(item, hash)?;
+        self.ghost_add(hash);
+        Some(gone)
+    }
+
+    /// For who holds the lock of the key's stripe.
+    fn unlink_locked(&self, item: &Item<'_>, hash: KeyHash) -> Option<(Retired, Word0)> {
         let tag = self.tag(hash);
         let segment = self.segment(self.directory(hash).segment(tag));
         let place = segment.find(hash, tag, |at| at == item.at())?;
@@ -50,19 +68,20 @@ impl Table {
         Some(self.arena.retire(item.at()))
     }
 
-    /// Puts a full copy in the place of an item, one degree colder, unless the item has left the
-    /// index already.
+    /// Puts a full copy, as warm as `heat` says, in the place of an item, unless the item has left
+    /// the index already.
     pub(in crate::store) fn relink(
         &self,
         item: &Item<'_>,
         copy: Reservation,
+        heat: u64,
     ) -> Result<Retired, Reservation> {
         let hash = copy.hash();
         let stripe = self.lock(hash);
         let tag = self.tag(hash);
         let segment = self.segment(self.directory(hash).segment(tag));
         let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
-        let (cas, heat) = (item.cas(), item.word0().heat().saturating_sub(1));
+        let cas = item.cas();
         let (expiry, fetched) = (Some(item.expiry()), item.word0().is_fetched());
         let at = self.arena.publish(copy, Stamp { cas, expiry, heat, fetched });
         segment.replace(place, Entry::new(tag, at));
@@ -133,9 +152,37 @@ impl Participant {
         if bytes.is_none_or(|bytes| bytes > self.table.item_bytes_max) {
             return Err(Refusal::TooLarge);
         }
-        let shape = self.table.slabs.sizes().shape(&head);
-        let slot = self.allocate(shape.class, now)?;
-        Ok(self.table.arena.start(slot, &head, shape))
+        let shape = self.shape(&head, now);
+        let slot = self.allocate(&head, shape, now)?;
+        let reservation = self.table.arena.start(slot, &head, shape);
+        self.table.note_expiry(reservation.head(), head.expiry);
+        Ok(reservation)
+    }
+
+    /// Where an item should be built. The log is for keys that nobody has asked for twice.
+    fn shape(&self, head: &ItemHead<'_>, now: Now) -> Shape {
+        let (table, sizes) = (&self.table, self.table.slabs.sizes());
+        let in_class = || sizes.shape(head);
+        let in_log = || sizes.logged_shape(head, band(head.expiry, now));
+        if !table.evict || table.log.is_held_up(&table.slabs.pages) {
+            return in_class();
+        }
+        match table.find(head.key, head.hash, self.keep()) {
+            Some(old) if table.death(&old, head.hash, now).is_none() => {
+                if old.word0().is_main() {
+                    in_class()
+                } else {
+                    in_log()
+                }
+            }
+            Some(_) => in_log(),
+            None if table.ghost_has(head.hash) => {
+                let shape = in_class();
+                self.count_ghost_hit(shape);
+                shape
+            }
+            None => in_log(),
+        }
     }
 
     /// Appends to the value of a reservation. Memory for large values is taken as they arrive.
@@ -153,7 +200,7 @@ impl Participant {
     ) -> Result<(), Refusal> {
         while !bytes.is_empty() {
             if reservation.wants_slot() {
-                let slot = self.allocate(reservation.shape().class, now)?;
+                let slot = self.allocate_fragment(reservation, now)?;
                 self.table.arena.extend(reservation, slot);
             }
             bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
@@ -235,7 +282,12 @@ impl Participant {
         let at = table.arena.publish(reservation, stamp);
         let entry = Entry::new(table.tag(hash), at);
         match victim {
-            None => segment.insert(place, hash, entry),
+            None => {
+                segment.insert(place, hash, entry);
+                if table.arena.look(at).is_main() {
+                    table.ghost_remove(hash);
+                }
+            }
             Some(item) => {
                 segment.replace(place, entry);
                 let (retired, word) = table.arena.retire(item.at());
@@ -249,6 +301,10 @@ impl Participant {
                 self.lay_out(retired, &item);
             }
         }
+        if let Some(expiry) = inherited {
+            table.note_expiry(at, expiry);
+        }
+        self.count_items(1);
         self.counters.add(Metric::Bytes, bytes);
         self.counters.bump(Metric::CurrItems);
         self.counters.bump(Metric::TotalItems);
@@ -268,9 +324,7 @@ impl Participant {
     /// # Panics
     /// If it is of another table.
     pub fn abandon(&mut self, reservation: Reservation) {
-        let class = reservation.shape().class;
-        let item = self.table.arena.discard(reservation);
-        self.table.slabs.lock(&self.table.arena, class).put(item);
+        self.table.free(self.table.arena.discard(reservation));
     }
 
     /// Deletes the item of a key. False when there was none alive.

@@ -1,18 +1,20 @@
-//! The two words that open every slot of a page that belongs to a size class.
+//! The two words that open every slot, of a size class or of the log.
 //!
 //! ```text
-//!           63      32 31  24 23 22..20 19   18     17      16..15 14..12 11..0
-//!   word 0  exptime    nkey   -  kind   WIDE CFLAGS FETCHED heat   state  pins     item
-//!           63            26 25                             ..15   14..12
-//!           ref of the head  -                                     state           fragment
-//!           63      40 39                                               0
+//!           63      32 31  24 23   22..20 19   18     17      16..15 14..12 11..0
+//!   word 0  exptime    nkey   MAIN kind   WIDE CFLAGS FETCHED heat   state  pins   item
+//!           63            26 25                               ..15   14..12
+//!           ref of the head  -                                       state         fragment
+//!           63      40 39                                                 0
 //!   word 1  value len  cas                                                         item
-//!           ref of the next fragment, or 0                                         fragment
+//!           slot len (63..38)   ref of the next fragment, or 0 (37..0)             fragment
 //!           ref of the next free slot of this page, or 0                           free
 //! ```
 //!
 //! Word 0 changes in place (pins, heat, exptime, state), word 1 not while an item is live. Whatever
 //! the page is used for, the state lies in the same bits, so that a CLOCK hand knows what it sees.
+//! A slot of the log that is freed keeps what tells its length: a page of the log is read from its
+//! start, slot by slot.
 
 use super::Ref;
 use crate::base::clock::Expiry;
@@ -29,6 +31,10 @@ pub(in crate::store) enum State {
     Fragment,
     /// An item that the index has let go, but readers may still look at.
     Retired,
+    /// Where in the log the head of an item was.
+    Hole,
+    /// Where in the log a further piece of an item was.
+    FragmentHole,
 }
 
 /// Heat does not rise beyond this.
@@ -42,6 +48,7 @@ const HEAT_MASK: u64 = HEAT_MAX << HEAT_SHIFT;
 const FETCHED: u64 = 1 << 17;
 const CFLAGS: u64 = 1 << 18;
 const WIDE: u64 = 1 << 19;
+const MAIN: u64 = 1 << 23;
 const NKEY_SHIFT: u32 = 24;
 const EXPTIME_SHIFT: u32 = 32;
 const HEAD_SHIFT: u32 = 26;
@@ -53,12 +60,19 @@ impl Word0 {
     pub(super) const FREE: Word0 = Word0(0);
 
     /// The first word of a reserved item.
-    pub(super) fn reserved(nkey: u8, expiry: Expiry, cflags: bool, wide: bool) -> Word0 {
+    pub(super) fn reserved(nkey: u8, expiry: Expiry, cflags: bool) -> Word0 {
         let word = (u64::from(expiry.to_bits()) << EXPTIME_SHIFT)
             | (u64::from(nkey) << NKEY_SHIFT)
-            | if cflags { CFLAGS } else { 0 }
-            | if wide { WIDE } else { 0 };
+            | if cflags { CFLAGS } else { 0 };
         Word0(word).with_state(State::Reserved)
+    }
+
+    pub(super) fn with_wide(self, wide: bool) -> Word0 {
+        Word0(self.0 | if wide { WIDE } else { 0 })
+    }
+
+    pub(super) fn with_main(self, main: bool) -> Word0 {
+        Word0(self.0 | if main { MAIN } else { 0 })
     }
 
     pub(super) fn fragment(head: Ref) -> Word0 {
@@ -72,6 +86,8 @@ impl Word0 {
             2 => State::Live,
             3 => State::Fragment,
             4 => State::Retired,
+            5 => State::Hole,
+            6 => State::FragmentHole,
             other => unreachable!("a slot in state {other}"),
         }
     }
@@ -123,6 +139,11 @@ impl Word0 {
         self.0 & WIDE != 0
     }
 
+    /// True of an item that lies in a size class, and not in the log.
+    pub(in crate::store) fn is_main(self) -> bool {
+        self.0 & MAIN != 0
+    }
+
     pub(super) fn nkey(self) -> usize {
         usize::from((self.0 >> NKEY_SHIFT).to_le_bytes()[0])
     }
@@ -172,8 +193,9 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        let word = Word0::reserved(250, Expiry::from_bits(0xdead_beef), true, false);
+        let word = Word0::reserved(250, Expiry::from_bits(0xdead_beef), true).with_main(true);
         let word = word.with_state(State::Live).hotter().hotter();
+        assert!(word.is_main() && !word.with_state(State::Hole).is_wide());
         assert_eq!((word.state(), word.nkey(), word.heat()), (State::Live, 250, 2));
         assert_eq!(word.expiry().to_bits(), 0xdead_beef);
         assert!(word.has_cflags() && !word.is_wide() && word.is_fetched());

@@ -20,6 +20,8 @@ pub(super) const WIDE_BYTES: usize = 16;
 pub(super) const CFLAGS_BYTES: usize = 4;
 
 pub(super) const SLOT_UNITS_SHIFT: u32 = 40;
+/// Of the length of a slot in word 1 of a fragment, in the same units.
+pub(super) const FRAGMENT_UNITS_SHIFT: u32 = Ref::BITS;
 
 /// The two words of a wide head: the value's length, and slot length with next. Only ever accessed
 /// atomically, because the second changes while the value arrives and others look at chains.
@@ -135,7 +137,8 @@ impl<'p> Item<'p> {
         (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
     }
 
-    /// Raises the heat of the item. True when it was untouched, or had cooled down to that.
+    /// Raises the heat of the item. True when that is a first hit: the item lies in a size class,
+    /// and was untouched, or had cooled down to that.
     #[inline]
     pub(in crate::store) fn heat_up(&self) -> bool {
         if self.word0.heat() == HEAT_MAX {
@@ -148,7 +151,7 @@ impl<'p> Item<'p> {
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        raised.is_ok() && self.word0.heat() == 0
+        raised.is_ok() && self.word0.heat() == 0 && self.word0.is_main()
     }
 
     /// Changes the exptime in place. `None` when the item has been let go meanwhile.

@@ -8,19 +8,22 @@
 //!
 //! The rules that the `unsafe` rests on:
 //! - S1 The two header words of a slot are only accessed atomically while its page belongs to a
-//!   class, and a page changes hands only when all its slots are free.
+//!   class or to the log, and a page changes hands only when all its slots are free.
 //! - S2 The bytes behind the header are written only through the one `Reservation` that took the
 //!   slot from `Free` to `Reserved`; that transition is checked when it happens.
 //! - S3 Once an item is `Live`, no byte behind its header changes until the slot is free again.
 //! - S4 `Retired` becomes `Free` only through a `Reclaimable`: after a grace period, or for an item
 //!   that was never published.
 //! - S5 Who looks at an item holds a `Keep`: a participant that is online, the lock of the item's
-//!   class (without it no slot is freed), or the lock of its stripe and a link to it in the index.
-//! - S6 A page that is lent is in no class, no index and no pool: nothing here names a byte of it.
+//!   class (without it no slot of it is freed), or the lock of its stripe and a link to it in the
+//!   index.
+//! - S6 A page that is lent is in no class, no log, no index and no pool: nothing here names a byte
+//!   of it.
 #![allow(unsafe_code, reason = "the memory of the table; each block argues for itself")]
 
 mod header;
 mod item;
+mod logged;
 mod pin;
 mod reservation;
 #[cfg(all(test, loom))]
@@ -36,9 +39,10 @@ use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
 pub(in crate::store) use header::{HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
+pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
+pub(in crate::store) use reservation::{Home, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
-pub(in crate::store) use reservation::{Shape, Slot, Stamp};
 #[cfg(all(test, loom))]
 pub(in crate::store) use watched::WatchedCell;
 pub(in crate::store) use words::Words;

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::header::{NARROW_VALUE_BYTES_MAX, Word0, Word1};
-use super::item::{CFLAGS_BYTES, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word};
+use super::item::{
+    CFLAGS_BYTES, FRAGMENT_UNITS_SHIFT, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word,
+};
 use super::{Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, SLOT_ALIGN, State};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -27,12 +29,23 @@ impl ItemHead<'_> {
     }
 }
 
+/// Where the slots of an item are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Home {
+    /// In pages of the log, of this band.
+    Log(u8),
+    /// In pages of this class.
+    Class(u8),
+}
+
 /// In which slots an item lies: one, or if it is wide, as many as it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Shape {
-    pub(in crate::store) class: u8,
+    pub(in crate::store) home: Home,
     pub(in crate::store) slot_bytes: usize,
     pub(in crate::store) wide: bool,
+    /// How many slots that makes.
+    pub(in crate::store) slots: usize,
 }
 
 /// What an item gets when it is published.
@@ -49,7 +62,7 @@ pub(in crate::store) struct Stamp {
 #[derive(Debug)]
 #[must_use = "a slot that is dropped is lost for ever"]
 pub(in crate::store) struct Slot {
-    at: Ref,
+    pub(super) at: Ref,
 }
 
 /// Memory for one item whose value is arriving. It must be committed or abandoned.
@@ -87,6 +100,10 @@ impl Reservation {
         self.shape
     }
 
+    pub(in crate::store) fn head(&self) -> Ref {
+        self.head
+    }
+
     /// True when the next byte needs another slot.
     pub(in crate::store) fn wants_slot(&self) -> bool {
         self.missing() > 0 && self.tail_at == self.shape.slot_bytes
@@ -120,18 +137,7 @@ impl Arena {
         shape: Shape,
     ) -> Reservation {
         let at = slot.at;
-        let nkey = u8::try_from(head.key.len()).expect("keys have at most 250 bytes");
-        assert!(shape.wide || head.value_bytes <= NARROW_VALUE_BYTES_MAX);
-        let word = Word0::reserved(nkey, head.expiry, head.flags != 0, shape.wide);
-        if shape.wide {
-            let units = (shape.slot_bytes / SLOT_ALIGN) as u64;
-            wide_word(self, at, 0).store(head.value_bytes as u64, Ordering::Relaxed);
-            wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
-        }
-        // Release: the words above, for a CLOCK hand that comes by.
-        self.word0(at).store(word.0, Ordering::Release);
-        self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
-        let key_at = key_at(word);
+        let key_at = key_at(self.write_head(at, head, shape));
         let mut reservation = Reservation {
             arena: self.id,
             hash: head.hash,
@@ -151,12 +157,36 @@ impl Arena {
         reservation
     }
 
+    /// Writes the words that open an item.
+    pub(super) fn write_head(&self, at: Ref, head: &ItemHead<'_>, shape: Shape) -> Word0 {
+        let nkey = u8::try_from(head.key.len()).expect("keys have at most 250 bytes");
+        assert!(shape.wide || head.value_bytes <= NARROW_VALUE_BYTES_MAX);
+        let is_main = matches!(shape.home, Home::Class(_));
+        let word = Word0::reserved(nkey, head.expiry, head.flags != 0);
+        let word = word.with_wide(shape.wide).with_main(is_main);
+        if shape.wide {
+            let units = (shape.slot_bytes / SLOT_ALIGN) as u64;
+            wide_word(self, at, 0).store(head.value_bytes as u64, Ordering::Relaxed);
+            wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
+        }
+        self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
+        // Release: the words above, for a CLOCK hand that comes by.
+        self.word0(at).store(word.0, Ordering::Release);
+        word
+    }
+
+    /// Writes the words that open a further slot of an item.
+    pub(super) fn write_fragment(&self, at: Ref, item: &Reservation) {
+        let units = (item.shape.slot_bytes / SLOT_ALIGN) as u64;
+        self.word1(at).store(units << FRAGMENT_UNITS_SHIFT, Ordering::Relaxed);
+        self.word0(at).store(Word0::fragment(item.head).0, Ordering::Release);
+    }
+
     /// Appends a slot to a wide item.
     pub(in crate::store) fn extend(&self, reservation: &mut Reservation, slot: Slot) {
         assert!(reservation.arena == self.id && reservation.shape.wide);
         let at = slot.at;
-        self.word1(at).store(Ref::NONE.bits(), Ordering::Relaxed);
-        self.word0(at).store(Word0::fragment(reservation.head).0, Ordering::Release);
+        self.write_fragment(at, reservation);
         let link = if reservation.tail == reservation.head {
             wide_word(self, reservation.head, 1)
         } else {
@@ -233,7 +263,7 @@ impl Arena {
     pub(in crate::store) fn is_movable(&self, at: Ref) -> bool {
         let word = self.look(at);
         match word.state() {
-            State::Free => true,
+            State::Free | State::Hole | State::FragmentHole => true,
             State::Reserved => false,
             State::Fragment => {
                 let head = self.look(word.head());

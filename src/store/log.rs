@@ -1,0 +1,339 @@
+//! The log: where new items of every size are on probation.
+//!
+//! ```text
+//!   lane 0   open page per band: items are appended          lane 1 ...
+//!               |  full
+//!   band 0..3   [ page ] -> [ page ] -> ...    closed pages, oldest first; bands by exptime
+//!               |  the oldest of all
+//!               walk: who is untouched goes, who was touched is copied to a size class
+//! ```
+//!
+//! Pages are freed whole, so that no size class needs an open page for items nobody may ask for
+//! twice, and nothing is lost to rounding. The bands keep together what dies together. Threads have
+//! lanes, so that their open pages are not a place where all of them meet; small tables have one.
+//!
+//! A page of the log counts in `used` its slots that are not free, and one more for as long as it
+//! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool.
+
+use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
+use super::epochs::Padded;
+use super::pages::{Holder, Pages};
+use crate::base::clock::{Expiry, Now};
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicU32, Ordering};
+
+/// Up to a minute, up to an hour, longer, for ever.
+pub const BANDS: usize = 4;
+/// The log is one part in so many of all pages, when all are in use.
+const SHARE: u32 = 10;
+/// At least so many of the log's pages for every open one.
+const PAGES_PER_OPEN: u32 = 8;
+/// Live slots that one step of a walk names.
+pub const STEP_ITEMS: usize = 16;
+/// Pages that are kept for what moves: who makes room must not wait for room.
+pub const KEPT: u32 = 2;
+/// Slots that one step looks at.
+const STEP_SLOTS: u32 = 64;
+
+/// The band for items with this exptime.
+pub fn band(expiry: Expiry, now: Now) -> u8 {
+    match expiry.left_s(now) {
+        Some(0..=60) => 0,
+        Some(61..=3600) => 1,
+        Some(_) => 2,
+        None => 3,
+    }
+}
+
+/// The page to which a lane appends; page 0 is none.
+#[derive(Debug, Default)]
+struct Open {
+    page: u32,
+    bytes: u32,
+}
+
+/// Pages, linked by `Page::next`; page 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fifo {
+    first: u32,
+    last: u32,
+}
+
+/// A page that is being emptied, and how far.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    page: u32,
+    at: u32,
+    band: u8,
+    /// True when something was being built in what lies before `at`.
+    met_building: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bands: [Fifo; BANDS],
+    births: u32,
+    walk: Option<Walk>,
+}
+
+/// What one step of a walk has found.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Found {
+    pub items: [Option<Ref>; STEP_ITEMS],
+    /// True when there was a page to walk.
+    pub walked: bool,
+    /// True when the page ended: it will be free when the last of its items is.
+    pub ended: bool,
+    /// True when it ended in vain: something is being built in it, so it stays in the log.
+    pub requeued: bool,
+}
+
+#[derive(Debug)]
+pub(in crate::store) struct Log {
+    lanes: Box<[[Padded<Mutex<Open>>; BANDS]]>,
+    queue: Padded<Mutex<Queue>>,
+    /// Pages of the log, open and closed.
+    pages: AtomicU32,
+    /// Those of them that were walked in vain, because something was being built there.
+    held: AtomicU32,
+}
+
+impl Log {
+    pub fn new(pages: u32, threads: u32) -> Log {
+        let bands = u32::try_from(BANDS).expect("a few");
+        let lanes = (pages / SHARE / PAGES_PER_OPEN / bands).clamp(1, threads.max(1));
+        Log {
+            lanes: (0..lanes).map(|_| Default::default()).collect(),
+            queue: Padded::default(),
+            pages: AtomicU32::new(0),
+            held: AtomicU32::new(0),
+        }
+    }
+
+    /// Pages of the log.
+    pub fn pages(&self) -> u32 {
+        // Relaxed: a figure to go by.
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// True when the log has its share of all pages.
+    pub fn has_share(&self, pages: &Pages) -> bool {
+        self.pages() > pages.for_items() / SHARE
+    }
+
+    /// True when the log has so much more than its share that a class may take a page before the
+    /// log needs it.
+    pub fn has_plenty(&self, pages: &Pages, kept_free: u32) -> bool {
+        self.pages() > pages.for_items() / SHARE + kept_free
+    }
+
+    /// True when so much of the log waits for values to arrive that no more should.
+    pub fn is_held_up(&self, pages: &Pages) -> bool {
+        self.held.load(Ordering::Relaxed) > pages.count() / (2 * SHARE)
+    }
+
+    /// Takes a slot for the head of an item. `None` when the pool has no page for it, beside the
+    /// `kept` ones.
+    pub fn append(
+        &self,
+        (arena, pages): (&Arena, &Pages),
+        lane: usize,
+        (head, shape): (&ItemHead<'_>, Shape),
+        band: u8,
+        kept: u32,
+    ) -> Option<Slot> {
+        let claim = |at| arena.claim_logged(at, head, shape);
+        self.append_with(pages, (lane, band), kept, shape.slot_bytes, claim)
+    }
+
+    /// Takes a slot for a further piece of an item, as `append`.
+    pub fn append_fragment(
+        &self,
+        (arena, pages): (&Arena, &Pages),
+        lane: usize,
+        item: &Reservation,
+        band: u8,
+    ) -> Option<Slot> {
+        let claim = |at| arena.claim_logged_fragment(at, item);
+        self.append_with(pages, (lane, band), KEPT, item.shape().slot_bytes, claim)
+    }
+
+    fn append_with(
+        &self,
+        pages: &Pages,
+        (lane, band): (usize, u8),
+        kept: u32,
+        bytes: usize,
+        claim: impl FnOnce(Ref) -> Slot,
+    ) -> Option<Slot> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let lane = &self.lanes[lane % self.lanes.len()];
+        let mut open = lane[usize::from(band)].0.lock();
+        let page_bytes = u32::try_from(pages.page_bytes()).ok()?;
+        if open.page == 0 || page_bytes - open.bytes < bytes {
+            let number = pages.take_beside(kept)?;
+            self.close(&mut open, pages, band);
+            pages.page(number).begin_log();
+            self.pages.fetch_add(1, Ordering::Relaxed);
+            *open = Open { page: number, bytes: 0 };
+        }
+        let page = pages.page(open.page);
+        page.hold();
+        let slot = claim(Ref::from_offset(pages.start_of(open.page) + open.bytes as usize));
+        open.bytes += bytes;
+        Some(slot)
+    }
+
+    fn close(&self, open: &mut Open, pages: &Pages, band: u8) {
+        if open.page != 0 {
+            pages.page(open.page).set_bump(open.bytes);
+            self.queue.0.lock().push(pages, band, open.page);
+        }
+        open.page = 0;
+    }
+
+    /// Closes the open pages in which something has expired, or all, so that they are swept too.
+    pub fn close_open(&self, pages: &Pages, all: bool, now: Now) {
+        for lane in &self.lanes {
+            for (band, open) in (0..).zip(lane) {
+                let mut open = open.0.lock();
+                if open.page != 0 && (all || pages.page(open.page).has_expired(now)) {
+                    self.close(&mut open, pages, band);
+                }
+            }
+        }
+    }
+
+    /// Goes on with emptying the oldest page, and names live items that have to leave it.
+    pub fn walk(&self, arena: &Arena, pages: &Pages) -> Found {
+        let mut found = Found::default();
+        let mut queue = self.queue.0.lock();
+        let Some(mut walk) = queue.walk.take().or_else(|| queue.oldest(pages)) else {
+            return found;
+        };
+        found.walked = true;
+        let page = pages.page(walk.page);
+        let (start, end) = (pages.start_of(walk.page), page.bump());
+        let mut count = 0;
+        for _ in 0..STEP_SLOTS {
+            if walk.at == end || count == STEP_ITEMS {
+                break;
+            }
+            let at = Ref::from_offset(start + walk.at as usize);
+            let (logged, bytes) = arena.logged(at);
+            match logged {
+                Logged::Gone => {}
+                Logged::Building => walk.met_building = true,
+                Logged::Live => {
+                    found.items[count] = Some(at);
+                    count += 1;
+                }
+            }
+            walk.at += u32::try_from(bytes).expect("slots are smaller than pages");
+        }
+        if walk.at < end {
+            queue.walk = Some(walk);
+            return found;
+        }
+        if walk.met_building {
+            if page.set_held(true) {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            }
+            queue.push(pages, walk.band, walk.page);
+            found.requeued = true;
+            return found;
+        }
+        drop(queue);
+        self.give_up(pages, walk.page);
+        found.ended = true;
+        found
+    }
+
+    /// Keeps a closed page from being reused until `Pages::let_go`, and says how many bytes of it
+    /// are slots. `None` when there is no such page.
+    pub fn hold_closed(&self, pages: &Pages, number: u32) -> Option<usize> {
+        let page = pages.page(number);
+        let _queue = self.queue.0.lock();
+        let is_closed = page.holder() == Holder::Log && !page.is_draining() && page.bump() > 0;
+        is_closed.then(|| {
+            page.hold();
+            page.bump() as usize
+        })
+    }
+
+    /// Frees closed pages in which nothing is left.
+    pub fn trim(&self, pages: &Pages) {
+        for band in 0..BANDS {
+            for number in self.queue.0.lock().take_empty(pages, band) {
+                self.give_up(pages, number);
+            }
+        }
+    }
+
+    /// The page leaves the log; it is free when the last of its items is.
+    fn give_up(&self, pages: &Pages, number: u32) {
+        let page = pages.page(number);
+        if page.set_held(false) {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.pages.fetch_sub(1, Ordering::Relaxed);
+        page.set_draining();
+        pages.expect(number);
+        pages.let_go(number);
+    }
+
+    /// Frees one slot of a page of the log.
+    pub fn put(&self, pages: &Pages, at: Ref) {
+        pages.let_go(pages.number_of(at));
+    }
+}
+
+impl Fifo {
+    fn append(&mut self, pages: &Pages, number: u32) {
+        pages.page(number).set_next(0);
+        if self.first == 0 {
+            self.first = number;
+        } else {
+            pages.page(self.last).set_next(number);
+        }
+        self.last = number;
+    }
+}
+
+impl Queue {
+    fn push(&mut self, pages: &Pages, band: u8, number: u32) {
+        pages.page(number).set_born(self.births);
+        self.births = self.births.wrapping_add(1);
+        self.bands[usize::from(band)].append(pages, number);
+    }
+
+    /// Takes out the pages of a band in which nothing is left.
+    fn take_empty(&mut self, pages: &Pages, band: usize) -> Vec<u32> {
+        let (mut kept, mut empty) = (Fifo::default(), Vec::new());
+        let mut number = self.bands[band].first;
+        while number != 0 {
+            let page = pages.page(number);
+            let next = page.next();
+            if page.used() == 1 {
+                empty.push(number);
+            } else {
+                kept.append(pages, number);
+            }
+            number = next;
+        }
+        self.bands[band] = kept;
+        empty
+    }
+
+    /// Takes the oldest page out.
+    fn oldest(&mut self, pages: &Pages) -> Option<Walk> {
+        let age = |fifo: &Fifo| self.births.wrapping_sub(pages.page(fifo.first).born());
+        let bands = self.bands.iter().enumerate().filter(|(_, fifo)| fifo.first != 0);
+        let (band, _) = bands.max_by_key(|(_, fifo)| age(fifo))?;
+        let fifo = &mut self.bands[band];
+        let number = fifo.first;
+        fifo.first = pages.page(number).next();
+        let band = u8::try_from(band).expect("a few");
+        Some(Walk { page: number, at: 0, band, met_building: false })
+    }
+}

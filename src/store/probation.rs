@@ -1,0 +1,169 @@
+//! What becomes of the items of the log's oldest page.
+//!
+//! ```text
+//!   expired              -> unlinked
+//!   untouched            -> unlinked; the ghost remembers the key for a while
+//!   touched              -> copied to its size class, and to the end of the log if that is full
+//!   stored again while the ghost remembers it -> its size class at once
+//! ```
+
+use super::arena::{Home, Item, ItemHead, Ref, Reservation, Shape};
+use super::evict::Step;
+use super::log::{STEP_ITEMS, band};
+use super::memory::Slots;
+use super::participant::Participant;
+use crate::base::clock::Now;
+use crate::base::hash::KeyHash;
+use crate::base::metrics::Metric;
+
+/// A larger item is not copied to a size class. It gets there when it is stored again.
+const COPIED_BYTES_MAX: u64 = 1 << 20;
+/// After so many pages of the log that gave nothing, a class must give one.
+const PAGES_OF_LOG_MAX: u32 = 4;
+/// Pages that were walked and could not be freed, after which one who needs a page gives up.
+const WALKS_IN_VAIN_MAX: u32 = 64;
+
+impl Participant {
+    /// Does a bounded part of freeing a page of the log, or of the class that makes least of its
+    /// pages, if the log has only its share.
+    pub(in crate::store) fn free_page_step(&self, now: Now) -> Step {
+        if !self.table.evict {
+            return Step::Nothing;
+        }
+        let (first, second) = if self.is_log_first() { (true, false) } else { (false, true) };
+        let step = |of_log| if of_log { self.walk_log(now) } else { self.steal_step(None, now) };
+        match step(first) {
+            Step::Nothing => step(second),
+            step @ (Step::More | Step::InVain | Step::Page) => step,
+        }
+    }
+
+    /// True when the log should give up a page, and not a class.
+    fn is_log_first(&self) -> bool {
+        let (log, slabs) = (&self.table.log, &self.table.slabs);
+        (log.has_share(&slabs.pages) && !slabs.is_departing()) || slabs.has_no_pages()
+    }
+
+    /// Frees a page, for who has tried so often before. False when there is nothing to let go of.
+    pub(in crate::store) fn free_page(&self, tries: u32, now: Now) -> bool {
+        // Items that are moved to their classes may take as many pages as they leave.
+        let log_first = self.is_log_first() && tries < PAGES_OF_LOG_MAX;
+        (log_first && self.free_page_of_log(now))
+            || self.steal_page(None, now)
+            || self.free_page_of_log(now)
+    }
+
+    pub(in crate::store) fn free_page_of_log(&self, now: Now) -> bool {
+        let mut in_vain = 0;
+        while self.table.evict && in_vain < WALKS_IN_VAIN_MAX {
+            match self.walk_log(now) {
+                Step::Nothing => return false,
+                Step::More => {}
+                Step::InVain => in_vain += 1,
+                Step::Page => return true,
+            }
+        }
+        false
+    }
+
+    /// Empties a few slots of the log's oldest page.
+    fn walk_log(&self, now: Now) -> Step {
+        let table = &self.table;
+        let found = table.log.walk(&table.arena, &table.slabs.pages);
+        if !found.walked {
+            return Step::Nothing;
+        }
+        let keep = self.keep();
+        let mut hashes = [KeyHash(0); STEP_ITEMS];
+        let found_items = || found.items.iter().flatten();
+        for (at, hash) in found_items().zip(&mut hashes) {
+            *hash = table.hash(table.arena.item(*at, keep).key());
+            table.prefetch(*hash);
+            table.prefetch_ghost(*hash);
+        }
+        for (at, hash) in found_items().zip(hashes) {
+            self.leave_log(*at, hash, now);
+        }
+        match (found.ended, found.requeued) {
+            (true, _) => Step::Page,
+            (false, true) => Step::InVain,
+            (false, false) => Step::More,
+        }
+    }
+
+    fn leave_log(&self, at: Ref, hash: KeyHash, now: Now) {
+        let item = self.table.arena.item(at, self.keep());
+        let is_dead = self.table.death(&item, hash, now).is_some();
+        if !is_dead && item.word0().heat() > 0 && self.promote(&item, hash, now) {
+            return;
+        }
+        let gone = if is_dead {
+            self.table.unlink(&item, hash)
+        } else {
+            self.table.unlink_to_ghost(&item, hash)
+        };
+        if let Some((retired, word)) = gone {
+            self.count_eviction(&item, word, now);
+            self.lay_out(retired, &item);
+        }
+    }
+
+    /// Copies an item of the log to its size class; if there is no slot, to the end of the log.
+    fn promote(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> bool {
+        if item.item_bytes() > COPIED_BYTES_MAX {
+            return false;
+        }
+        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
+        let head = ItemHead { key, hash, flags, expiry, value_bytes: item.value_bytes() };
+        let sizes = self.table.slabs.sizes();
+        let shape = sizes.shape(&head);
+        let Home::Class(class) = shape.home else { unreachable!() };
+        if let Some(slots) = self.take_slots(class, shape.slots, now) {
+            self.counters.bump(Metric::Promoted);
+            self.move_to(item, &head, shape, slots, 0);
+            return true;
+        }
+        let band = band(expiry, now);
+        let shape = sizes.logged_shape(&head, band);
+        let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, 0)).flatten();
+        if let Some(slot) = slot {
+            // As warm as it was, so that it is tried again.
+            self.move_to(item, &head, shape, (slot, Vec::new()), item.word0().heat());
+            return true;
+        }
+        false
+    }
+
+    /// Puts a copy in `slots` in the place of an item, unless that has gone.
+    fn move_to(&self, item: &Item<'_>, head: &ItemHead<'_>, shape: Shape, slots: Slots, heat: u64) {
+        let table = &self.table;
+        let copy = self.copy(item, head, shape, slots);
+        table.note_expiry(copy.head(), head.expiry);
+        match table.relink(item, copy, heat) {
+            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+            Err(copy) => table.free(table.arena.discard(copy)),
+        }
+    }
+
+    fn copy(
+        &self,
+        item: &Item<'_>,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        (first, further): Slots,
+    ) -> Reservation {
+        let arena = &self.table.arena;
+        let mut slots = further.into_iter();
+        let mut copy = arena.start(first, head, shape);
+        for mut run in item.runs() {
+            while !run.is_empty() {
+                if copy.wants_slot() {
+                    arena.extend(&mut copy, slots.next().expect("as many as the shape says"));
+                }
+                run = &run[arena.fill(&mut copy, run)..];
+            }
+        }
+        assert!(slots.next().is_none(), "no more than the shape says");
+        copy
+    }
+}

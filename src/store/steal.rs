@@ -1,0 +1,159 @@
+//! Pages follow the useful touches: a class that makes little of a page loses it.
+//!
+//! Useful is a hit on an item that was cold, and a store of a key that had just gone: what more
+//! pages would have kept. A page that leaves its class is emptied in steps.
+
+use super::arena::{ItemHead, Keep, Ref, State};
+use super::evict::Step;
+use super::participant::Participant;
+use super::slabs::{ClassGuard, Standing};
+use crate::base::clock::Now;
+use crate::base::metrics::Metric;
+
+/// Slots of a page that one step empties.
+const STEP_SLOTS: u32 = 16;
+
+impl Participant {
+    /// True when another class makes less of its pages.
+    pub(in crate::store) fn has_worse(&self, class: u8) -> bool {
+        let mine = self.table.slabs.standing(class);
+        let victim = self.worst(Some(class), 0);
+        victim.is_some_and(|victim| self.is_idle(&victim) || is_worth_more(&mine, &victim))
+    }
+
+    /// Takes a page from the class that makes least of it, other than `class`, which may have it.
+    /// False when there is none.
+    pub(in crate::store) fn steal_page(&self, class: Option<u8>, now: Now) -> bool {
+        loop {
+            match self.steal_step(class, now) {
+                Step::Nothing => return false,
+                Step::More | Step::InVain => {}
+                Step::Page => break,
+            }
+        }
+        if let Some(class) = class {
+            self.table.slabs.lock(&self.table.arena, class).grant_page();
+        }
+        true
+    }
+
+    /// Begins to take a page from the class that makes least of it for `class`. Whoever takes
+    /// memory next goes on with it.
+    pub(in crate::store) fn begin_to_steal(&self, class: u8, now: Now) {
+        if self.steal_step(Some(class), now) != Step::Nothing {
+            self.table.slabs.lock(&self.table.arena, class).grant_page();
+        }
+    }
+
+    /// Does a bounded part of that.
+    pub(in crate::store) fn steal_step(&self, class: Option<u8>, now: Now) -> Step {
+        if !self.table.evict {
+            return Step::Nothing;
+        }
+        let mut tried = 0u128;
+        while let Some(victim) = self.victim(class, tried) {
+            let mut guard = self.table.slabs.lock(&self.table.arena, victim.class);
+            if guard.detach_page() {
+                return self.empty(&mut guard, now);
+            }
+            tried |= 1 << victim.class;
+        }
+        Step::Nothing
+    }
+
+    /// True when a class has two pages' worth of free slots, and an eighth of its slots are free.
+    fn is_idle(&self, standing: &Standing) -> bool {
+        let per_page = u64::from(self.table.slabs.sizes().slots_per_page(standing.class));
+        standing.free >= 2 * per_page && standing.free * 8 >= u64::from(standing.pages) * per_page
+    }
+
+    /// The class that should give up a page: one that is at it, or the worst.
+    fn victim(&self, class: Option<u8>, tried: u128) -> Option<Standing> {
+        let is_departing = |each: &Standing| each.is_departing && tried >> each.class & 1 == 0;
+        let departing = self.table.slabs.standings().find(is_departing);
+        departing.or_else(|| self.worst(class, tried))
+    }
+
+    /// A class with pages to spare, or the one that makes least of its pages. Not `class`, nor any
+    /// of those in the set `tried`.
+    fn worst(&self, class: Option<u8>, tried: u128) -> Option<Standing> {
+        let mut worst: Option<Standing> = None;
+        for each in self.table.slabs.standings() {
+            if tried >> each.class & 1 == 1 || each.pages == 0 || Some(each.class) == class {
+                continue;
+            }
+            let is_worse = worst.is_none_or(|worst| {
+                (self.is_idle(&each) && !self.is_idle(&worst))
+                    || value(&worst) * pages(&each) > value(&each) * pages(&worst)
+                        && self.is_idle(&each) == self.is_idle(&worst)
+            });
+            if is_worse {
+                worst = Some(each);
+            }
+        }
+        worst
+    }
+
+    /// Empties the next few slots of the page that leaves a class.
+    fn empty(&self, guard: &mut ClassGuard<'_>, now: Now) -> Step {
+        let arena = &self.table.arena;
+        for _ in 0..STEP_SLOTS {
+            let Some(at) = guard.departing() else {
+                self.counters.bump(Metric::SlabsMoved);
+                return Step::Page;
+            };
+            let head = match arena.look(at).state() {
+                State::Live => at,
+                State::Fragment => arena.head_of(at),
+                State::Free
+                | State::Reserved
+                | State::Retired
+                | State::Hole
+                | State::FragmentHole => continue,
+            };
+            if arena.look(head).state() == State::Live && !self.rescue(guard, at, now) {
+                self.evict(guard, head, now);
+            }
+        }
+        Step::More
+    }
+
+    /// Moves a warm item that lies in one slot to a free one, if its class has one.
+    fn rescue(&self, guard: &mut ClassGuard<'_>, at: Ref, now: Now) -> bool {
+        let arena = &self.table.arena;
+        let word = arena.look(at);
+        let is_warm = word.state() == State::Live && word.heat() > 0;
+        if !is_warm || self.is_dead(guard, at, word, now) {
+            return false;
+        }
+        let Some(value) = arena.item(at, Keep::by(guard)).value() else { return false };
+        let value_bytes = value.len();
+        let Some(slot) = guard.take() else { return false };
+        let item = arena.item(at, Keep::by(guard));
+        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
+        let hash = self.table.hash(key);
+        let head = ItemHead { key, hash, flags, expiry, value_bytes };
+        let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
+        item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
+        self.table.note_expiry(copy.head(), expiry);
+        match self.table.relink(&item, copy, item.word0().heat() - 1) {
+            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+            Err(copy) => guard.put(arena.discard(copy)),
+        }
+        true
+    }
+}
+
+/// Useful touches of a class. One is granted, so that classes without any are compared by size.
+fn value(standing: &Standing) -> u128 {
+    u128::from(standing.value) + 1
+}
+
+fn pages(standing: &Standing) -> u128 {
+    u128::from(standing.pages)
+}
+
+/// True when `mine` makes a quarter more of a page than `other`.
+fn is_worth_more(mine: &Standing, other: &Standing) -> bool {
+    4 * value(mine) * pages(other) > 5 * value(other) * pages(mine)
+}

@@ -1,0 +1,160 @@
+//! The sweep: what has expired goes without being asked for, so that its memory is of use again.
+//!
+//! One thread goes through all pages, again and again, a few in each turn. A page in which nothing
+//! has expired costs one look at `Page::earliest`; the others are read header by header. After a
+//! flush one round reads all pages. Other threads wait for the sweep at most for as long as it
+//! takes to look at `SLOTS_PER_LOCK` slots of one class.
+
+use super::arena::{Keep, Logged, Ref, State};
+use super::pages::Holder;
+use super::participant::Participant;
+use crate::base::clock::Now;
+use crate::base::metrics::Metric;
+
+/// Turns in which the sweep sees every page once.
+pub const TURNS_PER_ROUND: u32 = 400;
+/// Slots that are looked at under one lock, and between two quiescent states.
+const SLOTS_PER_LOCK: u32 = 64;
+
+/// How far the sweep has come.
+#[derive(Debug)]
+pub struct Sweep {
+    /// The next page.
+    next: u32,
+    /// How often somebody had flushed when this round began.
+    flushes: u32,
+    /// The number of flushes whose victims have all been looked for.
+    flushes_done: u32,
+}
+
+impl Sweep {
+    pub const fn new() -> Sweep {
+        Sweep { next: 1, flushes: 0, flushes_done: 0 }
+    }
+
+    /// True when every page is to be read.
+    fn is_thorough(&self) -> bool {
+        self.flushes != self.flushes_done
+    }
+}
+
+impl Default for Sweep {
+    fn default() -> Sweep {
+        Sweep::new()
+    }
+}
+
+impl Participant {
+    /// Takes one turn of the sweep; `TURNS_PER_ROUND` of them look at every page.
+    pub fn sweep(&mut self, sweep: &mut Sweep, now: Now) {
+        let pages = self.table.slabs.pages.count();
+        for _ in 0..pages.div_ceil(TURNS_PER_ROUND) {
+            if sweep.next > pages {
+                self.end_round(sweep, now);
+            }
+            self.sweep_page(sweep.next, sweep.is_thorough(), now);
+            sweep.next += 1;
+        }
+    }
+
+    fn end_round(&mut self, sweep: &mut Sweep, now: Now) {
+        let table = &self.table;
+        table.log.trim(&table.slabs.pages);
+        if sweep.is_thorough() {
+            table.forget_flushes(sweep.flushes);
+            sweep.flushes_done = sweep.flushes;
+        }
+        sweep.flushes = table.flushes();
+        table.log.close_open(&table.slabs.pages, sweep.is_thorough(), now);
+        sweep.next = 1;
+        self.quiesce();
+    }
+
+    fn sweep_page(&mut self, number: u32, is_thorough: bool, now: Now) {
+        let page = self.table.slabs.pages.page(number);
+        if !page.has_expired(now) && !is_thorough {
+            return;
+        }
+        match page.holder() {
+            Holder::Class(class) => self.sweep_class(number, class, now),
+            Holder::Log => self.sweep_log(number, now),
+            Holder::None => {}
+        }
+        self.quiesce();
+    }
+
+    fn sweep_class(&mut self, number: u32, class: u8, now: Now) {
+        let mut index = 0;
+        loop {
+            let arena = &self.table.arena;
+            let guard = self.table.slabs.lock(arena, class);
+            if index == 0 {
+                self.table.slabs.pages.page(number).forget_expiries();
+            }
+            let end = index + SLOTS_PER_LOCK;
+            while index < end {
+                let Some(at) = guard.slot_of(number, index) else { return };
+                let word = arena.look(at);
+                match word.state() {
+                    State::Live if self.is_dead(&guard, at, word, now) => {
+                        self.bury_swept(at, Keep::by(&guard));
+                    }
+                    State::Live | State::Reserved => self.table.note_expiry(at, word.expiry()),
+                    State::Free
+                    | State::Fragment
+                    | State::Retired
+                    | State::Hole
+                    | State::FragmentHole => {}
+                }
+                index += 1;
+            }
+            self.counters.add(Metric::CrawlerItemsChecked, SLOTS_PER_LOCK.into());
+            drop(guard);
+            self.quiesce();
+        }
+    }
+
+    fn sweep_log(&mut self, number: u32, now: Now) {
+        let Some(end) = self.table.log.hold_closed(&self.table.slabs.pages, number) else { return };
+        self.table.slabs.pages.page(number).forget_expiries();
+        let (mut offset, mut slots) = (0, 0u32);
+        let start = self.table.slabs.pages.start_of(number);
+        while offset < end {
+            let at = Ref::from_offset(start + offset);
+            let (logged, bytes) = self.table.arena.logged(at);
+            let word = self.table.arena.look(at);
+            match logged {
+                Logged::Gone => {}
+                Logged::Building => self.table.note_expiry(at, word.expiry()),
+                Logged::Live => {
+                    let item = self.table.arena.item(at, self.keep());
+                    let is_flushed = self.table.has_flushed_items()
+                        && self.table.death(&item, self.table.hash(item.key()), now).is_some();
+                    if word.expiry().is_due(now) || is_flushed {
+                        self.bury_swept(at, self.keep());
+                    } else {
+                        self.table.note_expiry(at, word.expiry());
+                    }
+                }
+            }
+            offset += bytes;
+            slots += 1;
+            if slots.is_multiple_of(SLOTS_PER_LOCK) {
+                self.quiesce();
+            }
+        }
+        self.counters.add(Metric::CrawlerItemsChecked, slots.into());
+        self.table.slabs.pages.let_go(number);
+    }
+
+    fn bury_swept(&self, at: Ref, keep: Keep<'_>) {
+        let item = self.table.arena.item(at, keep);
+        if let Some((retired, word)) = self.table.unlink(&item, self.table.hash(item.key())) {
+            self.counters.bump(Metric::CrawlerReclaimed);
+            if !word.is_fetched() {
+                self.counters.bump(Metric::ExpiredUnfetched);
+            }
+            self.lay_out(retired, &item);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Who stays and who goes when not everything fits.
+
+use super::{NOW, get, pattern, set, store, table};
+use crate::base::clock::{Expiry, Now, TICKS_PER_S};
+use crate::base::metrics::{Metric, Registry};
+use crate::store::{
+    Condition, ItemHead, Outcome, Participant, Reservation, Sweep, TURNS_PER_ROUND,
+};
+
+fn seconds_later(seconds: u64) -> Now {
+    Now { ticks: NOW.ticks + seconds * TICKS_PER_S, ..NOW }
+}
+
+fn set_with_ttl(one: &mut Participant, key: u64, value: &[u8], ttl_s: u64) {
+    let key = key.to_le_bytes();
+    let expiry = Expiry::at_tick(NOW.ticks + ttl_s * TICKS_PER_S);
+    let hash = one.table().hash(&key);
+    let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
+    let mut reservation = one.reserve(head, NOW).unwrap();
+    one.fill(&mut reservation, value, NOW).unwrap();
+    assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+}
+
+/// Two rounds of the sweep: what expires while one is under way is found by the next.
+fn sweep(one: &mut Participant, sweep: &mut Sweep, now: Now) {
+    for _ in 0..2 * TURNS_PER_ROUND + 2 {
+        one.sweep(sweep, now);
+        one.quiesce();
+    }
+}
+
+fn has(one: &Participant, key: u64) -> bool {
+    get(one, &key.to_le_bytes()).is_some()
+}
+
+fn slow(one: &mut Participant, key: &str) -> Reservation {
+    let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
+    let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes: 3000 };
+    one.reserve(head, NOW).unwrap()
+}
+
+/// What is being built keeps its page, wherever that is, and hurts nobody else.
+#[test]
+fn values_that_arrive_slowly_survive_everything_around_them() {
+    let registry = Registry::default();
+    let mut one = table(2 << 20, true).participant(registry.counters("one"));
+    let mut uploads = Vec::new();
+    for key in 0..2000u64 {
+        set(&mut one, &key.to_le_bytes(), &[2; 3000]);
+        has(&one, key);
+        if key < 1000 && key.is_multiple_of(50) {
+            let key = format!("slow {key}");
+            uploads.push((key.clone(), slow(&mut one, &key)));
+        }
+    }
+    for key in 0..50u64 {
+        set(&mut one, &key.to_le_bytes(), &[3; 200_000]);
+    }
+    assert_eq!(registry.sum(Metric::StoreNoMemory), 0);
+    for (key, mut reservation) in uploads {
+        one.fill(&mut reservation, &[1; 3000], NOW).unwrap();
+        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+        assert_eq!(get(&one, key.as_bytes()).unwrap(), [1; 3000]);
+    }
+    for key in 0..2000u64 {
+        set(&mut one, &key.to_le_bytes(), &[2; 3000]);
+    }
+    one.quiesce();
+    assert_eq!(one.table().pages_draining(), 0, "their pages are of use again");
+}
+
+#[test]
+fn what_was_asked_for_while_new_outlives_a_scan() {
+    let registry = Registry::default();
+    let mut one = table(8 << 20, true).participant(registry.counters("one"));
+    for key in 0..1000u64 {
+        set(&mut one, &key.to_le_bytes(), &pattern(key, 700));
+        has(&one, key);
+    }
+    for key in 1 << 32..(1 << 32) + 100_000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+        one.quiesce();
+    }
+    let kept = (0..1000u64).filter(|key| {
+        get(&one, &key.to_le_bytes()).is_some_and(|value| value == pattern(*key, 700))
+    });
+    // A page of them may go, where page after page of the log is wanted.
+    let kept = kept.count();
+    assert!(kept > 950, "{kept}");
+    assert_eq!(registry.sum(Metric::Promoted), 1000);
+}
+
+#[test]
+fn a_key_that_comes_back_soon_stays() {
+    let registry = Registry::default();
+    let mut one = table(8 << 20, true).participant(registry.counters("one"));
+    // Something to keep, so that the log is small.
+    for key in 0..16_000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+        has(&one, key);
+    }
+    let mut fresh = 1u64 << 32;
+    let mut scan = |one: &mut Participant| {
+        for _ in 0..3000 {
+            fresh += 1;
+            set(one, &fresh.to_le_bytes(), &[1; 500]);
+            one.quiesce();
+        }
+    };
+    let key = 1u64 << 40;
+    set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    scan(&mut one);
+    assert!(!has(&one, key), "it was not asked for");
+    let before = registry.sum(Metric::GhostHits);
+    set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    assert_eq!(registry.sum(Metric::GhostHits), before + 1);
+    scan(&mut one);
+    assert!(has(&one, key), "it was remembered");
+}
+
+/// Items of one size are wanted, then those of another: the pages follow.
+#[test]
+fn pages_go_where_the_hits_are() {
+    let registry = Registry::default();
+    let mut one = table(16 << 20, true).participant(registry.counters("one"));
+    for key in (0..90_000u64).chain(0..90_000) {
+        if !has(&one, key) {
+            set(&mut one, &key.to_le_bytes(), &[1; 150]);
+            has(&one, key);
+        }
+        one.quiesce();
+    }
+    let moved = registry.sum(Metric::SlabsMoved);
+    for _ in 0..30 {
+        for key in 1 << 32..(1 << 32) + 4000u64 {
+            if !has(&one, key) {
+                set(&mut one, &key.to_le_bytes(), &[2; 2000]);
+            }
+            one.quiesce();
+        }
+    }
+    let kept = (1 << 32..(1 << 32) + 4000u64).filter(|key| has(&one, *key)).count();
+    assert!(kept > 3600, "{kept} of 4000");
+    let moved = registry.sum(Metric::SlabsMoved) - moved;
+    assert!(moved > 50, "{moved}");
+}
+
+#[test]
+fn what_has_expired_is_swept_out_and_its_memory_is_of_use() {
+    let registry = Registry::default();
+    let mut one = table(8 << 20, true).participant(registry.counters("one"));
+    let free = one.table().figures().pages_free;
+    // Some die soon, some later, some never; some were moved to their classes before.
+    for key in 0..9000u64 {
+        let ttl_s = [50, 500, 5000][usize::try_from(key % 3).unwrap()];
+        set_with_ttl(&mut one, key, &[1; 500], ttl_s);
+        if key < 3000 {
+            has(&one, key);
+        }
+        one.quiesce();
+    }
+    for key in 1 << 32..(1 << 32) + 9000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+        one.quiesce();
+    }
+    assert!(registry.sum(Metric::Promoted) > 2000);
+    let mut state = Sweep::new();
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CrawlerReclaimed), 0, "nothing has expired");
+    for (later_s, modulus) in [(51, 0), (501, 1), (5001, 2)] {
+        let items = registry.sum(Metric::CurrItems);
+        let now = seconds_later(later_s);
+        let of_these = (0..9000u64).filter(|key| key % 3 == modulus && has(&one, *key)).count();
+        sweep(&mut one, &mut state, now);
+        assert_eq!(registry.sum(Metric::CurrItems) + of_these as u64, items);
+    }
+    assert!((0..9000u64).all(|key| !has(&one, key)));
+    for key in 1 << 32..(1 << 32) + 9000u64 {
+        one.delete(&key.to_le_bytes(), one.table().hash(&key.to_le_bytes()), NOW);
+    }
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+    let figures = one.table().figures();
+    assert!(figures.pages_free + figures.pages_index + 60 > free, "{figures:?}");
+}
+
+#[test]
+fn a_flush_is_swept_out_once() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, true).participant(registry.counters("one"));
+    for key in 0..3000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    }
+    one.flush(None, NOW);
+    let mut state = Sweep::new();
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+    assert_eq!(registry.sum(Metric::CrawlerReclaimed), 3000);
+    assert!(!one.table().has_flushed_items());
+    let checked = registry.sum(Metric::CrawlerItemsChecked);
+    for key in 0..3000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    }
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CrawlerItemsChecked), checked, "pages are skipped again");
+}
+
+/// A touch that brings an exptime forward is seen by the sweep.
+#[test]
+fn a_touched_item_is_swept_when_it_is_due() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, true).participant(registry.counters("one"));
+    for key in 0..3000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    }
+    let hash = one.table().hash(&7u64.to_le_bytes());
+    let soon = Expiry::at_tick(NOW.ticks + TICKS_PER_S);
+    assert!(one.touch(&7u64.to_le_bytes(), hash, soon, NOW).is_ok());
+    let mut state = Sweep::new();
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CurrItems), 3000);
+    sweep(&mut one, &mut state, seconds_later(1));
+    assert_eq!(registry.sum(Metric::CurrItems), 2999);
+}
+
+/// Two-MiB pages: pages are emptied in many steps, and large values span few slots.
+#[test]
+fn large_pages_work_as_small_ones() {
+    let registry = Registry::default();
+    let mut one = table(4 << 30, true).participant(registry.counters("one"));
+    assert_eq!(one.table().figures().page_bytes, 2 << 20);
+    let large = pattern(1, 900_000);
+    for key in 0..200u64 {
+        let stored = store(&mut one, &key.to_le_bytes(), &large, Condition::Always);
+        assert_eq!(stored, Ok(Outcome::Stored));
+    }
+    assert!((0..200u64).all(|key| get(&one, &key.to_le_bytes()).unwrap() == large));
+    one.quiesce();
+    assert_eq!(registry.sum(Metric::CurrItems), 200);
+}
