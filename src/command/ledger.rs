@@ -30,6 +30,7 @@ pub const LEDGER: &[Row] = &[
     ("pages_free", |_, figures| figures.pages_free),
     ("pages_index", |_, figures| figures.pages_index),
     ("pages_items", |_, figures| figures.pages_items()),
+    ("pages_log", |_, figures| figures.pages_log),
     ("pages_lent", |_, figures| figures.pages_lent),
     ("pages_debited", |_, figures| figures.pages_debited),
     ("items_page_bytes", |_, figures| figures.pages_items() * figures.page_bytes),

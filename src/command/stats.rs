@@ -91,7 +91,12 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::EvictedUnfetched),
     metric(Metric::Evictions),
     metric(Metric::Reclaimed),
+    metric(Metric::CrawlerReclaimed),
+    metric(Metric::CrawlerItemsChecked),
     // What follows is ours.
+    metric(Metric::Promoted),
+    metric(Metric::GhostHits),
+    metric(Metric::UpkeepUs),
     metric(Metric::ReplyWaits),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),

@@ -27,4 +27,5 @@ pub mod service;
 #[cfg(not(loom))]
 mod simulation;
 pub mod start;
+pub mod upkeep;
 pub mod worker;

@@ -1,9 +1,7 @@
 //! From a checked plan to a running server: the product, composed in one place.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
@@ -18,6 +16,7 @@ use super::claim::Claim;
 use super::keeper;
 use super::launch::{Handle, Shape, launch};
 use super::overhead;
+use super::upkeep;
 
 /// What memcached's clients are told: the version of this server.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,6 +37,7 @@ impl Server {
         let registry = Arc::new(Registry::default());
         let sockets = u32::try_from(plan.listeners.udp.len()).unwrap_or(u32::MAX);
         let store = StorePlan {
+            favor: plan.favor,
             memory_bytes: plan.memory_bytes,
             item_bytes_max: plan.item_bytes_max,
             evict: plan.evict,
@@ -67,7 +67,7 @@ impl Server {
         let participant = table.participant(registry.counters("keeper"));
         keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
             .map_err(refused)?;
-        promote_in_background(Arc::clone(&table)).map_err(refused)?;
+        upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
         Ok(Server { handle, shared, registry, memory_bytes: plan.memory_bytes })
     }
 
@@ -124,24 +124,6 @@ impl Server {
             mib(limit + fixed),
         )
     }
-}
-
-/// How long the thread for huge pages rests when none is due.
-const PROMOTION_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Makes huge pages of the arena ahead of its use, for as long as the process lives, or not at all
-/// where the kernel does not.
-fn promote_in_background(table: Arc<Table>) -> io::Result<()> {
-    let run = move || {
-        loop {
-            match table.promote() {
-                Ok(true) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-                Ok(false) | Err(_) => std::thread::park_timeout(PROMOTION_INTERVAL),
-            }
-        }
-    };
-    std::thread::Builder::new().name("huge-pages".into()).spawn(run).map(|_| ())
 }
 
 fn facts(plan: &Plan, fixed: Fixed) -> Facts {

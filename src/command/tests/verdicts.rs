@@ -65,7 +65,7 @@ fn statistics_have_memcached_s_names_and_order() {
     ] {
         assert!(lines.contains(&format!("STAT {wanted}").as_str()), "{wanted}\n{reply}");
     }
-    // The order of 1.6.45, which has more of them, up to `reclaimed`; then ours.
+    // The order of 1.6.45, which has more of them, up to `crawler_items_checked`; then ours.
     let order = "pid uptime time version pointer_size rusage_user rusage_system max_connections \
         curr_connections total_connections rejected_connections connection_structures \
         response_obj_oom response_obj_count response_obj_bytes read_buf_bytes cmd_get cmd_set \
@@ -74,8 +74,9 @@ fn statistics_have_memcached_s_names_and_order() {
         touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors idle_kicks \
         bytes_read bytes_written limit_maxbytes accepting_conns listen_disabled_num threads \
         conn_yields hash_bytes slabs_moved bytes curr_items total_items slab_global_page_pool \
-        expired_unfetched evicted_unfetched evictions reclaimed reply_waits input_bytes \
-        conn_bytes page_bytes pages_total pages_free pages_index pages_items pages_lent \
+        expired_unfetched evicted_unfetched evictions reclaimed crawler_reclaimed \
+        crawler_items_checked promoted ghost_hits upkeep_us reply_waits input_bytes \
+        conn_bytes page_bytes pages_total pages_free pages_index pages_items pages_log pages_lent \
         pages_debited items_page_bytes index_page_bytes lent_page_bytes debited_page_bytes \
         free_page_bytes limbo_bytes huge_bytes outside_bytes fixed_bytes rss_limit_bytes";
     let names: Vec<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();

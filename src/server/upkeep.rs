@@ -1,0 +1,86 @@
+//! The thread for upkeep: what must be done from time to time, and that nobody should wait for.
+//!
+//! It makes huge pages of the arena ahead of its use, sweeps out what has expired, and gives back
+//! what the index does not need any more. It takes turns and rests in between, looks at the table
+//! as any other thread does, and says in the counters how much time it took.
+
+use std::io;
+use std::time::Duration;
+
+use crate::base::clock::{Clock, Now, Stopwatch};
+use crate::base::metrics::{Counters, Metric};
+use crate::base::sync::Arc;
+use crate::store::{Participant, Sweep, Table};
+
+/// How long it rests between two turns: the sweep sees every page in 400 of them.
+const REST: Duration = Duration::from_millis(100);
+
+/// Steps of the index's upkeep in a turn: it gives back up to so many segments.
+const INDEX_STEPS: u32 = 256;
+/// Segments that one of them looks at, at most.
+const SEGMENTS_PER_STEP: u32 = 256;
+
+/// Begins the upkeep of a table, for as long as the process lives.
+///
+/// # Errors
+/// When there can be no more threads.
+pub fn begin(table: &Arc<Table>, counters: Arc<Counters>, clock: &Clock) -> io::Result<()> {
+    let (mut upkeep, clock) = (Upkeep::new(table, counters), clock.clone());
+    let run = move || {
+        loop {
+            upkeep.turn(clock.now());
+            std::thread::park_timeout(REST);
+        }
+    };
+    std::thread::Builder::new().name("upkeep".into()).spawn(run).map(|_| ())
+}
+
+/// What the thread does, for who has a thread already.
+#[derive(Debug)]
+pub struct Upkeep {
+    table: Arc<Table>,
+    counters: Arc<Counters>,
+    participant: Participant,
+    sweep: Sweep,
+    /// False once the kernel has said that it makes no huge pages.
+    promotes: bool,
+}
+
+impl Upkeep {
+    pub fn new(table: &Arc<Table>, counters: Arc<Counters>) -> Upkeep {
+        let mut participant = table.participant(Arc::clone(&counters));
+        participant.offline();
+        let (table, sweep) = (Arc::clone(table), Sweep::new());
+        Upkeep { table, counters, participant, sweep, promotes: true }
+    }
+
+    /// One turn; ten of them a second are right.
+    pub fn turn(&mut self, now: Now) {
+        let watch = Stopwatch::start();
+        self.promote();
+        self.participant.online();
+        self.participant.sweep(&mut self.sweep, now);
+        // Not more often than others may take the locks of the stripes in between.
+        for _ in 0..INDEX_STEPS {
+            if !self.participant.tend_index(SEGMENTS_PER_STEP) {
+                break;
+            }
+        }
+        self.participant.offline();
+        let took = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.add(Metric::UpkeepUs, took);
+    }
+
+    fn promote(&mut self) {
+        while self.promotes {
+            match self.table.promote() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.promotes = error.kind() != io::ErrorKind::InvalidInput;
+                    return;
+                }
+            }
+        }
+    }
+}
