@@ -20,7 +20,7 @@ mod settings;
 pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
 pub use error::StartError;
 pub use listen::{Listeners, UnixListener};
-pub use options::{Dispatch, Options};
+pub use options::{Dispatch, FavorName, Options};
 pub use plan::{Host, Plan};
 
 #[cfg(test)]

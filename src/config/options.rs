@@ -7,6 +7,26 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::foreign::Foreign;
+use crate::store::Favor;
+
+/// What is kept when not everything fits: the words for `store::Favor`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FavorName {
+    #[default]
+    Objects,
+    Balanced,
+    Bytes,
+}
+
+impl FavorName {
+    pub fn favor(self) -> Favor {
+        match self {
+            FavorName::Objects => Favor::Objects,
+            FavorName::Balanced => Favor::Balanced,
+            FavorName::Bytes => Favor::Bytes,
+        }
+    }
+}
 
 /// Who executes a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -135,6 +155,10 @@ pub struct Own {
     /// Threads that execute long batches [one per ring]
     #[arg(long, value_name = "NUM")]
     pub workers: Option<u32>,
+
+    /// What to keep when not all fits: as many items as are asked for, as many bytes, or in between
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub favor: FavorName,
 
     /// Address of the UDP statistics, or "off" [127.0.0.1, TCP port + 10000]
     #[arg(long, value_name = "ADDR:PORT")]

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::store::Favor;
 use crate::sys::user::{self, User};
 
 use super::admin::AdminPlan;
@@ -57,6 +58,7 @@ pub struct Plan {
     /// For items, index, replies and connections.
     pub memory_bytes: u64,
     pub evict: bool,
+    pub favor: Favor,
     pub connections_max: u32,
     pub rings: u32,
     /// 0 exactly when `dispatch` is `Inline`.
@@ -98,6 +100,7 @@ impl Plan {
             interfaces: (!options.listen.is_empty()).then(|| options.listen.join(",")),
             memory_bytes,
             evict: !options.disable_evictions,
+            favor: options.own.favor.favor(),
             connections_max: positive("-c", options.conn_limit)?,
             rings,
             workers,

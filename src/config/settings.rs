@@ -43,6 +43,7 @@ impl Plan {
             ("item_size_max", self.item_bytes_max.to_string()),
             ("idle_timeout", self.idle_timeout_s.to_string()),
             ("drop_privileges", yes_no(self.user.is_some())),
+            ("favor", self.favor.name().into()),
             ("dispatch", self.dispatch.name().into()),
             ("num_workers", self.workers.to_string()),
         ]
@@ -150,6 +151,7 @@ const ORDER: &[&str] = &[
     "num_napi_ids",
     "memory_file",
     "client_flags_size",
+    "favor",
     "dispatch",
     "num_workers",
 ];
