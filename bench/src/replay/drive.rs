@@ -12,7 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 use ringcached::base::clock::{Expiry, Now, TICKS_PER_S};
 use ringcached::base::hash::{KeyHash, KeyHasher};
 use ringcached::base::metrics::{Metric, Registry};
-use ringcached::store::{Condition, Figures, ItemHead, Outcome, Participant, StorePlan, Table};
+use ringcached::store::{
+    Condition, Favor, Figures, ItemHead, Outcome, Participant, StorePlan, Sweep, TURNS_PER_ROUND,
+    Table,
+};
 
 use super::chance::{mix, unit};
 use super::request::{FILLER, KEY_BYTES, Request, Trace, item_bytes, key_text};
@@ -38,7 +41,14 @@ pub struct Plan<'a> {
     pub ttl: bool,
     /// Requests between two looks at the table.
     pub window: usize,
+    pub favor: Favor,
 }
+
+/// Turns of the sweep in a second, as of the server's thread for upkeep.
+const SWEEPS_PER_S: u32 = 10;
+/// Steps of the index's upkeep after each chunk, and segments that each looks at.
+const INDEX_STEPS: u32 = 8;
+const SEGMENTS_PER_STEP: u32 = 64;
 
 /// What came of some requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +128,7 @@ pub fn run(plan: Plan<'_>) -> io::Result<Findings> {
         evict: true,
         threads: u32::try_from(plan.threads).unwrap_or(1),
         hasher: KeyHasher::with_seed(1),
+        favor: plan.favor,
     })?);
     let registry = Registry::default();
     let is_probed = |key: &u64| plan.ttl && mix(*key).is_multiple_of(PROBED);
@@ -178,13 +189,16 @@ fn merged(parts: Vec<Part>) -> (Vec<Tally>, Vec<Look>) {
 struct Replay<'a> {
     shared: &'a Shared<'a>,
     participant: Participant,
+    sweep: Sweep,
+    /// When the table was swept last.
+    tended_s: u32,
     part: Part,
 }
 
 impl<'a> Replay<'a> {
     fn new(shared: &'a Shared<'a>, table: &Arc<Table>) -> Replay<'a> {
         let participant = table.participant(shared.registry.counters("replay"));
-        Replay { shared, participant, part: Part::default() }
+        Replay { shared, participant, sweep: Sweep::new(), tended_s: 0, part: Part::default() }
     }
 
     fn run(mut self) -> io::Result<Part> {
@@ -207,6 +221,7 @@ impl<'a> Replay<'a> {
                 break;
             }
             requests[start..end].chunks(BATCH).for_each(|batch| self.execute(batch, now));
+            self.tend(requests[end - 1].time_s);
             if end / window != now || end == requests.len() {
                 let before_ns = thread_cpu_ns()?;
                 self.look(end);
@@ -216,6 +231,20 @@ impl<'a> Replay<'a> {
         // Otherwise the others would wait for it.
         self.participant.offline();
         Ok(self.part)
+    }
+
+    /// Upkeep, as often as a server's thread would have been at it until this time.
+    fn tend(&mut self, time_s: u32) {
+        let passed_s = time_s.saturating_sub(self.tended_s);
+        self.tended_s = time_s.max(self.tended_s);
+        for _ in 0..passed_s.saturating_mul(SWEEPS_PER_S).min(TURNS_PER_ROUND) {
+            self.participant.sweep(&mut self.sweep, at(time_s));
+        }
+        for _ in 0..INDEX_STEPS {
+            if !self.participant.tend_index(SEGMENTS_PER_STEP) {
+                break;
+            }
+        }
     }
 
     fn tally(&mut self, window: usize) -> &mut Tally {
@@ -333,7 +362,14 @@ mod tests {
     }
 
     fn plan(trace: &Trace) -> Plan<'_> {
-        Plan { trace, memory_bytes: 4 << 20, threads: 1, ttl: false, window: 1000 }
+        Plan {
+            trace,
+            memory_bytes: 4 << 20,
+            threads: 1,
+            ttl: false,
+            window: 1000,
+            favor: Favor::Objects,
+        }
     }
 
     #[test]

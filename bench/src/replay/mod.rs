@@ -187,6 +187,7 @@ fn row(options: &Replay, source: &Source, trace: &Trace, memory_bytes: u64) -> i
         memory_bytes,
         threads: usize::from(options.threads),
         ttl: source.ttl,
+        favor: options.favor.favor(),
         window: usize::try_from(options.window).unwrap_or(usize::MAX),
     })?;
     progress(&format!(
@@ -236,7 +237,7 @@ mod tests {
         let words = ["ringcached-bench", "replay"].iter().chain(words);
         match Options::parse_from(words).command {
             Command::Replay(replay) => *replay,
-            Command::Compare(_) | Command::Load(_) | Command::NullServer(_) => {
+            Command::Compare(_) | Command::Load(_) | Command::NullServer(_) | Command::Store(_) => {
                 unreachable!("replay was asked for")
             }
         }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, value_parser};
 
+use ringcached::config::FavorName;
+
 use super::source::Source;
 use crate::options::Labelled;
 
@@ -46,6 +48,9 @@ pub struct Replay {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = value_parser!(u8).range(1..=16))]
     pub threads: u8,
+    /// What the store keeps when not everything fits, as --favor of the server
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub favor: FavorName,
     /// Requests between two looks at the table
     #[arg(long, value_name = "N", default_value_t = 250_000,
           value_parser = value_parser!(u32).range(1000..))]

@@ -223,7 +223,14 @@ mod tests {
         let request = |key| Request { time_s: 0, key, bytes: 100 };
         let trace = Trace::new([1, 2, 1, 3].map(request).into());
         let memory_bytes = 4 << 20;
-        let plan = Plan { trace: &trace, memory_bytes, threads: 1, ttl: false, window: 1000 };
+        let plan = Plan {
+            trace: &trace,
+            memory_bytes,
+            threads: 1,
+            ttl: false,
+            window: 1000,
+            favor: ringcached::store::Favor::Objects,
+        };
         let verdict = Verdict {
             policy: policy.to_owned(),
             bytes: memory_bytes,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ringcached::base::clock::{Expiry, Now};
 use ringcached::base::hash::KeyHasher;
-use ringcached::store::{Condition, ItemHead, Outcome, Participant, Refusal, StorePlan, Table};
+use ringcached::store::{
+    Condition, Favor, ItemHead, Outcome, Participant, Refusal, StorePlan, Table,
+};
 use ringcached_load::values::mix;
 
 /// As the server's default.
@@ -17,8 +19,9 @@ pub const REST: Duration = Duration::from_millis(100);
 
 /// An empty table for so many threads.
 pub fn table(memory_bytes: u64, threads: u32, evict: bool) -> io::Result<Arc<Table>> {
-    let hasher = KeyHasher::random();
-    let plan = StorePlan { memory_bytes, item_bytes_max: ITEM_BYTES_MAX, evict, threads, hasher };
+    let (hasher, favor) = (KeyHasher::random(), Favor::default());
+    let plan =
+        StorePlan { memory_bytes, item_bytes_max: ITEM_BYTES_MAX, evict, threads, hasher, favor };
     Table::open(plan).map(Arc::new)
 }
 

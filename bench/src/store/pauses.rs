@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 use ringcached::base::clock::Now;
 use ringcached::base::metrics::Registry;
-use ringcached::store::{Outcome, Participant, Table};
+use ringcached::server::upkeep::Upkeep;
+use ringcached::store::{Outcome, Participant};
 use ringcached_load::clock::Clock;
 use ringcached_load::values::mix;
 
@@ -196,8 +196,8 @@ fn together(options: &Growth, memory_bytes: u64) -> io::Result<(Laps, Laps, u64)
     std::thread::scope(|scope| {
         let progress = &progress;
         if !options.no_huge_pages {
-            let table = Arc::clone(&table);
-            scope.spawn(move || promote_until_done(&table, progress));
+            let upkeep = Upkeep::new(&table, registry.counters("upkeep"));
+            scope.spawn(move || tend_until_done(upkeep, progress));
         }
         let getting = table.participant(registry.counters("get"));
         // It keeps nobody waiting until it gets.
@@ -214,9 +214,10 @@ fn together(options: &Growth, memory_bytes: u64) -> io::Result<(Laps, Laps, u64)
     })
 }
 
-fn promote_until_done(table: &Table, progress: &Progress) {
+fn tend_until_done(mut upkeep: Upkeep, progress: &Progress) {
     // Acquire: pairs with the stores of `done`.
-    while local::promote(table) && !progress.done.load(Ordering::Acquire) {
+    while !progress.done.load(Ordering::Acquire) {
+        upkeep.turn(NOW);
         std::thread::park_timeout(local::REST);
     }
 }
@@ -274,8 +275,8 @@ fn alone(options: &Growth, memory_bytes: u64) -> io::Result<Laps> {
     std::thread::scope(|scope| {
         let progress = &progress;
         if !options.no_huge_pages {
-            let table = Arc::clone(&table);
-            scope.spawn(move || promote_until_done(&table, progress));
+            let upkeep = Upkeep::new(&table, registry.counters("upkeep"));
+            scope.spawn(move || tend_until_done(upkeep, progress));
         }
         let sets = cores::on(options.store_core, || {
             let mut laps = Laps::start()?;

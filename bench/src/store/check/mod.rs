@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ringcached::base::clock::{Clock, TICKS_PER_S};
 use ringcached::base::metrics::{Metric, Registry};
+use ringcached::server::upkeep::Upkeep;
 use ringcached::store::Table;
 
 use super::options::Check;
@@ -61,7 +62,8 @@ pub fn check(options: &Check) -> io::Result<Sheet> {
                 peer.findings
             }));
         }
-        let watched = watch(&table, &clock, before, &filled, options);
+        let upkeep = Upkeep::new(&table, registry.counters("upkeep"));
+        let watched = watch(&table, upkeep, &clock, before, &filled, options);
         stop.store(true, Ordering::Relaxed);
         let mut all = Findings::default();
         for thread in threads {
@@ -81,19 +83,20 @@ pub fn check(options: &Check) -> io::Result<Sheet> {
 /// the memory meanwhile. Tends the table, too.
 fn watch(
     table: &Table,
+    mut upkeep: Upkeep,
     clock: &Clock,
     before: u64,
     filled: &AtomicU32,
     options: &Check,
 ) -> io::Result<Watched> {
     let mut watched = Watched::default();
-    let (mut promotes, mut end) = (true, u64::MAX);
+    let mut end = u64::MAX;
     while clock.now().ticks < end {
         // Relaxed: as above.
         if end == u64::MAX && filled.load(Ordering::Relaxed) == options.threads {
             end = clock.now().ticks + options.seconds * TICKS_PER_S;
         }
-        promotes = promotes && local::promote(table);
+        upkeep.turn(clock.now());
         let growth = rss::of(std::process::id())?.saturating_sub(before);
         let figures = table.figures();
         let limit = figures.limit_bytes + figures.outside_bytes + (options.slack << 20);
