@@ -14,6 +14,9 @@ use crate::base::sync::{Mutex, MutexGuard};
 /// A class that was granted more pages than it has taken gets no more.
 const GRANTS_MAX: u32 = 2;
 
+/// More slots than this nobody takes within one grace period.
+const RESERVE_MAX: u64 = 32;
+
 /// What the lock of a class guards.
 #[derive(Debug, Default)]
 struct Slab {
@@ -288,7 +291,7 @@ impl ClassGuard<'_> {
     /// Somebody had to wait: keeps more slots free from now on. Returns how many.
     pub fn raise_reserve(&mut self) -> u64 {
         let slots = self.slab.pages.len() as u64 * u64::from(self.slots_per_page());
-        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 64);
+        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 64).min(RESERVE_MAX);
         self.slab.reserve
     }
 
