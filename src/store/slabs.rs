@@ -106,14 +106,14 @@ impl Slabs {
         self.classes[class].value.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Counts requests, and items that came or went; after two requests for each item the past
+    /// Counts requests, and items that came or went; after one request for each item the past
     /// counts for half.
     pub fn count_requests(&self, requests: u64, items: u64) {
         let items = self.items.fetch_add(items, Ordering::Relaxed).wrapping_add(items);
         // Whoever took an item out may say so before the one who put it in.
         let items = items.cast_signed().max(0).cast_unsigned();
         let sum = self.requests.fetch_add(requests, Ordering::Relaxed) + requests;
-        if sum > 2 * items && self.requests.swap(0, Ordering::Relaxed) >= sum {
+        if sum > items && self.requests.swap(0, Ordering::Relaxed) >= sum {
             for class in &self.classes {
                 let value = class.value.load(Ordering::Relaxed);
                 class.value.fetch_sub(value / 2, Ordering::Relaxed);
