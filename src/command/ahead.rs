@@ -1,10 +1,13 @@
 //! Keys that are read before their turn, so that the memory they need is on its way.
 //!
 //! A run of `get` requests, or a list of keys, waits for the index and for the items of every key,
-//! one after the other. Read first and asked for together, they cost little more than one.
+//! one after the other. Read first and asked for together, they cost little more than one. So with
+//! a run of storage commands, whose heads are read twice for that.
 
 use crate::base::hash::KeyHash;
-use crate::protocol::memcache::{KeyTouch, NextKey, Parsed, next_key, parse_list};
+use crate::protocol::memcache::{
+    Head, KeyTouch, LINE_END, NextKey, Parsed, next_key, parse, parse_list,
+};
 use crate::store::Participant;
 
 /// How many keys are on their way at once: about as many lines as a core can wait for.
@@ -85,6 +88,36 @@ impl Ahead {
             }
         }
     }
+}
+
+/// Reads the heads of `input` on, as far as nothing but storing, deleting and the like comes, and
+/// asks for what they will need. Says how many bytes of the input that was.
+pub(super) fn foresee(input: &[u8], participant: &Participant) -> usize {
+    let (mut hashes, mut len, mut at) = ([KeyHash(0); KEYS_MAX], 0, 0);
+    while len < KEYS_MAX && at < input.len() {
+        let Parsed::Head { head, consumed } = parse(&input[at..]) else { break };
+        let (key, value_bytes) = match head {
+            // Lossless: usize has 64 bits.
+            Head::Store(head) => (head.key, head.value_bytes as usize + LINE_END.len()),
+            Head::Touch { key, .. } | Head::Delete { key, .. } => (key, 0),
+            Head::Incr(delta) | Head::Decr(delta) => (delta.key, 0),
+            Head::Refused { .. }
+            | Head::FlushAll { .. }
+            | Head::Version
+            | Head::Verbosity { .. }
+            | Head::Quit
+            | Head::Shutdown { .. }
+            | Head::Stats { .. } => break,
+        };
+        hashes[len] = participant.table().hash(key);
+        len += 1;
+        at = at.saturating_add(consumed).saturating_add(value_bytes);
+    }
+    if len > 1 {
+        hashes[..len].iter().for_each(|hash| participant.prefetch_to_store(*hash));
+        hashes[..len].iter().for_each(|hash| participant.prefetch_item(*hash));
+    }
+    at
 }
 
 /// Bytes of the line end with which `line` ends.

@@ -1,5 +1,6 @@
 //! One call of `drive`: the input, how far it has been consumed, and what is needed to go on.
 
+use super::ahead::foresee;
 use super::session::{State, Swallowing};
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
@@ -16,6 +17,8 @@ pub(super) struct Batch<'b, O> {
     pub budget: &'b mut Budget,
     pub input: &'b [u8],
     pub consumed: usize,
+    /// What the requests up to here need was asked for.
+    foreseen: usize,
 }
 
 /// What the next step does to `drive`: `None` goes on, a verdict stops it.
@@ -30,7 +33,7 @@ impl<'b, O: Output> Batch<'b, O> {
         output: &'b mut O,
     ) -> Batch<'b, O> {
         executor.ahead.clear();
-        Batch { executor, now, output, budget, input, consumed: 0 }
+        Batch { executor, now, output, budget, input, consumed: 0, foreseen: 0 }
     }
 
     pub fn consumed(&self) -> usize {
@@ -107,6 +110,10 @@ impl<'b, O: Output> Batch<'b, O> {
                 }
                 if self.is_bounded() && Self::is_long(&head) {
                     return Some(Verdict::Defer);
+                }
+                if self.consumed >= self.foreseen {
+                    let seen = foresee(self.rest(), &self.executor.participant);
+                    self.foreseen = self.consumed + seen.max(1);
                 }
                 self.pay();
                 self.count(Metric::Requests);

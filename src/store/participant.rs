@@ -85,6 +85,13 @@ impl Participant {
         self.table.prefetch(hash);
     }
 
+    /// Asks for the lines of the index that storing will look at first.
+    #[inline]
+    pub fn prefetch_to_store(&self, hash: KeyHash) {
+        self.table.prefetch(hash);
+        self.table.prefetch_ghost(hash);
+    }
+
     /// Asks for the item that `get` will probably look at. The index line should have come by now.
     #[inline]
     pub fn prefetch_item(&self, hash: KeyHash) {
