@@ -85,6 +85,22 @@ fn nobody_waits_for_what_is_being_sent() {
     }
 }
 
+/// The last page of the arena ends with a small item, behind which there is nothing.
+#[test]
+fn the_last_item_of_the_arena_may_be_asked_for() {
+    let registry = Registry::default();
+    let mut one = table(1 << 20, false).participant(registry.counters("one"));
+    let mut key = 0u64;
+    while store(&mut one, &key.to_le_bytes(), &[1; 8], Condition::Always).is_ok() {
+        key += 1;
+    }
+    for key in 0..key {
+        let hash = one.table().hash(&key.to_le_bytes());
+        one.prefetch_to_store(hash);
+        one.prefetch_item(hash);
+    }
+}
+
 #[test]
 fn what_was_stored_is_found() {
     let registry = Registry::default();

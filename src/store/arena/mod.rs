@@ -263,7 +263,8 @@ impl Arena {
     #[inline]
     pub(in crate::store) fn prefetch(&self, at: Ref) {
         self.prefetch_at(at.offset());
-        self.prefetch_at(at.offset() + 64);
+        // The last item of the arena may end in its first line.
+        self.prefetch_at((at.offset() + 64).min(self.region.len() - 1));
     }
 
     #[inline]
