@@ -224,26 +224,22 @@ impl Table {
     }
 
     /// Remembers a key that is let go of. The caller holds the lock of its stripe.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     pub(in crate::store) fn ghost_add(&self, hash: KeyHash) {
         self.segment_of(hash).ghost_add(hash);
     }
 
     /// Forgets a key, if it is remembered. The caller holds the lock of its stripe.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     pub(in crate::store) fn ghost_remove(&self, hash: KeyHash) {
         self.segment_of(hash).ghost_remove(hash);
     }
 
     /// True when the key was let go of lately. Anybody may ask, and is sometimes told wrong.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     #[inline]
     pub(in crate::store) fn ghost_has(&self, hash: KeyHash) -> bool {
         self.segment_of(hash).ghost_has(hash)
     }
 
     /// Asks for the line that `ghost_has` will look at.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     #[inline]
     pub(in crate::store) fn prefetch_ghost(&self, hash: KeyHash) {
         let segment = self.segment_of(hash);
