@@ -47,7 +47,7 @@ mod write;
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
 pub use participant::Participant;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
-pub use table::Table;
+pub use table::{Table, slot_bytes_max};
 
 use crate::base::hash::KeyHasher;
 

@@ -15,6 +15,7 @@ use super::limbo::Limbo;
 use super::loan::Loans;
 use super::log::Log;
 use super::pages::Holder;
+use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::Slabs;
 #[cfg(test)]
 use super::slabs::Standing;
@@ -397,6 +398,11 @@ impl Stripe {
             writer: Padded(Mutex::new(Writer::default())),
         }
     }
+}
+
+/// Bytes of the largest slot in a table of so much memory. A larger item is kept in pieces.
+pub fn slot_bytes_max(memory_bytes: u64) -> u64 {
+    page_bytes(memory_bytes) / SLOTS_PER_PAGE_MIN
 }
 
 fn page_bytes(memory_bytes: u64) -> u64 {
