@@ -18,6 +18,7 @@ use super::pages::Holder;
 use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::Slabs;
 #[cfg(test)]
+#[cfg(not(loom))]
 use super::slabs::Standing;
 use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
@@ -365,6 +366,7 @@ impl Table {
 
     /// Pages that are on their way from a class to the pool.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
         let of_class = |each: Standing| each.pages + u32::from(each.is_departing);
@@ -376,6 +378,7 @@ impl Table {
 
     /// Slots that hold something, of all classes.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(in crate::store) fn slots_used(&self) -> u64 {
         let per_page = |class| u64::from(self.slabs.sizes().slots_per_page(class));
         let used = |each: Standing| u64::from(each.pages) * per_page(each.class) - each.free;
