@@ -7,10 +7,10 @@
 //! ```text
 //!   main.rs     arguments in, exit code out
 //!   admin       live statistics over UDP, signals, the service manager      one thread
-//!   server      rings, workers, queues, dispatch, start and stop            a thread a core, and W
+//!   server      rings, workers, queues, dispatch, keeper, upkeep       a thread a core, W, and two
 //!   config      options -> a checked plan
 //!   command     what a request means                    protocol and store meet here
-//!   protocol    bytes <-> requests, replies             store   items, index, slabs, eviction
+//!   protocol    bytes <-> requests, replies        store   items, index, log, classes, eviction
 //!   net         connections: phases, input, output      (protocol and store are strangers)
 //!   sys         the kernel: rings, buffers, blocks, sockets, threads
 //!   base        limits, time, hashes, slots, counters
@@ -30,6 +30,10 @@
 //! 8. `server::ring_loop::advance`: asks `net::connection::step`, which says `Send`.
 //! 9. `sys::uring`: the send is noted, and goes with the next `enter`, with all others of the turn.
 //! 10. Its completion gives the block back; the read buffer went back at the end of the turn.
+//!
+//! A `set` takes the same way in and out. In between, `store::Participant::reserve` takes memory as
+//! long as its head says, `fill` puts there what arrives, and `commit` shows it to readers; when
+//! memory is full, `reserve` lets go of something first. `store` says of what.
 //!
 //! # Absent on purpose
 //!

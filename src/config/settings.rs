@@ -1,10 +1,12 @@
 //! The rows of `stats settings`, in memcached's order.
 //!
-//! A setting of memcached's that this server does not have is shown as what is true here: there is
-//! no crawler, so it is "no". Exporters need the row, not the feature.
+//! A setting of memcached's that this server does not have is shown as what is true here: there are
+//! no LRU lists, so `lru_segmented` is "no", but what has expired is swept out, so `lru_crawler` is
+//! "yes". Exporters need the row, not the feature.
 
 use super::listen::UnixListener;
 use super::plan::Plan;
+use crate::store;
 
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.into()
@@ -41,6 +43,7 @@ impl Plan {
             ("reqs_per_event", self.requests_per_event.to_string()),
             ("tcp_backlog", self.backlog.to_string()),
             ("item_size_max", self.item_bytes_max.to_string()),
+            ("slab_chunk_max", store::slot_bytes_max(self.memory_bytes).to_string()),
             ("idle_timeout", self.idle_timeout_s.to_string()),
             ("drop_privileges", yes_no(self.user.is_some())),
             ("favor", self.favor.name().into()),
@@ -53,8 +56,10 @@ impl Plan {
 /// Rows that no option changes.
 const FIXED: &[(&str, &str)] = &[
     ("oldest", "0"),
+    // Eight size classes a doubling, on average.
     ("growth_factor", "1.09"),
-    ("chunk_size", "16"),
+    // Key and value of the smallest slot.
+    ("chunk_size", "8"),
     ("stat_key_prefix", ":"),
     ("detail_enabled", "no"),
     ("cas_enabled", "yes"),
@@ -65,11 +70,12 @@ const FIXED: &[(&str, &str)] = &[
     ("hashpower_init", "0"),
     ("slab_reassign", "yes"),
     ("slab_automove", "1"),
+    // A class loses a page to one that makes a quarter more of its own, whenever that evicts.
     ("slab_automove_ratio", "0.80"),
-    ("slab_automove_window", "10"),
-    ("slab_chunk_max", "524288"),
-    ("lru_crawler", "no"),
-    ("lru_crawler_sleep", "0"),
+    ("slab_automove_window", "0"),
+    // The sweep: microseconds between two of its turns, each of which looks at a few pages.
+    ("lru_crawler", "yes"),
+    ("lru_crawler_sleep", "100000"),
     ("lru_crawler_tocrawl", "0"),
     ("tail_repair_time", "0"),
     ("flush_enabled", "yes"),
@@ -172,6 +178,7 @@ mod tests {
         assert_eq!(value("inter"), "NULL");
         assert_eq!(value("umask"), "700");
         assert_eq!(value("shutdown_command"), "yes");
+        assert_eq!(value("slab_chunk_max"), "4096", "an eighth of a page of 32 KiB");
         assert!(rows.iter().all(|(_, value)| !value.contains([' ', '\r', '\n'])));
     }
 }

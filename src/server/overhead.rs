@@ -18,7 +18,7 @@ const CODE_BYTES: u64 = 16 << 20;
 const START_BYTES: u64 = 1 << 20;
 /// A thread: the touched part of its stack, and what the allocator keeps for it.
 const THREAD_BYTES: u64 = 256 << 10;
-/// Threads beside rings, workers and sockets: main, keeper, huge pages.
+/// Threads beside rings, workers and sockets: main, keeper, upkeep.
 const THREADS_MORE: u64 = 3;
 /// An entry of the submission queue with its index, one of the completion queue, and one of the
 /// ring of buffers.

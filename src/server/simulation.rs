@@ -452,6 +452,20 @@ fn an_idle_timeout_closes_the_idle_alone() {
     assert_eq!(world.registry.sum(Metric::IdleKicks), 1);
 }
 
+#[test]
+fn an_idle_timeout_is_never_early() {
+    let mut world = deaf_and_polite(Dispatch::Inline, 2);
+    // Something every 1.9 seconds.
+    for turn in 0..4000 {
+        if turn % 190 == 0 {
+            world.peers().next_back().unwrap().outgoing.extend(b"a1\n");
+        }
+        world.turn();
+    }
+    let closed: Vec<_> = world.peers().map(|peer| peer.closed).collect();
+    assert_eq!(closed, [true, false]);
+}
+
 /// Peers that do not read take all the memory there is; who comes later is served all the same,
 /// and those who do not even ask for more must go for that.
 #[test]

@@ -5,9 +5,9 @@
 //!   | huge pages now ................|  not memory yet             |
 //! ```
 //!
-//! A thread of its own goes ahead of the first use of each range, so that nobody waits for it, and
-//! a range that is collapsed before it is filled costs no copy. A kernel that does not do it leaves
-//! small pages, which serve as well.
+//! The thread for upkeep goes ahead of the first use of each range, so that nobody waits for it,
+//! and a range that is collapsed before it is filled costs no copy. A kernel that does not do it
+//! leaves small pages, which serve as well.
 
 use std::io;
 

@@ -1,23 +1,43 @@
 //! The table: items by key, in a fixed amount of memory, for all threads at once.
 //!
 //! It knows no protocol and no socket; time is an argument. Readers lock nothing and write nothing
-//! but the heat of an item, while it rises. Writers lock one stripe. Memory is taken from size
-//! classes of pages; when there is none, something is evicted.
+//! but the heat of an item, while it rises. Writers lock one stripe. All memory is pages of one
+//! pool; when there is none, something is evicted.
 //!
 //! ```text
-//!   Participant     one per thread: verbs (participant, write, modify), memory (memory, evict)
+//!   Participant     one per thread: verbs (participant, write, modify), room (memory, probation,
+//!      |            evict, steal), upkeep (sweep, tend), loans of pages (loan)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
-//!      |
-//!      +-------- Slabs: class x C, each with pages of equal slots       Pages: the pool
+//!      |                                                     -> ghost: keys that went
+//!      +-------- Pages: the pool, from which all take: index, loans, and these two:
+//!      +-------- Log: pages to which new items of every size are appended
+//!      +-------- Slabs: class x C, each with pages of equal slots
 //!      +-------- Arena: the memory itself, items as tokens that carry proof
 //!      +-------- Epochs, Limbo: when what was unlinked may be used again
 //! ```
+//!
+//! The life of an item, if others need room:
+//!
+//! ```text
+//!   new -----------------------> log --- nobody asked for it ---> gone, the ghost has the key
+//!                                 | somebody asked for it
+//!                                 v
+//!   the ghost has the key ----> class --- it has cooled down, or its page goes to others ---> gone
+//! ```
+//!
+//! `log` and `probation` have the upper line, `evict` and `steal` the lower one. What has expired
+//! goes by `sweep`. Where nothing may be evicted, all items are in classes.
 //!
 //! Follow one `get`: `Participant::get` hashes to a stripe, its `Directory` names a `Segment`, the
 //! `Segment` looks for the tag in three places, `Arena::item` makes the entry an `Item`, and the
 //! key decides. Nothing of that is locked: the participant is online, so nothing it finds is freed
 //! before it says `quiesce`, and the borrow checker sees to it that it has let go of it by then.
+//!
+//! Follow one `set`: `Participant::reserve` chooses log or class, and `allocate` finds a slot
+//! there, or frees slots or a page until there is one. `fill` writes the value, which nobody sees.
+//! `commit` locks the stripe, looks for the old item, and links the new one in its place; the old
+//! one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
 mod epochs;
@@ -47,7 +67,7 @@ mod write;
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
 pub use participant::Participant;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
-pub use table::Table;
+pub use table::{Table, slot_bytes_max};
 
 use crate::base::hash::KeyHasher;
 

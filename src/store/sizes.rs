@@ -11,7 +11,7 @@ const SLOT_BYTES_MIN: usize = 32;
 const CLASSES_PER_DOUBLING: usize = 8;
 /// Up to here there is a class for every multiple of `SLOT_ALIGN`: an eighth of a doubling is less.
 const SLOT_BYTES_FINE: usize = 2 * CLASSES_PER_DOUBLING * SLOT_ALIGN;
-const SLOTS_PER_PAGE_MIN: usize = CLASSES_PER_DOUBLING;
+pub const SLOTS_PER_PAGE_MIN: u64 = CLASSES_PER_DOUBLING as u64;
 /// So many numbers of slots are tried for an item that needs more than one.
 const TRIES_MAX: usize = 4;
 /// More classes than any page size leads to.
@@ -30,7 +30,7 @@ impl Sizes {
     pub fn new(page_bytes: usize) -> Sizes {
         let mut slots: Vec<usize> = Vec::new();
         let mut step = 1;
-        let mut count = SLOTS_PER_PAGE_MIN;
+        let mut count = CLASSES_PER_DOUBLING;
         // From the largest slots to the smallest, by the number of them in a page.
         while page_bytes / count > SLOT_BYTES_FINE {
             let slot = page_bytes / count / SLOT_ALIGN * SLOT_ALIGN;

@@ -15,8 +15,10 @@ use super::limbo::Limbo;
 use super::loan::Loans;
 use super::log::Log;
 use super::pages::Holder;
+use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::Slabs;
 #[cfg(test)]
+#[cfg(not(loom))]
 use super::slabs::Standing;
 use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
@@ -224,26 +226,22 @@ impl Table {
     }
 
     /// Remembers a key that is let go of. The caller holds the lock of its stripe.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     pub(in crate::store) fn ghost_add(&self, hash: KeyHash) {
         self.segment_of(hash).ghost_add(hash);
     }
 
     /// Forgets a key, if it is remembered. The caller holds the lock of its stripe.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     pub(in crate::store) fn ghost_remove(&self, hash: KeyHash) {
         self.segment_of(hash).ghost_remove(hash);
     }
 
     /// True when the key was let go of lately. Anybody may ask, and is sometimes told wrong.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     #[inline]
     pub(in crate::store) fn ghost_has(&self, hash: KeyHash) -> bool {
         self.segment_of(hash).ghost_has(hash)
     }
 
     /// Asks for the line that `ghost_has` will look at.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for who evicts"))]
     #[inline]
     pub(in crate::store) fn prefetch_ghost(&self, hash: KeyHash) {
         let segment = self.segment_of(hash);
@@ -368,6 +366,7 @@ impl Table {
 
     /// Pages that are on their way from a class to the pool.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(in crate::store) fn pages_draining(&self) -> u32 {
         let census = self.slabs.pages.census();
         let of_class = |each: Standing| each.pages + u32::from(each.is_departing);
@@ -379,6 +378,7 @@ impl Table {
 
     /// Slots that hold something, of all classes.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(in crate::store) fn slots_used(&self) -> u64 {
         let per_page = |class| u64::from(self.slabs.sizes().slots_per_page(class));
         let used = |each: Standing| u64::from(each.pages) * per_page(each.class) - each.free;
@@ -401,6 +401,11 @@ impl Stripe {
             writer: Padded(Mutex::new(Writer::default())),
         }
     }
+}
+
+/// Bytes of the largest slot in a table of so much memory. A larger item is kept in pieces.
+pub fn slot_bytes_max(memory_bytes: u64) -> u64 {
+    page_bytes(memory_bytes) / SLOTS_PER_PAGE_MIN
 }
 
 fn page_bytes(memory_bytes: u64) -> u64 {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -247,13 +248,21 @@ fn can_run(kind: Kind) -> bool {
     let lacks = if kind == Kind::Memcached {
         (!std::path::Path::new(MEMCACHED).exists()).then(|| format!("no {MEMCACHED}"))
     } else {
-        io_uring::IoUring::new(8).err().map(|error| format!("no io_uring here: {error}"))
+        static LACKS: OnceLock<Option<String>> = OnceLock::new();
+        LACKS.get_or_init(lacks_io_uring).clone()
     };
     if let Some(lacks) = &lacks {
         assert!(std::env::var_os("E2E_MUST_RUN").is_none(), "{lacks}");
         eprintln!("skipped: {lacks}");
     }
     lacks.is_none()
+}
+
+/// What the kernel says against a ring. On a thread of its own: the end of a ring interrupts what
+/// waits in the kernel on the thread that made it, some time later.
+fn lacks_io_uring() -> Option<String> {
+    let attempt = std::thread::spawn(|| io_uring::IoUring::new(8).err());
+    attempt.join().unwrap().map(|error| format!("no io_uring here: {error}"))
 }
 
 /// Whether a server answers here. To be let in is not enough: where `free_port` looked, its own

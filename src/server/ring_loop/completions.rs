@@ -14,7 +14,7 @@ use super::RingLoop;
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn take_completions(&mut self) {
-        let mut count = 0;
+        let (mut count, mut has_ticked) = (0, false);
         while let Some(completion) = self.ring.next() {
             count += 1;
             match completion {
@@ -26,8 +26,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.accepted(listener, result, armed);
                 }
                 Completion::Woken => {}
-                Completion::Tick => self.tick(),
+                Completion::Tick => has_ticked = true,
             }
+        }
+        // A ring that comes late finds its tick before the bytes of those who were not idle.
+        if has_ticked {
+            self.tick();
         }
         self.counters.add(Metric::RingCompletions, count);
     }

@@ -88,7 +88,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let Some((id, connection)) = self.connections.at(index) else { return };
         let waited_s = now_s.saturating_sub(connection.active_s);
         let stalled = connection.is_stalled() && waited_s >= STALL_S;
-        let idle = idle_timeout_s > 0 && waited_s >= idle_timeout_s;
+        // As in memcached: seconds that have begun are no whole ones yet.
+        let idle = idle_timeout_s > 0 && waited_s > idle_timeout_s;
         let drained = self.upkeep.draining_since_s.is_some_and(|since| now_s - since >= DRAIN_S);
         if connection.held == Held::Away || !(stalled || idle || drained) {
             return;
