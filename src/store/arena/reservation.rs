@@ -116,6 +116,8 @@ impl Arena {
     /// # Panics
     /// If the slot is not free.
     pub(in crate::store) fn claim(&self, at: Ref) -> Slot {
+        #[cfg(loom)]
+        self.watch.start(at.offset()).write();
         let reserved = Word0::FREE.with_state(State::Reserved);
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
         assert!(Word0(before).state() == State::Free);
@@ -214,6 +216,8 @@ impl Arena {
     /// Writes into the last slot of the item that is being built.
     fn copy_in(&self, reservation: &mut Reservation, at: usize, bytes: &[u8]) {
         assert!(at >= HEADER_BYTES && at + bytes.len() <= reservation.shape.slot_bytes);
+        #[cfg(loom)]
+        self.watch.bytes(reservation.tail.offset() + at).write();
         let to = self.region.span(reservation.tail.offset() + at, bytes.len());
         // SAFETY: in bounds, and behind the header of a slot that `reservation` owns alone (S2); it
         // is borrowed mutably. `bytes` are not in the arena's unpublished memory, so no overlap.
