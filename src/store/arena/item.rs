@@ -10,11 +10,10 @@
 //! length of each of its slots in units of 8 bytes, and 40 for the ref of the next slot. The
 //! client's flags are there when they are not 0.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::header::{Word0, Word1};
 use super::{Arena, HEADER_BYTES, HEAT_MAX, Keep, Ref, State};
 use crate::base::clock::Expiry;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const WIDE_BYTES: usize = 16;
 pub(super) const CFLAGS_BYTES: usize = 4;

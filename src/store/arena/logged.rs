@@ -30,12 +30,16 @@ impl Arena {
         head: &ItemHead<'_>,
         shape: Shape,
     ) -> Slot {
+        #[cfg(loom)]
+        self.watch.start(at.offset()).write();
         self.write_head(at, head, shape);
         Slot { at }
     }
 
     /// Takes the next slot of an open page, for a further piece of an item. As `claim_logged`.
     pub(in crate::store) fn claim_logged_fragment(&self, at: Ref, item: &Reservation) -> Slot {
+        #[cfg(loom)]
+        self.watch.start(at.offset()).write();
         self.write_fragment(at, item);
         Slot { at }
     }
@@ -43,6 +47,8 @@ impl Arena {
     /// What lies in the slot at `at` of a closed page that stays in the log meanwhile, and how many
     /// bytes after it the next one begins.
     pub(in crate::store) fn logged(&self, at: Ref) -> (Logged, usize) {
+        #[cfg(loom)]
+        self.watch.start(at.offset()).read();
         let word = self.look(at);
         match word.state() {
             State::Reserved => (Logged::Building, self.head_slot_bytes(at, word)),

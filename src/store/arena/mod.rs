@@ -26,15 +26,16 @@ mod item;
 mod logged;
 mod pin;
 mod reservation;
-#[cfg(all(test, loom))]
+#[cfg(loom)]
 mod watched;
 mod words;
 
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
 pub(in crate::store) use header::{HEAT_MAX, State, Word0};
@@ -44,7 +45,7 @@ pub use pin::Pin;
 pub(in crate::store) use reservation::{Home, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
 #[cfg(all(test, loom))]
-pub(in crate::store) use watched::WatchedCell;
+pub(in crate::store) use watched::{GRANULE_BYTES, WatchedCell};
 pub(in crate::store) use words::Words;
 
 /// Slots begin at multiples of this.
@@ -133,6 +134,8 @@ pub(in crate::store) struct Arena {
     id: u32,
     /// The name of the memory, for a later process.
     _memfd: OwnedFd,
+    #[cfg(loom)]
+    watch: watched::Watch,
 }
 
 impl Arena {
@@ -152,8 +155,17 @@ impl Arena {
         if len > SLOT_ALIGN << Ref::BITS {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 2 TiB of memory"));
         }
+        #[cfg(not(loom))]
         let (region, memfd) = Region::map_memfd(c"ringcached", len)?;
-        Ok(Arena { region, id: NEXT.fetch_add(1, Ordering::Relaxed), _memfd: memfd })
+        #[cfg(loom)]
+        let (region, memfd) = watched::region(len)?;
+        Ok(Arena {
+            region,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            _memfd: memfd,
+            #[cfg(loom)]
+            watch: watched::Watch::new(len),
+        })
     }
 
     /// Lends a page out, which the caller has just taken out of the pool.
@@ -171,6 +183,12 @@ impl Arena {
         loan.offset_in(self.region).expect("a loan came home to a foreign arena")
     }
 
+    #[cfg(loom)]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.watch.word(offset)
+    }
+
+    #[cfg(not(loom))]
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
         debug_assert!(offset.is_multiple_of(8));
@@ -213,13 +231,14 @@ impl Arena {
         );
     }
 
-    /// Lets go of an item that has just been taken out of the index.
+    /// Lets go of an item that has just been taken out of the index, or is about to be: the caller
+    /// holds the lock of its stripe.
     ///
     /// # Panics
     /// If the item is not live: it would be freed twice.
     pub(in crate::store) fn retire(&self, head: Ref) -> (Retired, Word0) {
         let flip = Word0(0).with_state(State::Live).0 ^ Word0(0).with_state(State::Retired).0;
-        // AcqRel: whoever sees `Retired` also sees the index without the item.
+        // AcqRel: what was done to it so far comes before what is done with its last header.
         let before = Word0(self.word0(head).fetch_xor(flip, Ordering::AcqRel));
         assert!(before.state() == State::Live);
         (Retired { head }, before)
@@ -283,6 +302,8 @@ impl Arena {
     /// `len` bytes of a published item.
     #[inline]
     fn bytes<'p>(&'p self, offset: usize, len: usize, _keep: Keep<'p>) -> &'p [u8] {
+        #[cfg(loom)]
+        self.watch.bytes(offset).read();
         let at = self.region.span(offset, len);
         // SAFETY: in bounds, and never unmapped. The caller is inside a published item, whose bytes
         // do not change (S3) while `_keep` keeps it (S4, S5).

@@ -6,7 +6,9 @@ use super::header::{NARROW_VALUE_BYTES_MAX, Word0, Word1};
 use super::item::{
     CFLAGS_BYTES, FRAGMENT_UNITS_SHIFT, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word,
 };
-use super::{Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, SLOT_ALIGN, State};
+use super::{
+    Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, Retired, SLOT_ALIGN, State,
+};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 
@@ -116,6 +118,8 @@ impl Arena {
     /// # Panics
     /// If the slot is not free.
     pub(in crate::store) fn claim(&self, at: Ref) -> Slot {
+        #[cfg(loom)]
+        self.watch.start(at.offset()).write();
         let reserved = Word0::FREE.with_state(State::Reserved);
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
         assert!(Word0(before).state() == State::Free);
@@ -214,6 +218,8 @@ impl Arena {
     /// Writes into the last slot of the item that is being built.
     fn copy_in(&self, reservation: &mut Reservation, at: usize, bytes: &[u8]) {
         assert!(at >= HEADER_BYTES && at + bytes.len() <= reservation.shape.slot_bytes);
+        #[cfg(loom)]
+        self.watch.bytes(reservation.tail.offset() + at).write();
         let to = self.region.span(reservation.tail.offset() + at, bytes.len());
         // SAFETY: in bounds, and behind the header of a slot that `reservation` owns alone (S2); it
         // is borrowed mutably. `bytes` are not in the arena's unpublished memory, so no overlap.
@@ -250,6 +256,28 @@ impl Arena {
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.0, Ordering::Release);
         head
+    }
+
+    /// Makes a full reservation a live item that `link` puts in the place of another one in the
+    /// index. It may inherit the exptime of the other, whose last header is returned. The caller
+    /// holds the lock of their stripe.
+    ///
+    /// # Panics
+    /// If it is not full, or the other is not live.
+    pub(in crate::store) fn supersede(
+        &self,
+        (reservation, stamp): (Reservation, Stamp),
+        old: &Item<'_>,
+        inherits: bool,
+        link: impl FnOnce(Ref),
+    ) -> (Ref, Retired, Word0) {
+        // First of all, so that nobody can touch the old one when the new one can be found: the
+        // exptime of the later touch stays.
+        let (retired, word) = self.retire(old.at());
+        let expiry = if inherits { Some(word.expiry()) } else { stamp.expiry };
+        let at = self.publish(reservation, Stamp { expiry, ..stamp });
+        link(at);
+        (at, retired, word)
     }
 
     /// Gives up a reservation.
