@@ -50,21 +50,23 @@ impl Participant {
         }
     }
 
-    /// A further slot of an item.
-    pub(in crate::store) fn allocate_fragment(
+    /// The next slot of an item, and perhaps some of those that it will want then.
+    pub(in crate::store) fn allocate_fragments(
         &mut self,
         item: &Reservation,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<Vec<Slot>, Refusal> {
         match item.shape().home {
-            Home::Class(class) => self.allocate_in_class(class, now),
+            Home::Class(class) => Ok(vec![self.allocate_in_class(class, now)?]),
             Home::Log(band) => {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
                     let memory = (&table.arena, &table.slabs.pages);
-                    table.log.append_fragment(memory, lane, item, band)
+                    table.log.append_fragments(memory, lane, item, band)
                 };
-                self.allocate_in_log(append, now)
+                let slots = self.allocate_in_log(append, now)?;
+                slots.iter().skip(1).for_each(|_| self.tidy_up(now));
+                Ok(slots)
             }
         }
     }
@@ -80,14 +82,14 @@ impl Participant {
         table.log.append((&table.arena, &table.slabs.pages), lane, (head, shape), band, kept)
     }
 
-    fn allocate_in_log(
+    fn allocate_in_log<T>(
         &mut self,
-        append: impl Fn(&Participant) -> Option<Slot>,
+        append: impl Fn(&Participant) -> Option<T>,
         now: Now,
-    ) -> Result<Slot, Refusal> {
-        if let Some(slot) = append(self) {
+    ) -> Result<T, Refusal> {
+        if let Some(slots) = append(self) {
             self.tidy_up(now);
-            return Ok(slot);
+            return Ok(slots);
         }
         self.wait_for_page(append, now)
     }
