@@ -204,10 +204,10 @@ impl Executor {
     }
 
     /// Bytes that a session keeps from being evicted: those of a value that it is being sent, or
-    /// that it sends.
+    /// those that have come of one that it sends.
     pub fn held_bytes(session: &Session) -> usize {
         match &session.state {
-            State::Filling(filling) => filling.reservation.value_bytes(),
+            State::Filling(filling) => filling.reservation.held_bytes(),
             State::Sending(sending) => sending.pin.value_bytes(),
             State::Idle
             | State::KeyList(_)

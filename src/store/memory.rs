@@ -32,7 +32,7 @@ const STARVED_SHARE: usize = 4;
 /// else's requests would wait behind theirs.
 const DEARTH_TICKS: u64 = TICKS_PER_S / 4;
 /// How long one waits nevertheless.
-const PATIENCE_IN_DEARTH: Duration = Duration::from_millis(4);
+const PATIENCE_IN_DEARTH: Duration = Duration::from_millis(1);
 
 /// There are orphans, but all of them are being sent from.
 const ORPHANS_PINNED: usize = 1;

@@ -93,6 +93,11 @@ impl Reservation {
         self.value_bytes
     }
 
+    /// Bytes of memory that are kept, header and key aside.
+    pub fn held_bytes(&self) -> usize {
+        self.filled.max(1)
+    }
+
     /// Bytes of the value that are still to come.
     pub fn missing(&self) -> usize {
         self.value_bytes - self.filled
