@@ -203,6 +203,21 @@ impl Executor {
         }
     }
 
+    /// Bytes that a session keeps from being evicted: those of a value that it is being sent, or
+    /// those that have come of one that it sends.
+    pub fn held_bytes(session: &Session) -> usize {
+        match &session.state {
+            State::Filling(filling) => filling.reservation.held_bytes(),
+            State::Sending(sending) => sending.pin.value_bytes(),
+            State::Idle
+            | State::KeyList(_)
+            | State::Swallowing(_)
+            | State::SkippingLine
+            | State::Reporting(_)
+            | State::Closed => 0,
+        }
+    }
+
     pub fn table(&self) -> &Table {
         &self.shared.table
     }

@@ -42,6 +42,16 @@ pub trait Service {
     /// Bytes that connections of all threads take beyond what they may.
     fn overdrawn_bytes(&self) -> usize;
 
+    /// Bytes that sessions should give up of what they hold: others ask for it in vain.
+    fn starved_bytes(&mut self) -> usize {
+        0
+    }
+
+    /// Bytes that a session holds of what others may want.
+    fn held_bytes(&self, _: &Self::Session) -> usize {
+        0
+    }
+
     /// Connections take much more or less of the heap than when this was called last.
     fn heap_has_changed(&mut self) {}
 
@@ -89,6 +99,14 @@ impl Service for Executor {
 
     fn overdrawn_bytes(&self) -> usize {
         self.table().overdrawn_bytes()
+    }
+
+    fn starved_bytes(&mut self) -> usize {
+        self.participant().starved_bytes()
+    }
+
+    fn held_bytes(&self, session: &Session) -> usize {
+        Executor::held_bytes(session)
     }
 
     fn heap_has_changed(&mut self) {

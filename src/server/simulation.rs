@@ -33,6 +33,7 @@ struct Echo {
     loans_max: usize,
     lent: usize,
     overdrawn: usize,
+    starved: usize,
     spare: Vec<Loan>,
 }
 
@@ -139,6 +140,15 @@ impl Service for Echo {
 
     fn overdrawn_bytes(&self) -> usize {
         self.overdrawn
+    }
+
+    fn starved_bytes(&mut self) -> usize {
+        self.starved
+    }
+
+    /// A connection that has sent a line and no more holds something.
+    fn held_bytes(&self, seen: &Seen) -> usize {
+        if seen.requests == 1 { 1000 } else { 0 }
     }
 
     fn lendable_bytes(&self) -> usize {
@@ -528,4 +538,27 @@ fn who_is_silent_in_mid_command_goes_where_memory_is_overdrawn() {
     let closed = world.peers().filter(|peer| peer.closed).count();
     assert!((2..10).contains(&closed), "{closed} are closed");
     assert!(!world.peers().last().unwrap().closed);
+}
+
+/// Peers that hold what others need go when they are silent, as many as must.
+#[test]
+fn who_is_silent_amid_a_value_goes_where_others_find_no_place() {
+    let mut world = World::with(9, Dispatch::Inline, 0, 16);
+    world.ring.ring_mut().arriving.extend((0..12).map(|_| Peer::default()));
+    while world.peers().count() < 12 {
+        world.turn();
+    }
+    world.peers().take(10).for_each(|peer| peer.outgoing.extend(b"a1\n"));
+    pass_time(&mut world, b"");
+    assert!(world.peers().all(|peer| !peer.closed));
+    world.ring.service_mut().starved = 3000;
+    for _ in 0..40 {
+        world.peers().last().unwrap().outgoing.extend(b"a1\n");
+        world.turn();
+    }
+    world.ring.service_mut().starved = 0;
+    pass_time(&mut world, b"");
+    let closed = world.peers().take(10).filter(|peer| peer.closed).count();
+    assert!((3..10).contains(&closed), "{closed} are closed");
+    assert!(world.peers().skip(10).all(|peer| !peer.closed), "who holds nothing may be silent");
 }

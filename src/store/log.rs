@@ -142,30 +142,39 @@ impl Log {
         band: u8,
         kept: u32,
     ) -> Option<Slot> {
-        let claim = |at| arena.claim_logged(at, head, shape);
+        let claim = |at, _| (arena.claim_logged(at, head, shape), 1);
         self.append_with(pages, (lane, band), kept, shape.slot_bytes, claim)
     }
 
-    /// Takes a slot for a further piece of an item, as `append`.
-    pub fn append_fragment(
+    /// Takes slots for the next pieces of an item, as `append`: as many as it still needs, or as
+    /// the page has. A value that arrives slowly would else have each of its pieces in another
+    /// page, and keep them all.
+    pub fn append_fragments(
         &self,
         (arena, pages): (&Arena, &Pages),
         lane: usize,
         item: &Reservation,
         band: u8,
-    ) -> Option<Slot> {
-        let claim = |at| arena.claim_logged_fragment(at, item);
-        self.append_with(pages, (lane, band), KEPT, item.shape().slot_bytes, claim)
+    ) -> Option<Vec<Slot>> {
+        let bytes = item.shape().slot_bytes;
+        let claim = |at: Ref, fitting: u32| {
+            let count = item.fragments_missing().min(fitting as usize);
+            let at = |index| Ref::from_offset(at.offset() + index * bytes);
+            let slots = (0..count).map(|index| arena.claim_logged_fragment(at(index), item));
+            (slots.collect(), u32::try_from(count).expect("no more than fit"))
+        };
+        self.append_with(pages, (lane, band), KEPT, bytes, claim)
     }
 
-    fn append_with(
+    /// `claim` takes slots from a place on at which so many fit, and says how many it took.
+    fn append_with<T>(
         &self,
         pages: &Pages,
         (lane, band): (usize, u8),
         kept: u32,
         bytes: usize,
-        claim: impl FnOnce(Ref) -> Slot,
-    ) -> Option<Slot> {
+        claim: impl FnOnce(Ref, u32) -> (T, u32),
+    ) -> Option<T> {
         let bytes = u32::try_from(bytes).ok()?;
         let lane = &self.lanes[lane % self.lanes.len()];
         let mut open = lane[usize::from(band)].0.lock();
@@ -177,11 +186,11 @@ impl Log {
             self.pages.fetch_add(1, Ordering::Relaxed);
             *open = Open { page: number, bytes: 0 };
         }
-        let page = pages.page(open.page);
-        page.hold();
-        let slot = claim(Ref::from_offset(pages.start_of(open.page) + open.bytes as usize));
-        open.bytes += bytes;
-        Some(slot)
+        let at = Ref::from_offset(pages.start_of(open.page) + open.bytes as usize);
+        let (claimed, count) = claim(at, (page_bytes - open.bytes) / bytes);
+        pages.page(open.page).hold(count);
+        open.bytes += count * bytes;
+        Some(claimed)
     }
 
     fn close(&self, open: &mut Open, pages: &Pages, band: u8) {
@@ -256,7 +265,7 @@ impl Log {
         let page = pages.page(number);
         let _queue = self.queue.0.lock();
         page.is_closed().then(|| {
-            page.hold();
+            page.hold(1);
             page.bump() as usize
         })
     }

@@ -8,7 +8,7 @@ use super::limbo::Limbo;
 use super::log::KEPT;
 use super::participant::Participant;
 use super::slabs::ClassGuard;
-use crate::base::clock::{Now, Stopwatch};
+use crate::base::clock::{Now, Stopwatch, TICKS_PER_S};
 use crate::base::sync::atomic::Ordering;
 
 /// How long who needs memory waits for the others to quiesce. Only threads that hang, or test code
@@ -25,6 +25,15 @@ const PAUSES_MAX: u32 = 64;
 const ATTEMPTS_IN_VAIN: u32 = 4;
 /// Having waited so long in vain, it lets go of more.
 const TIME_PER_EVICTION: Duration = Duration::from_millis(2);
+/// Peers may keep this part of the memory from being of use, and give up as much at a time when
+/// something had to be refused.
+const STARVED_SHARE: usize = 4;
+/// For so long after a refusal nobody waits long for what did not come then: meanwhile everybody
+/// else's requests would wait behind theirs.
+const DEARTH_TICKS: u64 = TICKS_PER_S / 4;
+/// How long one waits nevertheless.
+const PATIENCE_IN_DEARTH: Duration = Duration::from_millis(1);
+
 /// There are orphans, but all of them are being sent from.
 const ORPHANS_PINNED: usize = 1;
 /// There are orphans that grace sets free.
@@ -50,21 +59,23 @@ impl Participant {
         }
     }
 
-    /// A further slot of an item.
-    pub(in crate::store) fn allocate_fragment(
+    /// The next slot of an item, and perhaps some of those that it will want then.
+    pub(in crate::store) fn allocate_fragments(
         &mut self,
         item: &Reservation,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<Vec<Slot>, Refusal> {
         match item.shape().home {
-            Home::Class(class) => self.allocate_in_class(class, now),
+            Home::Class(class) => Ok(vec![self.allocate_in_class(class, now)?]),
             Home::Log(band) => {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
                     let memory = (&table.arena, &table.slabs.pages);
-                    table.log.append_fragment(memory, lane, item, band)
+                    table.log.append_fragments(memory, lane, item, band)
                 };
-                self.allocate_in_log(append, now)
+                let slots = self.allocate_in_log(append, now)?;
+                slots.iter().skip(1).for_each(|_| self.tidy_up(now));
+                Ok(slots)
             }
         }
     }
@@ -80,14 +91,14 @@ impl Participant {
         table.log.append((&table.arena, &table.slabs.pages), lane, (head, shape), band, kept)
     }
 
-    fn allocate_in_log(
+    fn allocate_in_log<T>(
         &mut self,
-        append: impl Fn(&Participant) -> Option<Slot>,
+        append: impl Fn(&Participant) -> Option<T>,
         now: Now,
-    ) -> Result<Slot, Refusal> {
-        if let Some(slot) = append(self) {
+    ) -> Result<T, Refusal> {
+        if let Some(slots) = append(self) {
             self.tidy_up(now);
-            return Ok(slot);
+            return Ok(slots);
         }
         self.wait_for_page(append, now)
     }
@@ -118,7 +129,7 @@ impl Participant {
         now: Now,
     ) -> Result<T, Refusal> {
         let mut pages_freed = 0;
-        self.wait_for(take, |one, wait| {
+        let make_room = |one: &Participant, wait: &mut Wait| {
             let pages = &one.table.slabs.pages;
             let is_wanted = match pages.free() {
                 0 => pages.coming() == 0,
@@ -128,7 +139,8 @@ impl Participant {
                 pages_freed += 1;
                 one.free_page(pages_freed, now)
             })
-        })
+        };
+        self.wait_for(take, make_room, now)
     }
 
     fn allocate_in_class(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
@@ -142,11 +154,12 @@ impl Participant {
                 let take = |one: &Participant| one.take_slot(class).map(|(slot, _)| slot);
                 // The first eviction is enough if nobody else is online; whoever must wait for
                 // others keeps more free from now on.
-                self.wait_for(take, |one, wait| {
+                let make_room = |one: &Participant, wait: &mut Wait| {
                     let wanted = if wait.round == 1 { one.raise_reserve(class).max(1) } else { 1 };
                     let is_wanted = wait.round < 2 || wait.is_late();
                     is_wanted.then(|| one.evict_some(class, wanted, now))
-                })
+                };
+                self.wait_for(take, make_room, now)
             }
         }
     }
@@ -244,8 +257,11 @@ impl Participant {
         &mut self,
         take: impl Fn(&Participant) -> Option<T>,
         mut make_room: impl FnMut(&Participant, &mut Wait) -> Option<bool>,
+        now: Now,
     ) -> Result<T, Refusal> {
-        let (mut wait, mut in_vain) = (Wait::begin(), 0);
+        // Relaxed: a hint.
+        let in_dearth = now.ticks < self.table.dearth_until.load(Ordering::Relaxed);
+        let (mut wait, mut in_vain) = (Wait::begin(in_dearth), 0);
         loop {
             self.quiesce();
             if let Some(taken) = take(self) {
@@ -256,13 +272,36 @@ impl Participant {
                 // Others may be about to say what they retired: a table that evicts asks again.
                 let is_enough = !self.table.evict || in_vain >= ATTEMPTS_IN_VAIN;
                 if is_enough && (!self.is_anything_waiting() || wait.is_longer_than(GRACE)) {
-                    return Err(Refusal::NoMemory);
+                    return Err(self.refuse(now));
                 }
             }
             if !wait.go_on() {
-                return Err(Refusal::NoMemory);
+                return Err(self.refuse(now));
             }
         }
+    }
+
+    #[cold]
+    fn refuse(&self, now: Now) -> Refusal {
+        if self.table.evict {
+            // Relaxed: hints.
+            self.table.dearth_until.store(now.ticks + DEARTH_TICKS, Ordering::Relaxed);
+            self.table.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        Refusal::NoMemory
+    }
+
+    /// Bytes that peers should give up of what they keep from being evicted, because something had
+    /// to be refused since this was asked last, or they keep much of what is not even of use.
+    pub fn starved_bytes(&mut self) -> usize {
+        let share = self.table.slabs.pages.count() as usize * self.table.slabs.pages.page_bytes()
+            / STARVED_SHARE;
+        let refusals = self.table.refusals.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
+            return share;
+        }
+        let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
+        usize::try_from(limbo).unwrap_or(usize::MAX).saturating_sub(share)
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {
@@ -337,15 +376,19 @@ struct Wait {
     watch: Stopwatch,
     /// How long it had taken when something was let go of last.
     evicted_at: Duration,
+    in_dearth: bool,
 }
 
 impl Wait {
-    fn begin() -> Wait {
-        Wait { round: 0, watch: Stopwatch::start(), evicted_at: Duration::ZERO }
+    fn begin(in_dearth: bool) -> Wait {
+        Wait { round: 0, watch: Stopwatch::start(), evicted_at: Duration::ZERO, in_dearth }
     }
 
     /// True from time to time, when what was let go of has not brought anything for long.
     fn is_late(&mut self) -> bool {
+        if self.in_dearth && self.round < ATTEMPTS_IN_VAIN {
+            return true;
+        }
         let elapsed = self.watch.elapsed();
         let is_late = elapsed - self.evicted_at > TIME_PER_EVICTION;
         if is_late {
@@ -355,6 +398,7 @@ impl Wait {
     }
 
     fn is_longer_than(&self, limit: Duration) -> bool {
+        let limit = if self.in_dearth { limit.min(PATIENCE_IN_DEARTH) } else { limit };
         self.watch.elapsed() > limit
     }
 

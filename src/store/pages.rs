@@ -100,10 +100,10 @@ impl Page {
         self.earliest.store(u32::MAX, Ordering::Relaxed);
     }
 
-    /// One more slot of a page of the log is not free, or somebody walks the page.
-    pub fn hold(&self) {
+    /// So many more slots of a page of the log are not free, or somebody walks the page.
+    pub fn hold(&self, count: u32) {
         // Relaxed: nothing is done with the page before the lock that guards it is released.
-        self.used.fetch_add(1, Ordering::Relaxed);
+        self.used.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Says whether something was being built in the page. True when that is news.

@@ -42,6 +42,8 @@ pub struct Participant {
     touches: Box<[Cell<u32>]>,
     /// How often it has waited for pages that are coming.
     pub(in crate::store) pauses: Cell<u32>,
+    /// The refusals of the table that `starved_bytes` knows of.
+    pub(in crate::store) refusals_seen: u32,
     /// Requests, and items that came and went, since then.
     requests: Cell<u32>,
     items: Cell<u64>,
@@ -62,6 +64,7 @@ impl Table {
             limbo: RefCell::new(Limbo::default()),
             touches: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
             pauses: Cell::new(0),
+            refusals_seen: 0,
             requests: Cell::new(0),
             items: Cell::new(0),
         }

@@ -99,6 +99,10 @@ pub struct Table {
     pub(in crate::store) orphaned: AtomicUsize,
     /// Huge pages at the start of the arena.
     pub(in crate::store) huge_pages: AtomicUsize,
+    /// How often something was refused although others might have been let go of, and until when
+    /// that is taken for how things are, in ticks.
+    pub(in crate::store) refusals: AtomicU32,
+    pub(in crate::store) dearth_until: AtomicU64,
 }
 
 impl Table {
@@ -138,6 +142,8 @@ impl Table {
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
             huge_pages: AtomicUsize::new(0),
+            refusals: AtomicU32::new(0),
+            dearth_until: AtomicU64::new(0),
         };
         for stripe in 0..table.stripes.len() {
             let number = table.slabs.pages.take_segment().expect("a small part of the pages");

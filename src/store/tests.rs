@@ -102,6 +102,35 @@ fn the_last_item_of_the_arena_may_be_asked_for() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the time it takes is what is tested")]
+fn who_is_refused_does_not_hold_others_up() {
+    let registry = Registry::default();
+    let table = table(4 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    // All of the memory is being sent.
+    let pins: Vec<_> = (0..10_000u32)
+        .map_while(|number| {
+            let key = number.to_le_bytes();
+            let _ = store(&mut one, &key, &[1; 9000], Condition::Always).ok()?;
+            one.quiesce();
+            Some(one.pin(&one.get(&key, table.hash(&key), NOW).unwrap()).unwrap())
+        })
+        .collect();
+    assert_eq!(one.starved_bytes(), 1 << 20);
+    let start = std::time::Instant::now();
+    for _ in 0..200 {
+        let refused = store(&mut one, b"no room", &[1; 9000], Condition::Always);
+        assert_eq!(refused, Err(Refusal::NoMemory));
+    }
+    assert!(start.elapsed() < std::time::Duration::from_millis(800), "{:?}", start.elapsed());
+    assert_eq!(one.starved_bytes(), 1 << 20);
+    pins.into_iter().for_each(|pin| one.unpin(pin));
+    assert_eq!(store(&mut one, b"room", &[1; 9000], Condition::Always), Ok(Outcome::Stored));
+    one.quiesce();
+    assert_eq!(one.starved_bytes(), 0);
+}
+
+#[test]
 fn what_was_stored_is_found() {
     let registry = Registry::default();
     let mut one = table(4 << 20, true).participant(registry.counters("one"));

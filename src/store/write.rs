@@ -195,9 +195,9 @@ impl Participant {
         now: Now,
     ) -> Result<(), Refusal> {
         while !bytes.is_empty() {
-            if reservation.wants_slot() {
-                let slot = self.allocate_fragment(reservation, now)?;
-                self.table.arena.extend(reservation, slot);
+            if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
+                let slots = self.allocate_fragments(reservation, now)?;
+                self.table.arena.extend_by(reservation, slots);
             }
             bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
         }

@@ -1,7 +1,7 @@
 //! Clients that die, stall, dawdle or babble: the others are served, and memory comes back.
 
 use crate::common::client::{Client, set_request};
-use crate::common::server::Server;
+use crate::common::server::{OURS, Server};
 use crate::common::{Chance, PATIENCE, wait_until};
 use std::time::{Duration, Instant};
 
@@ -205,4 +205,31 @@ fn a_flood_of_pipelined_requests_starves_nobody(mut server: Server) {
     client.send(set_request("after", b"the flood"));
     assert_eq!(client.line(), "STORED");
     server.assert_serves();
+}
+
+/// Peers that stop in mid-upload keep what has come. All of the memory is not theirs for ever.
+#[test]
+fn silent_peers_do_not_keep_all_memory() {
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "16"]) else { return };
+        let large = vec![b'v'; 900_000];
+        let mut silent = Vec::new();
+        for number in 0..40 {
+            let mut client = server.client();
+            client.send(format!("set half:{number} 0 0 900000\r\n"));
+            client.send(&large[..450_000]);
+            silent.push(client);
+        }
+        let mut honest = server.client();
+        let recovered = wait_until(PATIENCE, || {
+            for number in 0..200 {
+                honest.send(set_request(&format!("fill:{number}"), &large[..20_000]));
+                honest.line();
+            }
+            honest.stat("curr_items") > 100
+        });
+        assert!(recovered, "{kind:?}: {} items", honest.stat("curr_items"));
+        drop(silent);
+        server.assert_serves();
+    }
 }

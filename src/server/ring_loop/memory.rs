@@ -118,25 +118,36 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Closes peers that do not read or say half of something, those with the most of it first,
-    /// until there will be memory for all who wait for it and nothing is overdrawn.
+    /// until there will be memory for all who wait for it and nothing is overdrawn; and those who
+    /// are in the middle of a value where the items of others find no place.
     pub(super) fn relieve(&mut self) {
         let mut wanted = self.service.overdrawn_bytes() / self.settings.rings;
         if !self.thirsty.is_empty() && !self.has_blocks() {
             wanted += self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES;
         }
+        let starved = self.service.starved_bytes();
+        wanted += starved;
         if wanted == 0 {
             return;
         }
         let now_s = self.now_s();
+        let service = &self.service;
+        let held = |session| if starved > 0 { service.held_bytes(session) } else { 0 };
         let places = self.connections.places();
         let start = self.upkeep.cursor;
         let looked = (0..places.min(LOOKS_PER_TICK)).map(|step| (start + step) % places.max(1));
         let mut silent: Vec<_> = looked
             .filter_map(|place| self.connections.at(u32::try_from(place).ok()?))
-            .filter(|(_, each)| each.sending || (each.held == Held::No && !each.input.is_empty()))
             .filter(|(_, each)| each.held != Held::Away)
             .filter(|(_, each)| now_s.saturating_sub(each.active_s) >= PATIENCE_S)
-            .map(|(id, each)| (each.output.blocks() * BLOCK_BYTES + each.charged as usize, id))
+            .map(|(id, each)| (each, held(&each.session), id))
+            .filter(|(each, held, _)| {
+                let is_amid = *held > 0 || !each.input.is_empty();
+                each.sending || (each.held == Held::No && is_amid)
+            })
+            .map(|(each, held, id)| {
+                (each.output.blocks() * BLOCK_BYTES + each.charged as usize + held, id)
+            })
             .collect();
         silent.sort_by_key(|(bytes, _)| Reverse(*bytes));
         for (bytes, id) in silent {

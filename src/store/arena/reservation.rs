@@ -80,6 +80,8 @@ pub struct Reservation {
     /// The last slot, and the next byte to write in it.
     tail: Ref,
     tail_at: usize,
+    /// Slots that were taken with one of those before, the next one last.
+    ahead: Vec<Slot>,
 }
 
 impl Keeper for Reservation {}
@@ -91,6 +93,11 @@ impl Reservation {
 
     pub fn value_bytes(&self) -> usize {
         self.value_bytes
+    }
+
+    /// Bytes of memory that are kept, header and key aside.
+    pub fn held_bytes(&self) -> usize {
+        self.filled.max(1)
     }
 
     /// Bytes of the value that are still to come.
@@ -109,6 +116,11 @@ impl Reservation {
     /// True when the next byte needs another slot.
     pub(in crate::store) fn wants_slot(&self) -> bool {
         self.missing() > 0 && self.tail_at == self.shape.slot_bytes
+    }
+
+    /// Fragments that what is missing still takes, when the last slot is full.
+    pub(in crate::store) fn fragments_missing(&self) -> usize {
+        self.missing().div_ceil(self.shape.slot_bytes - HEADER_BYTES)
     }
 }
 
@@ -151,6 +163,7 @@ impl Arena {
             filled: 0,
             tail: at,
             tail_at: key_at,
+            ahead: Vec::new(),
         };
         if head.flags != 0 {
             let flags = head.flags.to_le_bytes();
@@ -184,6 +197,21 @@ impl Arena {
         let units = (item.shape.slot_bytes / SLOT_ALIGN) as u64;
         self.word1(at).store(units << FRAGMENT_UNITS_SHIFT, Ordering::Relaxed);
         self.word0(at).store(Word0::fragment(item.head).0, Ordering::Release);
+    }
+
+    /// Appends the next of several slots to a wide item, and keeps the others for when it wants
+    /// them.
+    pub(in crate::store) fn extend_by(&self, reservation: &mut Reservation, slots: Vec<Slot>) {
+        assert!(reservation.ahead.is_empty());
+        reservation.ahead = slots;
+        reservation.ahead.reverse();
+        self.extend_ahead(reservation);
+    }
+
+    /// Appends a slot that was taken before, if there is one.
+    pub(in crate::store) fn extend_ahead(&self, reservation: &mut Reservation) -> bool {
+        let slot = reservation.ahead.pop();
+        slot.map(|slot| self.extend(reservation, slot)).is_some()
     }
 
     /// Appends a slot to a wide item.
@@ -248,6 +276,7 @@ impl Arena {
     pub(in crate::store) fn publish(&self, reservation: Reservation, stamp: Stamp) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
+        assert!(reservation.ahead.is_empty());
         self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.state() == State::Reserved);
@@ -281,8 +310,10 @@ impl Arena {
     }
 
     /// Gives up a reservation.
-    pub(in crate::store) fn discard(&self, reservation: Reservation) -> Reclaimable {
+    pub(in crate::store) fn discard(&self, mut reservation: Reservation) -> Reclaimable {
         assert!(reservation.arena == self.id);
+        // They go with the others, as links of the chain.
+        while self.extend_ahead(&mut reservation) {}
         Reclaimable { head: reservation.head }
     }
 

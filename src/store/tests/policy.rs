@@ -69,6 +69,68 @@ fn values_that_arrive_slowly_survive_everything_around_them() {
     assert_eq!(one.table().pages_draining(), 0, "their pages are of use again");
 }
 
+/// The pieces of a value lie together, however long it takes until they are there.
+#[test]
+fn large_values_that_arrive_slowly_leave_room_for_others() {
+    let registry = Registry::default();
+    let mut one = table(8 << 20, true).participant(registry.counters("one"));
+    let value = pattern(1, 400_000);
+    let mut uploads: Vec<_> = (0..5u64)
+        .map(|key| {
+            let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
+            let hash = one.table().hash(&key);
+            let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
+            (key, one.reserve(head, NOW).unwrap())
+        })
+        .collect();
+    let mut fresh = 0u64;
+    for piece in value.chunks(4000) {
+        for (_, reservation) in &mut uploads {
+            one.fill(reservation, piece, NOW).unwrap();
+            for _ in 0..35 {
+                fresh += 1;
+                set(&mut one, &fresh.to_le_bytes(), &[1; 900]);
+            }
+            one.quiesce();
+        }
+    }
+    let items = registry.sum(Metric::CurrItems);
+    assert!(items > 4000, "{items} items beside 2 MB of values that arrive");
+    let given_up = uploads.pop().unwrap().1;
+    one.abandon(given_up);
+    for (key, reservation) in uploads {
+        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+        assert_eq!(get(&one, &key).unwrap(), value);
+    }
+    for _ in 0..20_000 {
+        fresh += 1;
+        set(&mut one, &fresh.to_le_bytes(), &[1; 900]);
+    }
+    one.quiesce();
+    assert_eq!(one.table().pages_draining(), 0, "their pages are of use again");
+}
+
+/// Fragments that were taken ahead go with the others.
+#[test]
+fn a_large_value_that_is_given_up_early_leaves_nothing_behind() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, true).participant(registry.counters("one"));
+    let key = b"large";
+    for round in 0..1000 {
+        let (hash, expiry) = (one.table().hash(key), Expiry::NEVER);
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: 600_000 };
+        let mut reservation = one.reserve(head, NOW).unwrap();
+        one.fill(&mut reservation, &vec![1; round * 100], NOW).unwrap();
+        one.abandon(reservation);
+    }
+    for key in 0..10_000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 900]);
+    }
+    one.quiesce();
+    assert_eq!(one.table().pages_draining(), 0);
+    assert!(registry.sum(Metric::CurrItems) > 3000);
+}
+
 #[test]
 fn what_was_asked_for_while_new_outlives_a_scan() {
     let registry = Registry::default();
