@@ -392,8 +392,8 @@ mod tests {
         assert!(found.total.misses > 30_000, "{:?}", found.total);
         assert!(found.evictions > 20_000 && found.items < 4096, "{found:?}");
         assert_eq!(found.total.refused, 0);
-        let wanted: Vec<_> = twice.iter().map(|(_, key, bytes)| (0, key % 500, *bytes)).collect();
-        let both: Vec<_> = wanted.into_iter().zip(twice).flat_map(|(a, b)| [a, b]).collect();
+        let wanted = |(_, key, bytes)| [(0, key % 500, bytes), (0, key, bytes)];
+        let both: Vec<_> = twice.into_iter().flat_map(wanted).collect();
         let found = run(plan(&trace(&both))).unwrap();
         let classes = &found.looks.last().unwrap().classes;
         assert!(matches!(classes[..], [(1024..1280, 15..)]), "what is wanted stays: {classes:?}");
