@@ -17,7 +17,7 @@
 
 use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
 use super::epochs::Padded;
-use super::pages::{Holder, Pages};
+use super::pages::Pages;
 use crate::base::clock::{Expiry, Now};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
@@ -243,6 +243,7 @@ impl Log {
             found.requeued = true;
             return found;
         }
+        page.set_closed(false);
         drop(queue);
         self.give_up(pages, walk.page);
         found.ended = true;
@@ -254,8 +255,7 @@ impl Log {
     pub fn hold_closed(&self, pages: &Pages, number: u32) -> Option<usize> {
         let page = pages.page(number);
         let _queue = self.queue.0.lock();
-        let is_closed = page.holder() == Holder::Log && !page.is_draining() && page.bump() > 0;
-        is_closed.then(|| {
+        page.is_closed().then(|| {
             page.hold();
             page.bump() as usize
         })
@@ -270,14 +270,14 @@ impl Log {
         }
     }
 
-    /// The page leaves the log; it is free when the last of its items is.
+    /// The page leaves the log, and is not closed any more; it is free when the last of its items
+    /// is.
     fn give_up(&self, pages: &Pages, number: u32) {
         let page = pages.page(number);
         if page.set_held(false) {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         self.pages.fetch_sub(1, Ordering::Relaxed);
-        page.set_draining();
         pages.expect(number);
         pages.let_go(number);
     }
@@ -302,6 +302,7 @@ impl Fifo {
 
 impl Queue {
     fn push(&mut self, pages: &Pages, band: u8, number: u32) {
+        pages.page(number).set_closed(true);
         pages.page(number).set_born(self.births);
         self.births = self.births.wrapping_add(1);
         self.bands[usize::from(band)].append(pages, number);
@@ -315,6 +316,7 @@ impl Queue {
             let page = pages.page(number);
             let next = page.next();
             if page.used() == 1 {
+                page.set_closed(false);
                 empty.push(number);
             } else {
                 kept.append(pages, number);

@@ -1,6 +1,9 @@
-//! loom models of what has no lock: grace periods, and readers of the index beside its writer.
+//! loom models of what has no lock: grace periods, readers of the index beside its writer, and
+//! pages of the log.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib store::models`
+
+mod pages;
 
 use loom::sync::Arc;
 use loom::thread;
@@ -8,8 +11,11 @@ use loom::thread;
 use super::arena::{Ref, WatchedCell};
 use super::epochs::Epochs;
 use super::index::{Bucket, Directory, Entry, Owner, Segment, Split, Tag};
+use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const NOW: Now = Now { ticks: 1000 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 };
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();

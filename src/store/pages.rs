@@ -14,6 +14,13 @@ const HOLDER_LOG: u8 = 254;
 /// Of a page of the pool, or of the index.
 const HOLDER_NONE: u8 = 255;
 
+/// `Page::stage` of a page that is on its way from its class to the pool.
+const STAGE_DRAINING: u8 = 1;
+/// Of a page of the log that is closed; only who has the lock of the queue makes it that, or ends
+/// it.
+const STAGE_CLOSED: u8 = 2;
+const STAGE_NONE: u8 = 0;
+
 /// Who has a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Holder {
@@ -30,7 +37,7 @@ pub(in crate::store) enum Holder {
 #[derive(Debug)]
 pub(in crate::store) struct Page {
     holder: AtomicU8,
-    draining: AtomicBool,
+    stage: AtomicU8,
     /// True of a page that counts in `Pages::coming`.
     coming: AtomicBool,
     /// True of a page of the log that was walked while something was being built in it.
@@ -50,7 +57,7 @@ impl Default for Page {
     fn default() -> Page {
         Page {
             holder: AtomicU8::new(HOLDER_NONE),
-            draining: AtomicBool::new(false),
+            stage: AtomicU8::new(STAGE_NONE),
             coming: AtomicBool::new(false),
             held: AtomicBool::new(false),
             bump: AtomicU32::new(0),
@@ -122,12 +129,24 @@ impl Page {
         self.free.store(u64::from(self.next()) | (u64::from(born) << 32), Ordering::Relaxed);
     }
 
+    /// True of a page that is on its way from its class to the pool.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.stage.load(Ordering::Relaxed) == STAGE_DRAINING
     }
 
     pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.stage.store(STAGE_DRAINING, Ordering::Relaxed);
+    }
+
+    /// True of a page of the log that is closed and has not left the log: the log's own hold keeps
+    /// it. For who has the lock of the log's queue.
+    pub fn is_closed(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == STAGE_CLOSED
+    }
+
+    pub fn set_closed(&self, closed: bool) {
+        let stage = if closed { STAGE_CLOSED } else { STAGE_NONE };
+        self.stage.store(stage, Ordering::Relaxed);
     }
 
     pub fn bump(&self) -> u32 {
@@ -319,7 +338,7 @@ impl Pages {
     pub fn put(&self, number: u32) {
         let page = self.page(number);
         page.holder.store(HOLDER_NONE, Ordering::Relaxed);
-        page.draining.store(false, Ordering::Relaxed);
+        page.stage.store(STAGE_NONE, Ordering::Relaxed);
         if page.coming.swap(false, Ordering::Relaxed) {
             self.coming.fetch_sub(1, Ordering::Relaxed);
         }
