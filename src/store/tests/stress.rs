@@ -3,12 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{NOW, table};
-use crate::base::clock::{Clock, Expiry};
+use crate::base::clock::{Clock, Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::{Metric, Registry};
-use crate::store::{Condition, Direction, ItemHead, Outcome, Participant, Refusal, Side};
+use crate::store::{
+    Condition, Direction, ItemHead, Outcome, Participant, Refusal, Side, Sweep, TURNS_PER_ROUND,
+};
 
-const KEYS: u64 = 6000;
+const KEYS: u64 = 20_000;
 const SECONDS: u64 = 2;
+/// For slow machines, and builds that watch over every access.
+const SECONDS_MAX: u64 = 60;
+/// So long one size of values is usual.
+const TICKS_PER_PHASE: u64 = TICKS_PER_S / 2;
 
 /// A small generator; the same in every run.
 struct Dice(u64);
@@ -45,22 +51,35 @@ fn check(key: u64, value: &[u8]) {
     }
 }
 
-fn size(dice: &mut Dice) -> usize {
-    let below = match dice.throw(100) {
+/// Sizes shift from time to time, so that pages have to follow.
+fn size(dice: &mut Dice, now: Now) -> usize {
+    let usual = if (now.ticks / TICKS_PER_PHASE).is_multiple_of(2) { 60 } else { 600 };
+    let below = match dice.throw(1000) {
         0 => 200_000,
-        1..=9 => 8000,
-        _ => 300,
+        1..=19 => 8000,
+        _ => usual,
     };
     usize::try_from(dice.throw(below)).unwrap()
+}
+
+/// Most items stay, some die soon.
+fn expiry(dice: &mut Dice, now: Now) -> Expiry {
+    match dice.throw(8) {
+        0 => Expiry::at_tick(now.ticks + 1 + dice.throw(16)),
+        1 => Expiry::at_tick(now.ticks + 100 * TICKS_PER_S),
+        _ => Expiry::NEVER,
+    }
 }
 
 struct Peer {
     one: Participant,
     dice: Dice,
+    now: Now,
 }
 
 impl Peer {
-    fn turn(&mut self) {
+    fn turn(&mut self, now: Now) {
+        self.now = now;
         for _ in 0..=self.dice.throw(20) {
             // Some keys are everybody's.
             let keys = if self.dice.throw(3) == 0 { 8 } else { KEYS };
@@ -72,13 +91,13 @@ impl Peer {
                 87..=89 => self.write(key, Some(Side::Prepend)),
                 90..=95 => {
                     let hash = self.one.table().hash(&key.to_le_bytes());
-                    self.one.delete(&key.to_le_bytes(), hash, NOW);
+                    self.one.delete(&key.to_le_bytes(), hash, now);
                 }
                 96..=98 => {
                     let bytes = key.to_le_bytes();
                     let hash = self.one.table().hash(&bytes);
-                    let expiry = Expiry::at_tick(NOW.ticks + 1 + self.dice.throw(3));
-                    let _ = self.one.touch(&bytes, hash, expiry, NOW);
+                    let expiry = expiry(&mut self.dice, now);
+                    let _ = self.one.touch(&bytes, hash, expiry, now);
                 }
                 _ => self.send(key),
             }
@@ -88,12 +107,15 @@ impl Peer {
             std::thread::yield_now();
             self.one.online();
         }
+        if self.dice.throw(5000) == 0 {
+            self.one.flush(None, now);
+        }
         self.one.quiesce();
     }
 
     fn read(&self, key: u64) {
         let bytes = key.to_le_bytes();
-        if let Ok(item) = self.one.get(&bytes, self.one.table().hash(&bytes), NOW) {
+        if let Ok(item) = self.one.get(&bytes, self.one.table().hash(&bytes), self.now) {
             assert_eq!((item.key(), item.flags()), (&bytes[..], u32::from(bytes[0])));
             let value = item.runs().collect::<Vec<_>>().concat();
             check(key, &value);
@@ -106,14 +128,15 @@ impl Peer {
     }
 
     fn write(&mut self, key: u64, side: Option<Side>) {
-        let value = record(key, self.dice.throw(1 << 40), size(&mut self.dice));
+        let now = self.now;
+        let value = record(key, self.dice.throw(1 << 40), size(&mut self.dice, now));
         let bytes = key.to_le_bytes();
         let (hash, flags) = (self.one.table().hash(&bytes), u32::from(bytes[0]));
-        let (expiry, value_bytes) = (Expiry::NEVER, value.len());
+        let (expiry, value_bytes) = (expiry(&mut self.dice, now), value.len());
         let head = ItemHead { key: &bytes, hash, flags, expiry, value_bytes };
-        let mut reservation = self.one.reserve(head, NOW).expect("something can be evicted");
+        let mut reservation = self.one.reserve(head, now).expect("something can be evicted");
         for piece in value.chunks(3000) {
-            self.one.fill(&mut reservation, piece, NOW).expect("something can be evicted");
+            self.one.fill(&mut reservation, piece, now).expect("something can be evicted");
             if self.dice.throw(10) == 0 {
                 self.one.quiesce();
             }
@@ -121,12 +144,12 @@ impl Peer {
         match side {
             _ if self.dice.throw(20) == 0 => self.one.abandon(reservation),
             None => {
-                let outcome = self.one.commit(reservation, Condition::Always, NOW);
+                let outcome = self.one.commit(reservation, Condition::Always, now);
                 assert_eq!(outcome, Outcome::Stored);
             }
             Some(side) => {
                 // It may have become too large.
-                let _ = self.one.concat(reservation, side, Condition::Always, NOW);
+                let _ = self.one.concat(reservation, side, Condition::Always, now);
             }
         }
     }
@@ -134,7 +157,9 @@ impl Peer {
     /// Sends a value slowly.
     fn send(&mut self, key: u64) {
         let bytes = key.to_le_bytes();
-        let Ok(item) = self.one.get(&bytes, self.one.table().hash(&bytes), NOW) else { return };
+        let Ok(item) = self.one.get(&bytes, self.one.table().hash(&bytes), self.now) else {
+            return;
+        };
         let pin = self.one.pin(&item).unwrap();
         let mut value = Vec::new();
         while value.len() < pin.value_bytes() {
@@ -146,35 +171,99 @@ impl Peer {
     }
 }
 
+/// Sweeps, and gives back what the index does not need, without a rest.
+struct Upkeep {
+    one: Participant,
+    sweep: Sweep,
+    /// The most segments there ever were, and how often there were fewer than just before.
+    peak: u64,
+    shrunk: u64,
+}
+
+impl Upkeep {
+    fn new(mut one: Participant) -> Upkeep {
+        one.offline();
+        let peak = one.table().figures().segments;
+        Upkeep { one, sweep: Sweep::new(), peak, shrunk: 0 }
+    }
+
+    fn turn(&mut self, now: Now) {
+        self.one.online();
+        self.one.sweep(&mut self.sweep, now);
+        let before = self.one.table().figures().segments;
+        for _ in 0..8 {
+            if !self.one.tend_index(64) {
+                break;
+            }
+        }
+        let after = self.one.table().figures().segments;
+        self.peak = self.peak.max(before);
+        self.shrunk += u64::from(after < before);
+        self.one.offline();
+    }
+
+    /// Sweeps all pages, and then once more those that were open before, after a flush.
+    fn clean(&mut self, now: Now) {
+        self.one.online();
+        self.one.flush(None, now);
+        let pages = u32::try_from(self.one.table().figures().pages_total).unwrap();
+        for _ in 0..4 * TURNS_PER_ROUND.min(pages) {
+            self.one.sweep(&mut self.sweep, now);
+        }
+        while self.one.tend_index(64) {}
+        self.one.offline();
+    }
+}
+
+/// True when everything that moves items has moved some.
+fn has_seen_everything(registry: &Registry) -> bool {
+    let moved = [Metric::Promoted, Metric::GhostHits, Metric::SlabsMoved, Metric::CrawlerReclaimed];
+    moved.iter().all(|metric| registry.sum(*metric) > 10) && registry.sum(Metric::Evictions) > 100
+}
+
 #[test]
 fn values_are_never_torn_and_memory_comes_back() {
     let (table, registry) = (table(4 << 20, true), Registry::default());
     let clock = Clock::start();
-    let turns = AtomicU64::new(0);
+    let shrunk = AtomicU64::new(0);
+    let is_over = || {
+        let uptime_s = clock.now().uptime_s();
+        let is_complete = has_seen_everything(&registry) && shrunk.load(Ordering::Relaxed) > 0;
+        uptime_s >= if is_complete { SECONDS } else { SECONDS_MAX }
+    };
+    // The index has something to give back.
+    let now = clock.now();
+    let mut first =
+        Peer { one: table.participant(registry.counters("upkeep")), dice: Dice(1), now };
+    (0..KEYS).for_each(|key| first.write(key, None));
+    let mut upkeep = Upkeep::new(first.one);
     std::thread::scope(|scope| {
         for seed in 1..=4u64 {
             let one = table.participant(registry.counters("peer"));
-            let mut peer = Peer { one, dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) };
-            let (turns, clock) = (&turns, clock.clone());
+            let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let (mut peer, clock, is_over) = (Peer { one, dice, now: NOW }, &clock, &is_over);
             scope.spawn(move || {
-                while clock.now().uptime_s() < SECONDS {
-                    peer.turn();
-                    turns.fetch_add(1, Ordering::Relaxed);
+                while !is_over() {
+                    (0..100).for_each(|_| peer.turn(clock.now()));
                 }
             });
         }
+        scope.spawn(|| {
+            while !is_over() {
+                upkeep.turn(clock.now());
+                shrunk.store(upkeep.shrunk, Ordering::Relaxed);
+                std::thread::yield_now();
+            }
+        });
     });
-    assert!(turns.load(Ordering::Relaxed) > 100);
-    assert!(registry.sum(Metric::Evictions) > 100);
-    let mut one = table.participant(registry.counters("last"));
-    for key in 0..KEYS {
-        let bytes = key.to_le_bytes();
-        one.delete(&bytes, table.hash(&bytes), NOW);
-    }
-    one.quiesce();
+    assert!(has_seen_everything(&registry));
+    assert!(upkeep.shrunk > 0 && upkeep.peak > table.figures().stripes);
+    upkeep.clean(clock.now());
+    let figures = table.figures();
     assert_eq!(registry.sum(Metric::CurrItems), 0);
     assert_eq!(registry.sum(Metric::Bytes), 0);
-    assert_eq!(table.figures().limbo_bytes, 0);
+    assert_eq!((figures.limbo_bytes, figures.pages_log), (0, 0));
+    assert_eq!(figures.segments, figures.stripes, "an empty index is as small as at first");
     assert_eq!(table.slots_used(), 0, "no slot is lost");
     assert_eq!(table.pages_draining(), 0, "no page is lost");
 }
