@@ -1,8 +1,9 @@
-//! loom models of what has no lock: grace periods, readers of the index beside its writer, and
-//! pages of the log.
+//! loom models of what has no lock: grace periods, readers of the index beside its writer, items
+//! that move, and pages of the log.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --lib store::models`
 
+mod moves;
 mod pages;
 
 use loom::sync::Arc;

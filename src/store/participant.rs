@@ -134,11 +134,12 @@ impl Participant {
     ) -> Result<Item<'_>, Miss> {
         loop {
             let item = self.get(key, hash, now)?;
-            // Otherwise it was replaced meanwhile, and there may be a new one.
             if let Some(item) = item.set_expiry(expiry) {
                 self.table.note_expiry(item.at(), expiry);
                 return Ok(item);
             }
+            // It is being let go of by who has the lock: after that there may be a new one.
+            drop(self.table.lock(hash));
         }
     }
 

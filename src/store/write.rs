@@ -1,6 +1,6 @@
 //! Storing and deleting.
 
-use super::arena::{Item, ItemHead, Keep, Reservation, Retired, Shape, Stamp, Word0};
+use super::arena::{Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0};
 use super::index::{Entry, Place, Segment, Split};
 use super::log::band;
 use super::participant::Participant;
@@ -77,19 +77,15 @@ impl Table {
         heat: u64,
     ) -> Result<Retired, Reservation> {
         let hash = copy.hash();
-        let stripe = self.lock(hash);
+        let _stripe = self.lock(hash);
         let tag = self.tag(hash);
         let segment = self.segment(self.directory(hash).segment(tag));
         let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
-        let cas = item.cas();
-        let (expiry, fetched) = (Some(item.expiry()), item.word0().is_fetched());
-        let at = self.arena.publish(copy, Stamp { cas, expiry, heat, fetched });
-        segment.replace(place, Entry::new(tag, at));
-        let (retired, word) = self.arena.retire(item.at());
-        if word.expiry() != item.expiry() {
-            // Somebody touched it in the meantime.
-            self.arena.item(at, Keep::by(&stripe)).set_expiry(word.expiry());
-        }
+        let fetched = item.word0().is_fetched();
+        let stamp = Stamp { cas: item.cas(), expiry: None, heat, fetched };
+        let link = |at| segment.replace(place, Entry::new(tag, at));
+        let (at, retired, word) = self.arena.supersede((copy, stamp), item, true, link);
+        self.note_expiry(at, word.expiry());
         Ok(retired)
     }
 
@@ -271,38 +267,32 @@ impl Participant {
             Room::Taken(segment, place, item) => (segment, place, Some(item)),
             Room::None => return Attempt::Crowded(reservation),
         };
-        let inherited: Option<Expiry> = match exptime {
-            Exptime::Own => None,
-            Exptime::Inherited => victim.map(|item| item.expiry()),
-        };
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
         let cas = stripe.next_cas();
-        let stamp = Stamp { cas, expiry: inherited, heat, fetched: false };
-        let at = table.arena.publish(reservation, stamp);
-        let entry = Entry::new(table.tag(hash), at);
+        let stamp = Stamp { cas, expiry: None, heat, fetched: false };
+        let entry = |at: Ref| Entry::new(table.tag(hash), at);
         match victim {
             None => {
-                segment.insert(place, hash, entry);
+                let at = table.arena.publish(reservation, stamp);
+                segment.insert(place, hash, entry(at));
                 if table.arena.look(at).is_main() {
                     table.ghost_remove(hash);
                 }
             }
             Some(item) => {
-                segment.replace(place, entry);
-                let (retired, word) = table.arena.retire(item.at());
-                if inherited.is_some_and(|expiry| expiry != word.expiry()) {
-                    // Somebody touched it in the meantime.
-                    table.arena.item(at, Keep::by(&stripe)).set_expiry(word.expiry());
+                let inherits = exptime == Exptime::Inherited;
+                let link = |at| segment.replace(place, entry(at));
+                let full = (reservation, stamp);
+                let (at, retired, word) = table.arena.supersede(full, &item, inherits, link);
+                if inherits {
+                    table.note_expiry(at, word.expiry());
                 }
                 if old.is_none() {
                     self.count_eviction(&item, word, now);
                 }
                 self.lay_out(retired, &item);
             }
-        }
-        if let Some(expiry) = inherited {
-            table.note_expiry(at, expiry);
         }
         self.count_items(1);
         self.counters.add(Metric::Bytes, bytes);

@@ -231,13 +231,14 @@ impl Arena {
         );
     }
 
-    /// Lets go of an item that has just been taken out of the index.
+    /// Lets go of an item that has just been taken out of the index, or is about to be: the caller
+    /// holds the lock of its stripe.
     ///
     /// # Panics
     /// If the item is not live: it would be freed twice.
     pub(in crate::store) fn retire(&self, head: Ref) -> (Retired, Word0) {
         let flip = Word0(0).with_state(State::Live).0 ^ Word0(0).with_state(State::Retired).0;
-        // AcqRel: whoever sees `Retired` also sees the index without the item.
+        // AcqRel: what was done to it so far comes before what is done with its last header.
         let before = Word0(self.word0(head).fetch_xor(flip, Ordering::AcqRel));
         assert!(before.state() == State::Live);
         (Retired { head }, before)

@@ -6,7 +6,9 @@ use super::header::{NARROW_VALUE_BYTES_MAX, Word0, Word1};
 use super::item::{
     CFLAGS_BYTES, FRAGMENT_UNITS_SHIFT, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word,
 };
-use super::{Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, SLOT_ALIGN, State};
+use super::{
+    Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, Retired, SLOT_ALIGN, State,
+};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 
@@ -254,6 +256,28 @@ impl Arena {
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.0, Ordering::Release);
         head
+    }
+
+    /// Makes a full reservation a live item that `link` puts in the place of another one in the
+    /// index. It may inherit the exptime of the other, whose last header is returned. The caller
+    /// holds the lock of their stripe.
+    ///
+    /// # Panics
+    /// If it is not full, or the other is not live.
+    pub(in crate::store) fn supersede(
+        &self,
+        (reservation, stamp): (Reservation, Stamp),
+        old: &Item<'_>,
+        inherits: bool,
+        link: impl FnOnce(Ref),
+    ) -> (Ref, Retired, Word0) {
+        // First of all, so that nobody can touch the old one when the new one can be found: the
+        // exptime of the later touch stays.
+        let (retired, word) = self.retire(old.at());
+        let expiry = if inherits { Some(word.expiry()) } else { stamp.expiry };
+        let at = self.publish(reservation, Stamp { expiry, ..stamp });
+        link(at);
+        (at, retired, word)
     }
 
     /// Gives up a reservation.
