@@ -14,6 +14,9 @@ use crate::base::sync::{Mutex, MutexGuard};
 /// A class that was granted more pages than it has taken gets no more.
 const GRANTS_MAX: u32 = 2;
 
+/// More slots than this nobody takes within one grace period.
+const RESERVE_MAX: u64 = 32;
+
 /// What the lock of a class guards.
 #[derive(Debug, Default)]
 struct Slab {
@@ -103,14 +106,14 @@ impl Slabs {
         self.classes[class].value.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Counts requests, and items that came or went; after two requests for each item the past
+    /// Counts requests, and items that came or went; after one request for each item the past
     /// counts for half.
     pub fn count_requests(&self, requests: u64, items: u64) {
         let items = self.items.fetch_add(items, Ordering::Relaxed).wrapping_add(items);
         // Whoever took an item out may say so before the one who put it in.
         let items = items.cast_signed().max(0).cast_unsigned();
         let sum = self.requests.fetch_add(requests, Ordering::Relaxed) + requests;
-        if sum > 2 * items && self.requests.swap(0, Ordering::Relaxed) >= sum {
+        if sum > items && self.requests.swap(0, Ordering::Relaxed) >= sum {
             for class in &self.classes {
                 let value = class.value.load(Ordering::Relaxed);
                 class.value.fetch_sub(value / 2, Ordering::Relaxed);
@@ -288,7 +291,7 @@ impl ClassGuard<'_> {
     /// Somebody had to wait: keeps more slots free from now on. Returns how many.
     pub fn raise_reserve(&mut self) -> u64 {
         let slots = self.slab.pages.len() as u64 * u64::from(self.slots_per_page());
-        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 64);
+        self.slab.reserve = (self.slab.reserve * 2).max(4).min(slots / 64).min(RESERVE_MAX);
         self.slab.reserve
     }
 
