@@ -152,25 +152,31 @@ fn a_page_that_is_walked_swept_and_emptied_is_used_again_once() {
     });
 }
 
+/// One in which an item is left stays in the log.
 #[test]
 fn an_empty_page_is_trimmed_once() {
-    model(|| {
-        let memory = Memory::new(1);
-        let item = memory.store();
-        memory.close();
-        let empty = move |memory: &Memory| {
-            memory.remove(item);
-            memory.log.trim(&memory.pages);
-        };
-        let sweep = |memory: &Memory| memory.sweep(1);
-        beside(&memory, [Box::new(empty) as _, Box::new(sweep) as _], |memory| {
-            memory.log.trim(&memory.pages);
-            if let Some(item) = memory.build() {
-                memory.abandon(item);
+    for is_empty in [true, false] {
+        model(move || {
+            let memory = Memory::new(1);
+            let item = memory.store();
+            if !is_empty {
+                memory.store();
             }
+            memory.close();
+            let empty = move |memory: &Memory| {
+                memory.remove(item);
+                memory.log.trim(&memory.pages);
+            };
+            let sweep = |memory: &Memory| memory.sweep(1);
+            beside(&memory, [Box::new(empty) as _, Box::new(sweep) as _], |memory| {
+                memory.log.trim(&memory.pages);
+                if let Some(item) = memory.build() {
+                    memory.abandon(item);
+                }
+            });
+            memory.end();
         });
-        memory.end();
-    });
+    }
 }
 
 /// Two threads empty a page together, step by step.

@@ -53,7 +53,7 @@ fn check(key: u64, value: &[u8]) {
 
 /// Sizes shift from time to time, so that pages have to follow.
 fn size(dice: &mut Dice, now: Now) -> usize {
-    let usual = if now.ticks / TICKS_PER_PHASE % 2 == 0 { 60 } else { 600 };
+    let usual = if (now.ticks / TICKS_PER_PHASE).is_multiple_of(2) { 60 } else { 600 };
     let below = match dice.throw(1000) {
         0 => 200_000,
         1..=19 => 8000,
@@ -181,8 +181,10 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    fn new(one: Participant) -> Upkeep {
-        Upkeep { one, sweep: Sweep::new(), peak: 0, shrunk: 0 }
+    fn new(mut one: Participant) -> Upkeep {
+        one.offline();
+        let peak = one.table().figures().segments;
+        Upkeep { one, sweep: Sweep::new(), peak, shrunk: 0 }
     }
 
     fn turn(&mut self, now: Now) {
@@ -229,7 +231,12 @@ fn values_are_never_torn_and_memory_comes_back() {
         let is_complete = has_seen_everything(&registry) && shrunk.load(Ordering::Relaxed) > 0;
         uptime_s >= if is_complete { SECONDS } else { SECONDS_MAX }
     };
-    let mut upkeep = Upkeep::new(table.participant(registry.counters("upkeep")));
+    // The index has something to give back.
+    let now = clock.now();
+    let mut first =
+        Peer { one: table.participant(registry.counters("upkeep")), dice: Dice(1), now };
+    (0..KEYS).for_each(|key| first.write(key, None));
+    let mut upkeep = Upkeep::new(first.one);
     std::thread::scope(|scope| {
         for seed in 1..=4u64 {
             let one = table.participant(registry.counters("peer"));
