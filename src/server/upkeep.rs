@@ -15,6 +15,8 @@ use crate::store::{Participant, Sweep, Table};
 /// How long it rests between two turns: the sweep sees every page in 400 of them.
 const REST: Duration = Duration::from_millis(100);
 
+/// How often it looks after huge pages while it rests: memory may fill by gigabytes a second.
+const NAPS: u32 = 20;
 /// Steps of the index's upkeep in a turn: it gives back up to so many segments.
 const INDEX_STEPS: u32 = 256;
 /// Segments that one of them looks at, at most.
@@ -29,7 +31,7 @@ pub fn begin(table: &Arc<Table>, counters: Arc<Counters>, clock: &Clock) -> io::
     let run = move || {
         loop {
             upkeep.turn(clock.now());
-            std::thread::park_timeout(REST);
+            upkeep.rest();
         }
     };
     std::thread::Builder::new().name("upkeep".into()).spawn(run).map(|_| ())
@@ -69,6 +71,14 @@ impl Upkeep {
         self.participant.offline();
         let took = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.add(Metric::UpkeepUs, took);
+    }
+
+    /// Rests until the next turn, and makes huge pages in between, where memory fills up fast.
+    pub fn rest(&mut self) {
+        for _ in 0..NAPS {
+            std::thread::park_timeout(REST / NAPS);
+            self.promote();
+        }
     }
 
     fn promote(&mut self) {

@@ -97,8 +97,9 @@ pub struct Table {
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// Not 0 when there may be orphans; `memory::orphaned` says which number it is.
     pub(in crate::store) orphaned: AtomicUsize,
-    /// Huge pages at the start of the arena.
+    /// Huge pages of the arena, and the range that may become the next one.
     pub(in crate::store) huge_pages: AtomicUsize,
+    pub(in crate::store) huge_next: AtomicUsize,
     /// How often something was refused although others might have been let go of, and until when
     /// that is taken for how things are, in ticks.
     pub(in crate::store) refusals: AtomicU32,
@@ -142,6 +143,7 @@ impl Table {
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
             huge_pages: AtomicUsize::new(0),
+            huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
             dearth_until: AtomicU64::new(0),
         };

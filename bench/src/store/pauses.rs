@@ -218,7 +218,7 @@ fn tend_until_done(mut upkeep: Upkeep, progress: &Progress) {
     // Acquire: pairs with the stores of `done`.
     while !progress.done.load(Ordering::Acquire) {
         upkeep.turn(NOW);
-        std::thread::park_timeout(local::REST);
+        upkeep.rest();
     }
 }
 
