@@ -46,6 +46,8 @@ pub struct Upkeep {
     sweep: Sweep,
     /// False once the kernel has said that it makes no huge pages.
     promotes: bool,
+    /// True when huge pages were made in the last turn or since.
+    is_filling: bool,
 }
 
 impl Upkeep {
@@ -53,7 +55,7 @@ impl Upkeep {
         let mut participant = table.participant(Arc::clone(&counters));
         participant.offline();
         let (table, sweep) = (Arc::clone(table), Sweep::new());
-        Upkeep { table, counters, participant, sweep, promotes: true }
+        Upkeep { table, counters, participant, sweep, promotes: true, is_filling: false }
     }
 
     /// One turn; ten of them a second are right.
@@ -73,8 +75,11 @@ impl Upkeep {
         self.counters.add(Metric::UpkeepUs, took);
     }
 
-    /// Rests until the next turn, and makes huge pages in between, where memory fills up fast.
+    /// Rests until the next turn, and makes huge pages in between, while memory fills up.
     pub fn rest(&mut self) {
+        if !std::mem::take(&mut self.is_filling) {
+            return std::thread::park_timeout(REST);
+        }
         for _ in 0..NAPS {
             std::thread::park_timeout(REST / NAPS);
             self.promote();
@@ -84,7 +89,7 @@ impl Upkeep {
     fn promote(&mut self) {
         while self.promotes {
             match self.table.promote() {
-                Ok(true) => {}
+                Ok(true) => self.is_filling = true,
                 Ok(false) => return,
                 Err(error) => {
                     self.promotes = error.kind() != io::ErrorKind::InvalidInput;
