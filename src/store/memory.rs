@@ -301,7 +301,10 @@ impl Participant {
             return share;
         }
         let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
-        usize::try_from(limbo).unwrap_or(usize::MAX).saturating_sub(share)
+        // Pages that do not come although nothing else keeps them: values arrive in them.
+        let pages = &self.table.slabs.pages;
+        let coming = pages.coming() as usize * pages.page_bytes();
+        usize::try_from(limbo).unwrap_or(usize::MAX).max(coming).saturating_sub(share)
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {
