@@ -1,6 +1,6 @@
 //! What the figures were measured on.
 
-use std::fs;
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,13 @@ impl Machine {
             virtualised: flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"),
             congestion_control: sysctl("net/ipv4/tcp_congestion_control"),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.virtualised { " (virtual)" } else { "" };
+        write!(f, "{}{kind}, {} cores, Linux {}", self.processor, self.cores, self.kernel)
     }
 }
 

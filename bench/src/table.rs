@@ -85,17 +85,13 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 pub fn markdown(results: &Results) -> String {
     let mut text = table(results);
     let machine = &results.machine;
-    let kind = if machine.virtualised { " (virtual)" } else { "" };
     let rounds = results.cells.iter().map(|cell| cell.samples.len()).max().unwrap_or(0);
     let mut say = |line: String| {
         text.push_str(&line);
         text.push('\n');
     };
     say(String::new());
-    say(format!(
-        "- Machine: {}{kind}, {} cores, Linux {}",
-        machine.processor, machine.cores, machine.kernel
-    ));
+    say(format!("- Machine: {machine}"));
     say(format!("- TCP congestion control: {}", machine.congestion_control));
     say(format!("- Command: `{}`", results.command));
     for (label, command) in &results.servers {

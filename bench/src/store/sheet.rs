@@ -45,16 +45,12 @@ impl Sheet {
     /// The table, on what machine and with which command it was made, and the notes.
     pub fn markdown(&self, machine: &Machine, command: &str) -> String {
         let mut text = self.table();
-        let kind = if machine.virtualised { " (virtual)" } else { "" };
         let mut say = |line: String| {
             text.push_str(&line);
             text.push('\n');
         };
         say(String::new());
-        say(format!(
-            "- Machine: {}{kind}, {} cores, Linux {}",
-            machine.processor, machine.cores, machine.kernel
-        ));
+        say(format!("- Machine: {machine}"));
         say(format!("- Command: `{command}`"));
         self.notes.iter().for_each(|note| say(format!("- {note}")));
         self.failures.iter().for_each(|what| say(format!("- FAILED: {what}")));
