@@ -204,9 +204,11 @@ fn row(options: &Replay, source: &Source, trace: &Trace, memory_bytes: u64) -> i
         }
         let (label, score) = rival::run(program, trace, memory_bytes, options.server_core)?;
         progress(&format!(
-            "  {label}: {:.4} of objects missed, {} evictions",
+            "  {label}: {:.4} of objects missed, {} evictions, {} items (ours {})",
             score.tally.miss_ratio(),
-            score.evictions
+            score.evictions,
+            score.items,
+            ours.items
         ));
         rivals.push((label, score));
     }

@@ -82,14 +82,20 @@ pub fn markdown(rows: &[Row], left_out: &[String]) -> String {
     text
 }
 
-/// Miss ratios of everybody.
-fn ratios(rows: &[Row]) -> Grid {
+/// Every memcached of these rows, once.
+fn rivals(rows: &[Row]) -> Vec<&str> {
     let mut labels: Vec<&str> = Vec::new();
     for (label, _) in rows.iter().flat_map(|row| &row.rivals) {
         if !labels.contains(&label.as_str()) {
             labels.push(label);
         }
     }
+    labels
+}
+
+/// Miss ratios of everybody.
+fn ratios(rows: &[Row]) -> Grid {
+    let labels = rivals(rows);
     let judged: Vec<&str> = POLICIES
         .into_iter()
         .filter(|policy| rows.iter().any(|row| row.verdicts.iter().any(|v| v.policy == *policy)))
@@ -153,12 +159,21 @@ fn costs(rows: &[Row]) -> Grid {
         "outside",
         "pages",
     ];
-    grid.line(heads.map(str::to_owned));
+    let labels = rivals(rows);
+    let of_rivals = labels.iter().map(|label| format!("items of {label}, ours x"));
+    grid.line(heads.map(str::to_owned).into_iter().chain(of_rivals));
     for row in rows {
         let (ours, figures) = (&row.ours, &row.ours.figures);
         let share = |bytes: u64| percent(bytes, row.memory_bytes);
         let linked = ours.looks.last().map_or(0, |look| look.linked_bytes);
-        grid.line([
+        let held = |label: &&str| {
+            let score = row.rivals.iter().find(|(each, _)| each == label);
+            score.map_or(String::new(), |(_, score)| {
+                let ratio = ours.items as f64 / score.items.max(1) as f64;
+                format!("{}, {ratio:.3}", score.items)
+            })
+        };
+        let cells = [
             row.trace.clone(),
             format!("{:.1}", mib(row.memory_bytes)),
             ours.total.requests.to_string(),
@@ -172,7 +187,8 @@ fn costs(rows: &[Row]) -> Grid {
             share(figures.index_bytes),
             share(figures.outside_bytes),
             format!("{} x {} KiB", figures.pages_total, figures.page_bytes >> 10),
-        ]);
+        ];
+        grid.line(cells.into_iter().chain(labels.iter().map(held)));
     }
     grid
 }
@@ -238,7 +254,7 @@ mod tests {
             bytes_missed: 0.8,
         };
         let tally = Tally { requests: 4, misses: 4, bytes: 8, refused: 2, ..Tally::default() };
-        let score = Score { tally, evictions: 0, command: "memcached -m 4".to_owned() };
+        let score = Score { tally, evictions: 0, items: 2, command: "memcached -m 4".to_owned() };
         Row {
             trace: "three keys".to_owned(),
             memory_bytes,
@@ -266,6 +282,14 @@ mod tests {
         assert_eq!(cells(&text, 3)[4..7], ["", "", "0.7000 / 0.8000"]);
         let lengths: Vec<usize> = text.lines().map(str::len).collect();
         assert!(lengths.windows(2).all(|two| two[0] == two[1]), "{text}");
+    }
+
+    #[test]
+    fn items_of_a_memcached_stand_beside_ours() {
+        let text = costs(&[row("LRU")]).markdown();
+        let (head, cells) = (cells(&text, 0), cells(&text, 2));
+        let at = head.iter().position(|head| *head == "items of old, ours x").unwrap();
+        assert_eq!(cells[at], "2, 1.500", "{text}");
     }
 
     #[test]

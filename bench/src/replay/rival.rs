@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Score {
     pub tally: Tally,
     pub evictions: u64,
+    /// Items at the end.
+    pub items: u64,
     pub command: String,
 }
 
@@ -51,9 +53,9 @@ pub fn run(
     for window in trace.requests.chunks(WINDOW) {
         client.execute(window, &mut tally)?;
     }
-    let evictions = client.evictions()?;
+    let [evictions, items] = client.statistics(["evictions", "curr_items"])?;
     server.check()?;
-    Ok((server.label.clone(), Score { tally, evictions, command: server.command.clone() }))
+    Ok((server.label.clone(), Score { tally, evictions, items, command: server.command.clone() }))
 }
 
 struct Client<I, O> {
@@ -126,16 +128,19 @@ impl<I: BufRead, O: Write> Client<I, O> {
         }
     }
 
-    fn evictions(&mut self) -> io::Result<u64> {
+    /// What `stats` says of some names; zero of a name that it does not know.
+    fn statistics<const N: usize>(&mut self, names: [&str; N]) -> io::Result<[u64; N]> {
         self.stream.write_all(b"stats\r\n")?;
-        let mut evictions = 0;
+        let mut values = [0; N];
         loop {
             let line = self.line()?;
             if line == "END" {
-                return Ok(evictions);
+                return Ok(values);
             }
-            if let Some(count) = line.strip_prefix("STAT evictions ") {
-                evictions = count.parse().map_err(io::Error::other)?;
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["STAT", name, value] = words[..] else { continue };
+            if let Some(at) = names.iter().position(|each| *each == name) {
+                values[at] = value.parse().map_err(io::Error::other)?;
             }
         }
     }
@@ -198,9 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn evictions_are_read_from_the_statistics() {
-        let text = "STAT pid 1\r\nSTAT evictions 17\r\nSTAT x 2\r\nEND\r\n";
+    fn statistics_are_read_by_name() {
+        let text = "STAT pid 1\r\nSTAT evictions 17\r\nSTAT version 1 a\r\nEND\r\n";
         let mut client = Client { input: text.as_bytes(), stream: Vec::new() };
-        assert_eq!(client.evictions().unwrap(), 17);
+        assert_eq!(client.statistics(["curr_items", "evictions"]).unwrap(), [0, 17]);
+        assert_eq!(client.stream, b"stats\r\n");
     }
 }
