@@ -14,9 +14,9 @@ use super::wire::{Dialect, Wire};
 const KEY_BYTES: usize = 20;
 /// Keys of one multi-get.
 const BATCH: u64 = 50;
-/// Passes over the small values, where no large ones came and after they did.
+/// Passes over the small values, where no large ones came, and one refill after they did.
 const PASSES: u32 = 3;
-/// The hit ratio has recovered when so little is missing from what it was.
+/// A pass has recovered when so little is missing from what it was.
 const RECOVERED: f64 = 0.01;
 /// Large values have keys of their own.
 const LARGE_FROM: u64 = 1 << 31;
@@ -29,7 +29,7 @@ struct Reader {
 }
 
 pub fn trap(options: &Trap) -> io::Result<Sheet> {
-    let heads = ["server", "hits before", "large sets", "refused", "1st pass", "2nd", "3rd"];
+    let heads = ["server", "large sets", "refused", "hits, none before", "hits, after large ones"];
     let mut sheet = Sheet::new(1, &heads);
     for peer in peers(&options.programs, None)? {
         row(&peer, options, &mut sheet)?;
@@ -41,12 +41,15 @@ pub fn trap(options: &Trap) -> io::Result<Sheet> {
          gets, a miss being stored",
     ));
     sheet.note(format!("refused: most of {} runs, each on a new server", options.runs));
-    sheet.note("one refill is the 1st pass: the 2nd should find what was there before");
+    sheet.note(format!(
+        "hits of {PASSES} passes, each after the other, where no large values came, and after they \
+         came and all small values were stored once again: that is one refill"
+    ));
     Ok(sheet)
 }
 
 fn row(peer: &Peer, options: &Trap, sheet: &mut Sheet) -> io::Result<()> {
-    let before = passes(&mut filled(&start(peer, options)?, options)?, PASSES, options)?;
+    let before = filled(&start(peer, options)?, options)?.passes(options)?;
     let mut refused = 0;
     for _ in 1..options.runs {
         let server = start(peer, options)?;
@@ -56,23 +59,20 @@ fn row(peer: &Peer, options: &Trap, sheet: &mut Sheet) -> io::Result<()> {
     let server = start(peer, options)?;
     let mut reader = filled(&server, options)?;
     refused = refused.max(store_large(server.address, options)?);
-    let after = passes(&mut reader, PASSES, options)?;
-    // The last pass says what the server can.
-    let before = before.last().copied().unwrap_or(0.0);
-    let percent = |ratio: f64| format!("{:.2} %", 100.0 * ratio);
-    let mut cells = vec![
+    reader.fill(options)?;
+    let after = reader.passes(options)?;
+    sheet.row(vec![
         peer.label.clone(),
-        percent(before),
         (options.connections * options.large).to_string(),
         refused.to_string(),
-    ];
-    cells.extend(after.iter().copied().map(percent));
-    sheet.row(cells);
+        percents(&before),
+        percents(&after),
+    ]);
     let is_ours = peer.make == Make::Ringcached;
     if is_ours && refused > 0 {
         sheet.fail(format!("{}: {refused} large sets were refused", peer.label));
     }
-    if is_ours && after[1] < before - RECOVERED {
+    if is_ours && before.iter().zip(&after).any(|(before, after)| *after < before - RECOVERED) {
         sheet.fail(format!("{}: the hit ratio is not back after one refill", peer.label));
     }
     if reader.wrong > 0 {
@@ -89,21 +89,31 @@ fn start(peer: &Peer, options: &Trap) -> io::Result<Running> {
     peer.start(options.memory, options.threads)
 }
 
-/// Stores all small values.
+fn percents(hits: &[f64]) -> String {
+    let each: Vec<String> = hits.iter().map(|ratio| format!("{:.2}", 100.0 * ratio)).collect();
+    format!("{} %", each.join(", "))
+}
+
+/// A reader that has stored all small values.
 fn filled(server: &Running, options: &Trap) -> io::Result<Reader> {
     let mut reader = Reader { wire: server.connect()?, draws: 0, wrong: 0 };
-    for item in 0..options.small {
-        reader.store(item, options.small_bytes)?;
-    }
-    reader.wire.sync()?;
+    reader.fill(options)?;
     Ok(reader)
 }
 
-fn passes(reader: &mut Reader, count: u32, options: &Trap) -> io::Result<Vec<f64>> {
-    (0..count).map(|_| reader.pass(options)).collect()
-}
-
 impl Reader {
+    /// Stores all small values.
+    fn fill(&mut self, options: &Trap) -> io::Result<()> {
+        for item in 0..options.small {
+            self.store(item, options.small_bytes)?;
+        }
+        self.wire.sync()
+    }
+
+    fn passes(&mut self, options: &Trap) -> io::Result<Vec<f64>> {
+        (0..PASSES).map(|_| self.pass(options)).collect()
+    }
+
     fn store(&mut self, item: u64, bytes: usize) -> io::Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::with_capacity(bytes + 8));
         write_key(item, KEY_BYTES, &mut key);
