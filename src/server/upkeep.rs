@@ -15,8 +15,9 @@ use crate::store::{Participant, Sweep, Table};
 /// How long it rests between two turns: the sweep sees every page in 400 of them.
 const REST: Duration = Duration::from_millis(100);
 
-/// How often it looks after huge pages while it rests: memory may fill by gigabytes a second.
-const NAPS: u32 = 20;
+/// How often it looks after huge pages while it rests and memory fills up. It makes one at a time:
+/// a thread that shares its core waits for no more than that, and 500 a second are a gigabyte.
+const NAPS: u32 = 50;
 /// Steps of the index's upkeep in a turn: it gives back up to so many segments.
 const INDEX_STEPS: u32 = 256;
 /// Segments that one of them looks at, at most.
@@ -86,16 +87,14 @@ impl Upkeep {
         }
     }
 
+    /// Makes the next huge page, if one is due.
     fn promote(&mut self) {
-        while self.promotes {
-            match self.table.promote() {
-                Ok(true) => self.is_filling = true,
-                Ok(false) => return,
-                Err(error) => {
-                    self.promotes = error.kind() != io::ErrorKind::InvalidInput;
-                    return;
-                }
-            }
+        if !self.promotes {
+            return;
+        }
+        match self.table.promote() {
+            Ok(made) => self.is_filling |= made,
+            Err(error) => self.promotes = error.kind() != io::ErrorKind::InvalidInput,
         }
     }
 }
