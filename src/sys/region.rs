@@ -153,7 +153,9 @@ impl Region {
         };
         // A range without any page is refused, so it is given its first.
         advise(4096, libc::MADV_POPULATE_WRITE)?;
-        advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)
+        advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)?;
+        // It is mapped here and not by who uses it first, who would wait for the next collapse.
+        advise(4096, libc::MADV_POPULATE_WRITE)
     }
 }
 
