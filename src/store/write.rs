@@ -1,6 +1,6 @@
 //! Storing and deleting.
 
-use super::arena::{Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0};
+use super::arena::{Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0};
 use super::index::{Entry, Place, Segment, Split};
 use super::log::band;
 use super::participant::Participant;
@@ -31,7 +31,7 @@ enum Attempt {
 /// Where a new entry can go.
 enum Room<'t> {
     Vacant(Segment<'t>, Place),
-    /// In the place of another key's item.
+    /// In the place of an item: an older one of the same key, or that of another key.
     Taken(Segment<'t>, Place, Item<'t>),
     None,
 }
@@ -272,17 +272,21 @@ impl Participant {
         let cas = stripe.next_cas();
         let stamp = Stamp { cas, expiry: None, heat, fetched: false };
         let entry = |at: Ref| Entry::new(table.tag(hash), at);
+        let is_main = matches!(reservation.shape().home, Home::Class(_));
+        if old.is_none() && is_main {
+            table.ghost_remove(hash);
+        }
         match victim {
             None => {
                 let at = table.arena.publish(reservation, stamp);
                 segment.insert(place, hash, entry(at));
-                if table.arena.look(at).is_main() {
-                    table.ghost_remove(hash);
-                }
             }
             Some(item) => {
                 let inherits = exptime == Exptime::Inherited;
-                let link = |at| segment.replace(place, entry(at));
+                let link = |at| match old {
+                    Some(_) => segment.replace(place, entry(at)),
+                    None => segment.usurp(place, hash, entry(at)),
+                };
                 let full = (reservation, stamp);
                 let (at, retired, word) = table.arena.supersede(full, &item, inherits, link);
                 if inherits {

@@ -246,6 +246,12 @@ impl<'s> Segment<'s> {
         self.word(place).store(entry.0, Ordering::Release);
     }
 
+    /// Puts an entry of a key in the place of another key's, whose home may be another one.
+    pub fn usurp(self, place: Place, hash: KeyHash, entry: Entry) {
+        self.clear(place);
+        self.insert(place, hash, entry);
+    }
+
     /// Empties a place.
     pub fn clear(self, place: Place) {
         let home = self.home_of(place);
