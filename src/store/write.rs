@@ -1,6 +1,8 @@
 //! Storing and deleting.
 
-use super::arena::{Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0};
+use super::arena::{
+    Exptime, Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0,
+};
 use super::index::{Entry, Place, Segment, Split};
 use super::log::band;
 use super::participant::Participant;
@@ -11,14 +13,6 @@ use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
-
-/// Whose exptime a new item has when it takes another's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Exptime {
-    Own,
-    /// The exptime of the item it replaces, at the moment it does.
-    Inherited,
-}
 
 /// How an attempt to link an item went.
 enum Attempt {
@@ -82,9 +76,10 @@ impl Table {
         let segment = self.segment(self.directory(hash).segment(tag));
         let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
         let fetched = item.word0().is_fetched();
-        let stamp = Stamp { cas: item.cas(), expiry: None, heat, fetched };
+        let stamp = Stamp { cas: item.cas(), heat, fetched };
         let link = |at| segment.replace(place, Entry::new(tag, at));
-        let (at, retired, word) = self.arena.supersede((copy, stamp), item, true, link);
+        let (at, retired, word) =
+            self.arena.supersede((copy, stamp), item, Exptime::Inherited, link);
         self.note_expiry(at, word.expiry());
         Ok(retired)
     }
@@ -270,7 +265,7 @@ impl Participant {
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
         let cas = stripe.next_cas();
-        let stamp = Stamp { cas, expiry: None, heat, fetched: false };
+        let stamp = Stamp { cas, heat, fetched: false };
         let entry = |at: Ref| Entry::new(table.tag(hash), at);
         let is_main = matches!(reservation.shape().home, Home::Class(_));
         if old.is_none() && is_main {
@@ -282,14 +277,13 @@ impl Participant {
                 segment.insert(place, hash, entry(at));
             }
             Some(item) => {
-                let inherits = exptime == Exptime::Inherited;
                 let link = |at| match old {
                     Some(_) => segment.replace(place, entry(at)),
                     None => segment.usurp(place, hash, entry(at)),
                 };
                 let full = (reservation, stamp);
-                let (at, retired, word) = table.arena.supersede(full, &item, inherits, link);
-                if inherits {
+                let (at, retired, word) = table.arena.supersede(full, &item, exptime, link);
+                if exptime == Exptime::Inherited {
                     table.note_expiry(at, word.expiry());
                 }
                 if old.is_none() {

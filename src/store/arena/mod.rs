@@ -42,7 +42,7 @@ pub(in crate::store) use header::{HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
 pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
-pub(in crate::store) use reservation::{Home, Shape, Slot, Stamp};
+pub(in crate::store) use reservation::{Exptime, Home, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
 #[cfg(all(test, loom))]
 pub(in crate::store) use watched::{GRANULE_BYTES, WatchedCell};
