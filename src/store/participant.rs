@@ -44,7 +44,10 @@ pub struct Participant {
     pub(in crate::store) pauses: Cell<u32>,
     /// The refusals of the table that `starved_bytes` knows of.
     pub(in crate::store) refusals_seen: u32,
-    /// Requests, and items that came and went, since then.
+    /// How often it has looked for memory that it had to wait for.
+    #[cfg(test)]
+    pub(in crate::store) looks: Cell<u32>,
+    /// Requests, and items that came and went, not yet told either.
     requests: Cell<u32>,
     items: Cell<u64>,
 }
@@ -65,6 +68,8 @@ impl Table {
             touches: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
             pauses: Cell::new(0),
             refusals_seen: 0,
+            #[cfg(test)]
+            looks: Cell::new(0),
             requests: Cell::new(0),
             items: Cell::new(0),
         }
