@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, Item, Keep, Keeper, Reclaimable, Ref, Words};
+use super::arena::{Arena, CAS_BITS, Item, Keep, Keeper, Reclaimable, Ref, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -43,12 +43,16 @@ const PAGES_MIN: u64 = 16;
 /// The empty index takes at most one part in this many of the memory.
 const INDEX_SHARE: u64 = 50;
 
+/// What is older than so many stores in its stripe is dead: half of what a cas can tell apart.
+const CAS_REACH: u64 = 1 << (CAS_BITS - 1);
+
 /// One part of the index: who writes to a key locks the stripe of its hash.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(in crate::store) struct Stripe {
     depth: AtomicU32,
-    /// Items with this cas or a lower one are dead: somebody flushed them.
+    /// Items with this cas, or one of the `CAS_REACH` before it, are dead: somebody flushed them,
+    /// or they are so old that one cannot tell. The sweep finds them long before they are older.
     flushed: AtomicU64,
     writer: Padded<Mutex<Writer>>,
 }
@@ -56,14 +60,16 @@ pub(in crate::store) struct Stripe {
 /// What the lock of a stripe guards, beside the segments.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Writer {
-    /// The cas of the item stored last.
+    /// The cas of the item stored last; items keep its low bits.
     cas: Cell<u64>,
 }
 
+#[cfg(test)]
+#[cfg(not(loom))]
 impl Writer {
-    pub fn next_cas(&self) -> u64 {
-        self.cas.set(self.cas.get() + 1);
-        self.cas.get()
+    /// As if so many items had been stored.
+    pub fn skip(&self, stores: u64) {
+        self.cas.set(self.cas.get() + stores);
     }
 }
 
@@ -220,7 +226,8 @@ impl Table {
     #[inline]
     pub(in crate::store) fn death(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> Option<Miss> {
         // Acquire: who was told of a flush finds nothing older.
-        if item.cas() <= self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire) {
+        let flushed = self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire);
+        if flushed.wrapping_sub(item.cas()) % (1 << CAS_BITS) < CAS_REACH {
             return Some(Miss::Flushed);
         }
         item.expiry().is_due(now).then_some(Miss::Expired)
@@ -304,6 +311,19 @@ impl Table {
             self.arena.prefetch(at);
             Some(())
         });
+    }
+
+    /// The cas of the next item of a stripe, whose lock is `writer`.
+    pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {
+        let cas = writer.cas.get() + 1;
+        writer.cas.set(cas);
+        let flushed = &self.stripes[self.stripe_index(hash)].flushed;
+        if cas - flushed.load(Ordering::Relaxed) >= CAS_REACH {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            // Release: as in `flush_now`; who finds the new item finds it alive.
+            flushed.store(cas - CAS_REACH / 2, Ordering::Release);
+        }
+        cas
     }
 
     /// Declares everything stored so far dead.

@@ -264,7 +264,7 @@ impl Participant {
         };
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
-        let cas = stripe.next_cas();
+        let cas = table.next_cas(hash, &stripe);
         let stamp = Stamp { cas, heat, fetched: false };
         let entry = |at: Ref| Entry::new(table.tag(hash), at);
         let is_main = matches!(reservation.shape().home, Home::Class(_));

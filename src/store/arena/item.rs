@@ -96,7 +96,8 @@ impl<'p> Item<'p> {
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
-    /// Changes whenever the key is stored anew, and then to a value that it never had.
+    /// Changes whenever the key is stored anew, and then to a number that it did not have within
+    /// the last 2^40 stores.
     #[inline]
     pub fn cas(&self) -> u64 {
         self.word1.cas()

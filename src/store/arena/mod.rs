@@ -38,7 +38,7 @@ use std::sync::atomic::AtomicU32;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
-pub(in crate::store) use header::{HEAT_MAX, State, Word0};
+pub(in crate::store) use header::{CAS_BITS, HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
 pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
