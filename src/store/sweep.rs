@@ -106,9 +106,9 @@ impl Participant {
                     | State::Hole
                     | State::FragmentHole => {}
                 }
+                self.counters.bump(Metric::CrawlerItemsChecked);
                 index += 1;
             }
-            self.counters.add(Metric::CrawlerItemsChecked, SLOTS_PER_LOCK.into());
             drop(guard);
             self.quiesce();
         }

@@ -267,6 +267,20 @@ fn a_flush_is_swept_out_once() {
     assert_eq!(registry.sum(Metric::CrawlerItemsChecked), checked, "pages are skipped again");
 }
 
+/// Pages of large slots have few of them.
+#[test]
+fn what_the_sweep_looks_at_is_counted() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, false).participant(registry.counters("one"));
+    for key in 0..30u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 2000]);
+    }
+    one.flush(None, NOW);
+    sweep(&mut one, &mut Sweep::new(), NOW);
+    assert_eq!(registry.sum(Metric::CrawlerReclaimed), 30);
+    assert_eq!(registry.sum(Metric::CrawlerItemsChecked), 30);
+}
+
 /// A touch that brings an exptime forward is seen by the sweep.
 #[test]
 fn a_touched_item_is_swept_when_it_is_due() {
