@@ -310,10 +310,14 @@ impl ClassGuard<'_> {
         if self.slab.departing.is_some() {
             return true;
         }
-        let start = self.slab.hand.0;
         let Some(index) = self.spare_page() else { return false };
         let number = self.slab.pages.remove(index);
-        self.slab.hand = (if index < start { start - 1 } else { start }, 0);
+        let (page, slot) = self.slab.hand;
+        self.slab.hand = match index.cmp(&page) {
+            std::cmp::Ordering::Less => (page - 1, slot),
+            std::cmp::Ordering::Equal => (page, 0),
+            std::cmp::Ordering::Greater => (page, slot),
+        };
         self.slab.partial.retain(|other| *other != number);
         let page = self.slabs.pages.page(number);
         self.count_pages();
