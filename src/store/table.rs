@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, CAS_BITS, Item, Keep, Keeper, Reclaimable, Ref, Words};
+use super::arena::{Arena, CAS_BITS, Item, Keep, Keeper, Reclaimable, Ref, Word0, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -231,6 +231,12 @@ impl Table {
             return Some(Miss::Flushed);
         }
         item.expiry().is_due(now).then_some(Miss::Expired)
+    }
+
+    /// As `death`, for who goes through items whose keys nobody asked for: `word` is the header.
+    pub(in crate::store) fn is_dead(&self, item: &Item<'_>, word: Word0, now: Now) -> bool {
+        let is_flushed = || self.death(item, self.hash(item.key()), now).is_some();
+        word.expiry().is_due(now) || self.has_flushed_items() && is_flushed()
     }
 
     #[inline]
