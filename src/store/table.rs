@@ -168,15 +168,6 @@ impl Table {
     }
 
     #[inline]
-    #[allow(
-        clippy::unused_self,
-        reason = "callers need not know that it depends on the hash alone"
-    )]
-    pub(in crate::store) fn tag(&self, hash: KeyHash) -> Tag {
-        Tag::of(hash)
-    }
-
-    #[inline]
     fn stripe_index(&self, hash: KeyHash) -> usize {
         stripe_of(hash, self.stripe_bits)
     }
@@ -216,7 +207,7 @@ impl Table {
         keep: Keep<'p>,
     ) -> Option<Item<'p>> {
         let segment = |number| self.segment(number);
-        self.directory(hash).search(hash, self.tag(hash), segment, |at| {
+        self.directory(hash).search(hash, segment, |at| {
             let item = self.arena.item(at, keep);
             (item.key() == key).then_some(item)
         })
@@ -241,9 +232,8 @@ impl Table {
 
     #[inline]
     pub(in crate::store) fn prefetch(&self, hash: KeyHash) {
-        let number = self.directory(hash).segment(self.tag(hash));
-        let home = self.segment(number).home(hash);
-        self.arena.prefetch_bucket(number, home);
+        let segment = self.segment_of(hash);
+        self.arena.prefetch_bucket(segment.number(), segment.home(hash));
     }
 
     /// Remembers a key that is let go of. The caller holds the lock of its stripe.
@@ -271,9 +261,10 @@ impl Table {
         }
     }
 
+    /// Where the entry of a key is, if there is any.
     #[inline]
-    fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
-        self.segment(self.directory(hash).segment(self.tag(hash)))
+    pub(in crate::store) fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
+        self.segment(self.directory(hash).segment(Tag::of(hash)))
     }
 
     /// Frees the memory of an item that nobody can see.
@@ -311,9 +302,7 @@ impl Table {
     /// Asks for the first line of every item that may be the one. The bucket should be here by now.
     #[inline]
     pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        segment.search(hash, tag, |at: Ref| {
+        self.segment_of(hash).search(hash, |at: Ref| {
             self.arena.prefetch(at);
             Some(())
         });

@@ -3,7 +3,7 @@
 use super::arena::{
     Exptime, Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0,
 };
-use super::index::{Entry, Place, Segment, Split};
+use super::index::{Entry, Place, Segment, Split, Tag};
 use super::log::band;
 use super::participant::Participant;
 use super::table::{Table, Writer};
@@ -55,9 +55,8 @@ impl Table {
 
     /// For who holds the lock of the key's stripe.
     fn unlink_locked(&self, item: &Item<'_>, hash: KeyHash) -> Option<(Retired, Word0)> {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        let place = segment.find(hash, tag, |at| at == item.at())?;
+        let segment = self.segment_of(hash);
+        let place = segment.find(hash, |at| at == item.at())?;
         segment.clear(place);
         Some(self.arena.retire(item.at()))
     }
@@ -72,12 +71,11 @@ impl Table {
     ) -> Result<Retired, Reservation> {
         let hash = copy.hash();
         let _stripe = self.lock(hash);
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
+        let segment = self.segment_of(hash);
+        let Some(place) = segment.find(hash, |at| at == item.at()) else { return Err(copy) };
         let fetched = item.word0().is_fetched();
         let stamp = Stamp { cas: item.cas(), heat, fetched };
-        let link = |at| segment.replace(place, Entry::new(tag, at));
+        let link = |at| segment.replace(place, Entry::new(Tag::of(hash), at));
         let (at, retired, word) =
             self.arena.supersede((copy, stamp), item, Exptime::Inherited, link);
         self.note_expiry(at, word.expiry());
@@ -91,10 +89,9 @@ impl Table {
         hash: KeyHash,
         stripe: &'t MutexGuard<'_, Writer>,
     ) -> Option<(Segment<'t>, Place, Item<'t>)> {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
+        let segment = self.segment_of(hash);
         let item = |at| self.arena.item(at, Keep::by(stripe));
-        let place = segment.find(hash, tag, |at| item(at).key() == key)?;
+        let place = segment.find(hash, |at| item(at).key() == key)?;
         Some((segment, place, item(segment.entry(place).at())))
     }
 
@@ -105,9 +102,8 @@ impl Table {
         stripe: &'t MutexGuard<'_, Writer>,
         evict: bool,
     ) -> Room<'t> {
-        let (tag, directory) = (self.tag(hash), self.directory(hash));
         loop {
-            let segment = self.segment(directory.segment(tag));
+            let segment = self.segment_of(hash);
             if let Some(place) = segment.vacancy(hash) {
                 return Room::Vacant(segment, place);
             }
@@ -122,7 +118,7 @@ impl Table {
                     .map_or(Room::None, |(place, item)| Room::Taken(segment, place, item));
             }
             let Some(number) = self.slabs.pages.take_segment() else { return Room::None };
-            match directory.split(segment, self.segment(number)) {
+            match self.directory(hash).split(segment, self.segment(number)) {
                 Split::Done => {}
                 Split::TooDeep => {
                     self.slabs.pages.put_segment(number);
@@ -266,7 +262,7 @@ impl Participant {
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
         let cas = table.next_cas(hash, &stripe);
         let stamp = Stamp { cas, heat, fetched: false };
-        let entry = |at: Ref| Entry::new(table.tag(hash), at);
+        let entry = |at: Ref| Entry::new(Tag::of(hash), at);
         let is_main = matches!(reservation.shape().home, Home::Class(_));
         if old.is_none() && is_main {
             table.ghost_remove(hash);

@@ -52,13 +52,13 @@ impl<'d> Directory<'d> {
     pub fn search<'s, R>(
         self,
         hash: KeyHash,
-        tag: Tag,
         segment: impl Fn(u32) -> Segment<'s>,
         mut look: impl FnMut(Ref) -> Option<R>,
     ) -> Option<R> {
+        let tag = Tag::of(hash);
         let mut number = self.segment(tag);
         loop {
-            let found = segment(number).search(hash, tag, &mut look);
+            let found = segment(number).search(hash, &mut look);
             if found.is_some() {
                 return found;
             }
@@ -218,11 +218,11 @@ mod tests {
         assert!(used > 32, "{used}");
         assert!(count > 1000, "{count}");
         for key in 1..=count {
-            let (hash, tag) = (stripe.hash(key), Tag::of(stripe.hash(key)));
+            let hash = stripe.hash(key);
             let segment = |number| stripe.segment(number);
             let found = stripe
                 .directory()
-                .search(hash, tag, segment, |at| (at == Ref::from_bits(key)).then_some(()));
+                .search(hash, segment, |at| (at == Ref::from_bits(key)).then_some(()));
             assert!(found.is_some(), "{key} of {count}");
         }
         let entries = |number| stripe.segment(number).all().count() as u64;
