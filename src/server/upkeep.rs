@@ -45,7 +45,7 @@ pub struct Upkeep {
     participant: Participant,
     sweep: Sweep,
     /// False once the kernel has said that it makes no huge pages.
-    promotes: bool,
+    makes_huge_pages: bool,
     /// True when huge pages were made in the last turn or since.
     is_filling: bool,
 }
@@ -55,13 +55,13 @@ impl Upkeep {
         let mut participant = table.participant(Arc::clone(&counters));
         participant.offline();
         let (table, sweep) = (Arc::clone(table), Sweep::new());
-        Upkeep { table, counters, participant, sweep, promotes: true, is_filling: false }
+        Upkeep { table, counters, participant, sweep, makes_huge_pages: true, is_filling: false }
     }
 
     /// One turn; ten of them a second are right.
     pub fn turn(&mut self, now: Now) {
         let watch = Stopwatch::start();
-        self.promote();
+        self.make_huge_pages();
         self.participant.online();
         self.participant.sweep(&mut self.sweep, now);
         // Not more often than others may take the locks of the stripes in between.
@@ -82,17 +82,17 @@ impl Upkeep {
         }
         for _ in 0..NAPS {
             std::thread::park_timeout(REST / NAPS);
-            self.promote();
+            self.make_huge_pages();
         }
     }
 
-    fn promote(&mut self) {
-        while self.promotes {
-            match self.table.promote() {
+    fn make_huge_pages(&mut self) {
+        while self.makes_huge_pages {
+            match self.table.make_huge_page() {
                 Ok(true) => self.is_filling = true,
                 Ok(false) => return,
                 Err(error) => {
-                    self.promotes = error.kind() != io::ErrorKind::InvalidInput;
+                    self.makes_huge_pages = error.kind() != io::ErrorKind::InvalidInput;
                     return;
                 }
             }
