@@ -1,7 +1,8 @@
 //! The table: what all threads share.
 //!
-//! Locks, in the order in which they may be taken: a class or upkeep, a stripe, the page pool.
-//! Readers take none. Who waits for grace holds none.
+//! Locks, in the order in which they may be taken: the orphans, a class or upkeep, a stripe, a lane
+//! of the log, its queue, the stock of loans, the page pool. Readers take none. Who waits for grace
+//! holds none.
 
 use std::cell::Cell;
 use std::io;

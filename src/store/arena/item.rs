@@ -57,6 +57,7 @@ impl Arena {
     /// If there is no item.
     #[inline]
     pub(in crate::store) fn item<'p>(&'p self, at: Ref, keep: Keep<'p>) -> Item<'p> {
+        // Acquire: pairs with the Release of `publish`.
         let word0 = Word0(self.word0(at).load(Ordering::Acquire));
         assert!(word0.is_published());
         self.view(at, word0, keep)

@@ -139,6 +139,7 @@ impl Arena {
         #[cfg(loom)]
         self.watch.start(at.offset()).write();
         let reserved = Word0::FREE.with_state(State::Reserved);
+        // AcqRel: all that was done with the slot comes before what its new owner does.
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
         assert!(Word0(before).state() == State::Free);
         Slot { at }
@@ -193,7 +194,7 @@ impl Arena {
             wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
         }
         self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
-        // Release: the words above, for a CLOCK hand that comes by.
+        // Release: the words above, for who goes through the page.
         self.word0(at).store(word.0, Ordering::Release);
         word
     }
@@ -202,6 +203,7 @@ impl Arena {
     pub(super) fn write_fragment(&self, at: Ref, item: &Reservation) {
         let units = (item.shape.slot_bytes / SLOT_ALIGN) as u64;
         self.word1(at).store(units << FRAGMENT_UNITS_SHIFT, Ordering::Relaxed);
+        // Release: the word above, for who goes through the page.
         self.word0(at).store(Word0::fragment(item.head).0, Ordering::Release);
     }
 

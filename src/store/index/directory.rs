@@ -73,8 +73,9 @@ impl<'d> Directory<'d> {
 
     /// The first segment. Nobody else knows the directory yet.
     pub fn open(self, segment: u32) {
-        self.segments[0].store(segment, Ordering::Release);
-        self.depth.store(0, Ordering::Release);
+        // Relaxed: so nobody reads it either.
+        self.segments[0].store(segment, Ordering::Relaxed);
+        self.depth.store(0, Ordering::Relaxed);
     }
 
     /// Moves half of the entries of `old`, a segment of this directory, to `new`, an unused one.
