@@ -93,6 +93,20 @@ impl Ahead {
 /// Reads the heads of `input` on, as far as nothing but storing, deleting and the like comes, and
 /// asks for what they will need. Says how many bytes of the input that was.
 pub(super) fn foresee(input: &[u8], participant: &Participant) -> usize {
+    let hash = |key: &[u8]| participant.table().hash(key);
+    let ask_for = |hashes: &[KeyHash]| {
+        hashes.iter().for_each(|hash| participant.prefetch_to_store(*hash));
+        hashes.iter().for_each(|hash| participant.prefetch_item(*hash));
+    };
+    foresee_by(input, hash, ask_for)
+}
+
+/// As `foresee`. One key by itself is looked up as soon as it could be asked for.
+fn foresee_by(
+    input: &[u8],
+    hash: impl Fn(&[u8]) -> KeyHash,
+    ask_for: impl FnOnce(&[KeyHash]),
+) -> usize {
     let (mut hashes, mut len, mut at) = ([KeyHash(0); KEYS_MAX], 0, 0);
     while len < KEYS_MAX && at < input.len() {
         let Parsed::Head { head, consumed } = parse(&input[at..]) else { break };
@@ -109,13 +123,12 @@ pub(super) fn foresee(input: &[u8], participant: &Participant) -> usize {
             | Head::Shutdown { .. }
             | Head::Stats { .. } => break,
         };
-        hashes[len] = participant.table().hash(key);
+        hashes[len] = hash(key);
         len += 1;
         at = at.saturating_add(consumed).saturating_add(value_bytes);
     }
     if len > 1 {
-        hashes[..len].iter().for_each(|hash| participant.prefetch_to_store(*hash));
-        hashes[..len].iter().for_each(|hash| participant.prefetch_item(*hash));
+        ask_for(&hashes[..len]);
     }
     at
 }
@@ -123,4 +136,62 @@ pub(super) fn foresee(input: &[u8], participant: &Participant) -> usize {
 /// Bytes of the line end with which `line` ends.
 fn line_end_bytes(line: &[u8]) -> usize {
     if line.ends_with(b"\r\n") { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::KeyHasher;
+
+    /// That all of `seen`, and then `rest`, is foreseen to be about `keys`.
+    #[track_caller]
+    fn assert_foresees(seen: &str, rest: &str, keys: &[&str]) {
+        let (hasher, mut asked) = (KeyHasher::with_seed(1), Vec::new());
+        let hash = |key: &[u8]| hasher.hash(key);
+        let input = [seen, rest].concat();
+        let bytes = foresee_by(input.as_bytes(), hash, |hashes| asked.extend_from_slice(hashes));
+        let wanted: Vec<KeyHash> = keys.iter().map(|key| hash(key.as_bytes())).collect();
+        assert_eq!((bytes, asked), (seen.len(), wanted), "of {input:?}");
+    }
+
+    #[test]
+    fn every_command_about_one_key_is_foreseen() {
+        let seen = "set a 0 0 1\r\nv\r\nadd bb 5 9 0 noreply\r\n\r\nappend c 0 0 3\r\nset\r\n\
+            cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n";
+        assert_foresees(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h"]);
+    }
+
+    #[test]
+    fn values_are_not_taken_for_commands() {
+        let seen = "set a 0 0 10\r\ndelete b\r\n\r\nset c 0 0 1\r\nd\r\n";
+        assert_foresees(seen, "", &["a", "c"]);
+    }
+
+    #[test]
+    fn it_ends_where_another_kind_of_command_comes() {
+        let others = ["get c\r\n", "flush_all\r\n", "nonsense\r\n", "set c 0 0 x\r\n"];
+        for other in others.map(|other| format!("{other}delete d\r\n")) {
+            assert_foresees("set a 0 0 1\r\nv\r\ndelete b\r\n", &other, &["a", "b"]);
+        }
+        assert_foresees("delete a\r\ndelete b\r\n", "delete c", &["a", "b"]);
+    }
+
+    #[test]
+    fn what_follows_a_value_that_has_not_come_is_unknown() {
+        let (hash, mut asked) = (|key: &[u8]| KeyHash(u64::from(key[0])), Vec::new());
+        let input = b"delete a\r\nset b 0 0 1000\r\nv\r\ndelete c\r\n";
+        let bytes = foresee_by(input, hash, |hashes| asked.extend_from_slice(hashes));
+        assert_eq!(bytes, "delete a\r\nset b 0 0 1000\r\n".len() + 1002);
+        assert_eq!(asked, [KeyHash(97), KeyHash(98)]);
+    }
+
+    #[test]
+    fn one_by_itself_is_not_asked_for_and_no_more_than_fit_are() {
+        assert_foresees("delete a\r\n", "", &[]);
+        assert_foresees("delete a\r\n", "get b\r\n", &[]);
+        let seen: String = (10..10 + KEYS_MAX).map(|key| format!("delete {key}\r\n")).collect();
+        let keys: Vec<String> = (10..10 + KEYS_MAX).map(|key| key.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        assert_foresees(&seen, "delete more\r\n", &keys);
+    }
 }

@@ -46,7 +46,7 @@ pub struct Upkeep {
     participant: Participant,
     sweep: Sweep,
     /// False once the kernel has said that it makes no huge pages.
-    promotes: bool,
+    makes_huge_pages: bool,
     /// True when huge pages were made in the last turn or since.
     is_filling: bool,
 }
@@ -56,13 +56,13 @@ impl Upkeep {
         let mut participant = table.participant(Arc::clone(&counters));
         participant.offline();
         let (table, sweep) = (Arc::clone(table), Sweep::new());
-        Upkeep { table, counters, participant, sweep, promotes: true, is_filling: false }
+        Upkeep { table, counters, participant, sweep, makes_huge_pages: true, is_filling: false }
     }
 
     /// One turn; ten of them a second are right.
     pub fn turn(&mut self, now: Now) {
         let watch = Stopwatch::start();
-        self.promote();
+        self.make_huge_page();
         self.participant.online();
         self.participant.sweep(&mut self.sweep, now);
         // Not more often than others may take the locks of the stripes in between.
@@ -83,18 +83,18 @@ impl Upkeep {
         }
         for _ in 0..NAPS {
             std::thread::park_timeout(REST / NAPS);
-            self.promote();
+            self.make_huge_page();
         }
     }
 
     /// Makes the next huge page, if one is due.
-    fn promote(&mut self) {
-        if !self.promotes {
+    fn make_huge_page(&mut self) {
+        if !self.makes_huge_pages {
             return;
         }
-        match self.table.promote() {
+        match self.table.make_huge_page() {
             Ok(made) => self.is_filling |= made,
-            Err(error) => self.promotes = error.kind() != io::ErrorKind::InvalidInput,
+            Err(error) => self.makes_huge_pages = error.kind() != io::ErrorKind::InvalidInput,
         }
     }
 }

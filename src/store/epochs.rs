@@ -102,7 +102,7 @@ impl Epochs {
 
     /// The latest epoch that all threads that are online have announced.
     pub fn horizon(&self) -> u64 {
-        // Pairs with the fence in `online`.
+        // Pairs with the fence in `online`: whose cell is not among these sees what was unlinked.
         fence(Ordering::SeqCst);
         let taken = self.taken.load(Ordering::Acquire);
         // Acquire: pairs with the Release of `quiesce` and `offline`.

@@ -91,7 +91,7 @@ impl Participant {
         false
     }
 
-    /// True of an item that has expired or been flushed.
+    /// True of an item of a class that has expired or been flushed.
     pub(in crate::store) fn is_dead(
         &self,
         guard: &ClassGuard<'_>,
@@ -99,14 +99,7 @@ impl Participant {
         word: Word0,
         now: Now,
     ) -> bool {
-        if word.expiry().is_due(now) {
-            return true;
-        }
-        if !self.table.has_flushed_items() {
-            return false;
-        }
-        let item = self.table.arena.item(at, Keep::by(guard));
-        self.table.death(&item, self.table.hash(item.key()), now).is_some()
+        self.table.is_dead(&self.table.arena.item(at, Keep::by(guard)), word, now)
     }
 
     /// Evicts an item of a class that is locked, and says how many slots it had. `None` when it was
@@ -122,10 +115,7 @@ impl Participant {
 
     /// Counts an item that made room, whose header was `word` in the end.
     pub(in crate::store) fn count_eviction(&self, item: &Item<'_>, word: Word0, now: Now) {
-        let dead = word.expiry().is_due(now)
-            || self.table.has_flushed_items()
-                && self.table.death(item, self.table.hash(item.key()), now).is_some();
-        let (how, unfetched) = if dead {
+        let (how, unfetched) = if self.table.is_dead(item, word, now) {
             (Metric::Reclaimed, Metric::ExpiredUnfetched)
         } else {
             (Metric::Evictions, Metric::EvictedUnfetched)

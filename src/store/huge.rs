@@ -25,7 +25,7 @@ impl Table {
     ///
     /// # Errors
     /// EINVAL where the kernel does not do it, now or later; anything else may pass.
-    pub fn promote(&self) -> io::Result<bool> {
+    pub fn make_huge_page(&self) -> io::Result<bool> {
         let fresh_bytes = self.slabs.pages.fresh_bytes();
         // Who looks at a range meanwhile waits for its copy: what is full already stays as it is.
         // Relaxed: one writer; readers want a figure.
@@ -48,7 +48,7 @@ mod tests {
     use crate::store::{StorePlan, Table};
 
     #[test]
-    fn only_what_is_used_soon_is_promoted() {
+    fn only_what_is_used_soon_becomes_huge() {
         let plan = StorePlan {
             favor: crate::store::Favor::Objects,
             memory_bytes: 256 << 20,
@@ -58,12 +58,12 @@ mod tests {
             hasher: KeyHasher::with_seed(1),
         };
         let table = Table::open(plan).unwrap();
-        let mut promoted = 0;
-        while table.promote().unwrap_or(false) {
-            promoted += 1;
-            assert!(promoted < 20, "more than the index of an empty table and a little ahead");
+        let mut made = 0;
+        while table.make_huge_page().unwrap_or(false) {
+            made += 1;
+            assert!(made < 20, "more than the index of an empty table and a little ahead");
         }
         let huge_bytes = table.figures().huge_bytes;
-        assert!(huge_bytes == 0 || huge_bytes == promoted << 21, "{huge_bytes}");
+        assert!(huge_bytes == 0 || huge_bytes == made << 21, "{huge_bytes}");
     }
 }

@@ -130,8 +130,7 @@ impl Index {
 
     fn search(&self, key: u64) -> Option<Ref> {
         let segment = |number| self.segment(number);
-        self.directory()
-            .search(hash(key), tag(key), segment, |at| (at == Ref::from_bits(key)).then_some(at))
+        self.directory().search(hash(key), segment, |at| (at == Ref::from_bits(key)).then_some(at))
     }
 
     fn insert(&self, key: u64) {
@@ -142,7 +141,7 @@ impl Index {
 
     fn remove(&self, key: u64) {
         let segment = self.segment(self.directory().segment(tag(key)));
-        let place = segment.find(hash(key), tag(key), |at| at == Ref::from_bits(key)).unwrap();
+        let place = segment.find(hash(key), |at| at == Ref::from_bits(key)).unwrap();
         segment.clear(place);
     }
 

@@ -1,9 +1,8 @@
 //! Verbs that make a new value from the old one. They are optimistic: whoever stored in between
 //! makes them begin again.
 
-use super::arena::{ItemHead, Pin, Reservation};
+use super::arena::{Exptime, ItemHead, Pin, Reservation};
 use super::participant::Participant;
-use super::write::Exptime;
 use super::{ArithmeticError, Condition, Direction, Miss, Outcome, Refusal, Side};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;

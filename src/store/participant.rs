@@ -15,8 +15,9 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::sync::Arc as CountersArc;
 use crate::base::sync::atomic::Ordering;
 
-/// What a thread has counted is told to the classes after so many requests.
-const REQUESTS_BATCH: u32 = 256;
+/// What a thread has counted is told to the classes after so many requests, or items that came or
+/// went: some threads only look for items to take out.
+const TOLD_AFTER: u32 = 256;
 
 /// The time from going online to the next quiescent state, in which items may be looked at.
 #[derive(Debug)]
@@ -44,9 +45,12 @@ pub struct Participant {
     pub(in crate::store) pauses: Cell<u32>,
     /// The refusals of the table that `starved_bytes` knows of.
     pub(in crate::store) refusals_seen: u32,
-    /// Requests, and items that came and went, since then.
+    /// How often it has looked for memory that it had to wait for.
+    #[cfg(test)]
+    pub(in crate::store) looks: Cell<u32>,
+    /// Requests, and items that came and went, not yet told either.
     requests: Cell<u32>,
-    items: Cell<u64>,
+    items: Cell<i64>,
 }
 
 impl Table {
@@ -65,6 +69,8 @@ impl Table {
             touches: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
             pauses: Cell::new(0),
             refusals_seen: 0,
+            #[cfg(test)]
+            looks: Cell::new(0),
             requests: Cell::new(0),
             items: Cell::new(0),
         }
@@ -171,16 +177,18 @@ impl Participant {
 
     fn count_touch(&self, class: u8) {
         let cell = &self.touches[usize::from(class)];
-        cell.set(cell.get() + 1);
+        // Who only stores does not tell.
+        cell.set(cell.get().saturating_add(1));
     }
 
     /// Items came, or went if it is negative.
-    pub(in crate::store) fn count_items(&self, items: u64) {
-        self.items.set(self.items.get().wrapping_add(items));
+    pub(in crate::store) fn count_items(&self, items: i64) {
+        self.items.set(self.items.get() + items);
     }
 
     fn tell_touches(&self) {
-        if self.requests.get() < REQUESTS_BATCH {
+        let items = self.items.get().unsigned_abs();
+        if self.requests.get() < TOLD_AFTER && items < u64::from(TOLD_AFTER) {
             return;
         }
         let slabs = &self.table.slabs;
@@ -203,7 +211,7 @@ impl Participant {
         let bytes = item.item_bytes();
         self.counters.sub(Metric::Bytes, bytes);
         self.counters.sub(Metric::CurrItems, 1);
-        self.count_items(1u64.wrapping_neg());
+        self.count_items(-1);
         self.limbo.borrow_mut().push(retired, bytes);
     }
 

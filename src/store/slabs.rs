@@ -8,7 +8,7 @@ use super::Favor;
 use super::arena::{Arena, Keeper, Reclaimable, Ref, Slot, State};
 use super::pages::{Holder, Pages};
 use super::sizes::Sizes;
-use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 
 /// A class that was granted more pages than it has taken gets no more.
@@ -57,10 +57,11 @@ pub(in crate::store) struct Slabs {
     weights: Box<[u32]>,
     /// Classes of which a page is on its way out.
     departing: AtomicU32,
-    /// Gets and stores since the values last faded.
+    /// Gets since the values last faded.
     requests: AtomicU64,
-    /// Of all classes, and of the log.
-    items: AtomicU64,
+    /// Of all classes, and of the log; negative for as long as who took an item out has said so
+    /// before the one who put it in.
+    items: AtomicI64,
 }
 
 /// A class as others see it.
@@ -87,7 +88,7 @@ impl Slabs {
             classes,
             departing: AtomicU32::new(0),
             requests: AtomicU64::new(0),
-            items: AtomicU64::new(0),
+            items: AtomicI64::new(0),
         }
     }
 
@@ -106,19 +107,26 @@ impl Slabs {
         self.classes[class].value.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Counts requests, and items that came or went; after one request for each item the past
-    /// counts for half.
-    pub fn count_requests(&self, requests: u64, items: u64) {
-        let items = self.items.fetch_add(items, Ordering::Relaxed).wrapping_add(items);
-        // Whoever took an item out may say so before the one who put it in.
-        let items = items.cast_signed().max(0).cast_unsigned();
+    /// Counts requests, and items that came, or went if they are negative; after one request for
+    /// each item the past counts for half.
+    pub fn count_requests(&self, requests: u64, items: i64) {
+        let items = self.items.fetch_add(items, Ordering::Relaxed) + items;
         let sum = self.requests.fetch_add(requests, Ordering::Relaxed) + requests;
-        if sum > items && self.requests.swap(0, Ordering::Relaxed) >= sum {
+        let is_due = sum > items.max(0).cast_unsigned();
+        if is_due && self.requests.swap(0, Ordering::Relaxed) >= sum {
             for class in &self.classes {
-                let value = class.value.load(Ordering::Relaxed);
-                class.value.fetch_sub(value / 2, Ordering::Relaxed);
+                // Others may be at it, too: what is taken off is half of what is there.
+                let half = |value: u64| Some(value - value / 2);
+                let _ = class.value.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
             }
         }
+    }
+
+    /// Items as far as they have been counted.
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub fn items(&self) -> i64 {
+        self.items.load(Ordering::Relaxed)
     }
 
     pub fn standing(&self, class: u8) -> Standing {
@@ -302,10 +310,14 @@ impl ClassGuard<'_> {
         if self.slab.departing.is_some() {
             return true;
         }
-        let start = self.slab.hand.0;
         let Some(index) = self.spare_page() else { return false };
         let number = self.slab.pages.remove(index);
-        self.slab.hand = (if index < start { start - 1 } else { start }, 0);
+        let (page, slot) = self.slab.hand;
+        self.slab.hand = match index.cmp(&page) {
+            std::cmp::Ordering::Less => (page - 1, slot),
+            std::cmp::Ordering::Equal => (page, 0),
+            std::cmp::Ordering::Greater => (page, slot),
+        };
         self.slab.partial.retain(|other| *other != number);
         let page = self.slabs.pages.page(number);
         self.count_pages();

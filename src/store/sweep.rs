@@ -106,9 +106,9 @@ impl Participant {
                     | State::Hole
                     | State::FragmentHole => {}
                 }
+                self.counters.bump(Metric::CrawlerItemsChecked);
                 index += 1;
             }
-            self.counters.add(Metric::CrawlerItemsChecked, SLOTS_PER_LOCK.into());
             drop(guard);
             self.quiesce();
         }
@@ -128,9 +128,7 @@ impl Participant {
                 Logged::Building => self.table.note_expiry(at, word.expiry()),
                 Logged::Live => {
                     let item = self.table.arena.item(at, self.keep());
-                    let is_flushed = self.table.has_flushed_items()
-                        && self.table.death(&item, self.table.hash(item.key()), now).is_some();
-                    if word.expiry().is_due(now) || is_flushed {
+                    if self.table.is_dead(&item, word, now) {
                         self.bury_swept(at, self.keep());
                     } else {
                         self.table.note_expiry(at, word.expiry());

@@ -1,12 +1,13 @@
 //! The table: what all threads share.
 //!
-//! Locks, in the order in which they may be taken: a class or upkeep, a stripe, the page pool.
-//! Readers take none. Who waits for grace holds none.
+//! Locks, in the order in which they may be taken: the orphans, a class or upkeep, a stripe, a lane
+//! of the log, its queue, the stock of loans, the page pool. Readers take none. Who waits for grace
+//! holds none.
 
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, Item, Keep, Keeper, Reclaimable, Ref, Words};
+use super::arena::{Arena, CAS_BITS, Item, Keep, Keeper, Reclaimable, Ref, Word0, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -43,12 +44,16 @@ const PAGES_MIN: u64 = 16;
 /// The empty index takes at most one part in this many of the memory.
 const INDEX_SHARE: u64 = 50;
 
+/// What is older than so many stores in its stripe is dead: half of what a cas can tell apart.
+const CAS_REACH: u64 = 1 << (CAS_BITS - 1);
+
 /// One part of the index: who writes to a key locks the stripe of its hash.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(in crate::store) struct Stripe {
     depth: AtomicU32,
-    /// Items with this cas or a lower one are dead: somebody flushed them.
+    /// Items with this cas, or one of the `CAS_REACH` before it, are dead: somebody flushed them,
+    /// or they are so old that one cannot tell. The sweep finds them long before they are older.
     flushed: AtomicU64,
     writer: Padded<Mutex<Writer>>,
 }
@@ -56,14 +61,16 @@ pub(in crate::store) struct Stripe {
 /// What the lock of a stripe guards, beside the segments.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Writer {
-    /// The cas of the item stored last.
+    /// The cas of the item stored last; items keep its low bits.
     cas: Cell<u64>,
 }
 
+#[cfg(test)]
+#[cfg(not(loom))]
 impl Writer {
-    pub fn next_cas(&self) -> u64 {
-        self.cas.set(self.cas.get() + 1);
-        self.cas.get()
+    /// As if so many items had been stored.
+    pub fn skip(&self, stores: u64) {
+        self.cas.set(self.cas.get() + stores);
     }
 }
 
@@ -162,15 +169,6 @@ impl Table {
     }
 
     #[inline]
-    #[allow(
-        clippy::unused_self,
-        reason = "callers need not know that it depends on the hash alone"
-    )]
-    pub(in crate::store) fn tag(&self, hash: KeyHash) -> Tag {
-        Tag::of(hash)
-    }
-
-    #[inline]
     fn stripe_index(&self, hash: KeyHash) -> usize {
         stripe_of(hash, self.stripe_bits)
     }
@@ -210,7 +208,7 @@ impl Table {
         keep: Keep<'p>,
     ) -> Option<Item<'p>> {
         let segment = |number| self.segment(number);
-        self.directory(hash).search(hash, self.tag(hash), segment, |at| {
+        self.directory(hash).search(hash, segment, |at| {
             let item = self.arena.item(at, keep);
             (item.key() == key).then_some(item)
         })
@@ -220,17 +218,23 @@ impl Table {
     #[inline]
     pub(in crate::store) fn death(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> Option<Miss> {
         // Acquire: who was told of a flush finds nothing older.
-        if item.cas() <= self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire) {
+        let flushed = self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire);
+        if flushed.wrapping_sub(item.cas()) % (1 << CAS_BITS) < CAS_REACH {
             return Some(Miss::Flushed);
         }
         item.expiry().is_due(now).then_some(Miss::Expired)
     }
 
+    /// As `death`, for who goes through items whose keys nobody asked for: `word` is the header.
+    pub(in crate::store) fn is_dead(&self, item: &Item<'_>, word: Word0, now: Now) -> bool {
+        let is_flushed = || self.death(item, self.hash(item.key()), now).is_some();
+        word.expiry().is_due(now) || self.has_flushed_items() && is_flushed()
+    }
+
     #[inline]
     pub(in crate::store) fn prefetch(&self, hash: KeyHash) {
-        let number = self.directory(hash).segment(self.tag(hash));
-        let home = self.segment(number).home(hash);
-        self.arena.prefetch_bucket(number, home);
+        let segment = self.segment_of(hash);
+        self.arena.prefetch_bucket(segment.number(), segment.home(hash));
     }
 
     /// Remembers a key that is let go of. The caller holds the lock of its stripe.
@@ -258,9 +262,10 @@ impl Table {
         }
     }
 
+    /// Where the entry of a key is, if there is any.
     #[inline]
-    fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
-        self.segment(self.directory(hash).segment(self.tag(hash)))
+    pub(in crate::store) fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
+        self.segment(self.directory(hash).segment(Tag::of(hash)))
     }
 
     /// Frees the memory of an item that nobody can see.
@@ -298,12 +303,23 @@ impl Table {
     /// Asks for the first line of every item that may be the one. The bucket should be here by now.
     #[inline]
     pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        segment.search(hash, tag, |at: Ref| {
+        self.segment_of(hash).search(hash, |at: Ref| {
             self.arena.prefetch(at);
             Some(())
         });
+    }
+
+    /// The cas of the next item of a stripe, whose lock is `writer`.
+    pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {
+        let cas = writer.cas.get() + 1;
+        writer.cas.set(cas);
+        let flushed = &self.stripes[self.stripe_index(hash)].flushed;
+        if cas - flushed.load(Ordering::Relaxed) >= CAS_REACH {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            // Release: as in `flush_now`; who finds the new item finds it alive.
+            flushed.store(cas - CAS_REACH / 2, Ordering::Release);
+        }
+        cas
     }
 
     /// Declares everything stored so far dead.

@@ -1,7 +1,9 @@
 //! Storing and deleting.
 
-use super::arena::{Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0};
-use super::index::{Entry, Place, Segment, Split};
+use super::arena::{
+    Exptime, Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0,
+};
+use super::index::{Entry, Place, Segment, Split, Tag};
 use super::log::band;
 use super::participant::Participant;
 use super::table::{Table, Writer};
@@ -11,14 +13,6 @@ use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
-
-/// Whose exptime a new item has when it takes another's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Exptime {
-    Own,
-    /// The exptime of the item it replaces, at the moment it does.
-    Inherited,
-}
 
 /// How an attempt to link an item went.
 enum Attempt {
@@ -31,7 +25,7 @@ enum Attempt {
 /// Where a new entry can go.
 enum Room<'t> {
     Vacant(Segment<'t>, Place),
-    /// In the place of another key's item.
+    /// In the place of an item: an older one of the same key, or that of another key.
     Taken(Segment<'t>, Place, Item<'t>),
     None,
 }
@@ -61,9 +55,8 @@ impl Table {
 
     /// For who holds the lock of the key's stripe.
     fn unlink_locked(&self, item: &Item<'_>, hash: KeyHash) -> Option<(Retired, Word0)> {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        let place = segment.find(hash, tag, |at| at == item.at())?;
+        let segment = self.segment_of(hash);
+        let place = segment.find(hash, |at| at == item.at())?;
         segment.clear(place);
         Some(self.arena.retire(item.at()))
     }
@@ -78,13 +71,13 @@ impl Table {
     ) -> Result<Retired, Reservation> {
         let hash = copy.hash();
         let _stripe = self.lock(hash);
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        let Some(place) = segment.find(hash, tag, |at| at == item.at()) else { return Err(copy) };
+        let segment = self.segment_of(hash);
+        let Some(place) = segment.find(hash, |at| at == item.at()) else { return Err(copy) };
         let fetched = item.word0().is_fetched();
-        let stamp = Stamp { cas: item.cas(), expiry: None, heat, fetched };
-        let link = |at| segment.replace(place, Entry::new(tag, at));
-        let (at, retired, word) = self.arena.supersede((copy, stamp), item, true, link);
+        let stamp = Stamp { cas: item.cas(), heat, fetched };
+        let link = |at| segment.replace(place, Entry::new(Tag::of(hash), at));
+        let (at, retired, word) =
+            self.arena.supersede((copy, stamp), item, Exptime::Inherited, link);
         self.note_expiry(at, word.expiry());
         Ok(retired)
     }
@@ -96,10 +89,9 @@ impl Table {
         hash: KeyHash,
         stripe: &'t MutexGuard<'_, Writer>,
     ) -> Option<(Segment<'t>, Place, Item<'t>)> {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
+        let segment = self.segment_of(hash);
         let item = |at| self.arena.item(at, Keep::by(stripe));
-        let place = segment.find(hash, tag, |at| item(at).key() == key)?;
+        let place = segment.find(hash, |at| item(at).key() == key)?;
         Some((segment, place, item(segment.entry(place).at())))
     }
 
@@ -110,9 +102,8 @@ impl Table {
         stripe: &'t MutexGuard<'_, Writer>,
         evict: bool,
     ) -> Room<'t> {
-        let (tag, directory) = (self.tag(hash), self.directory(hash));
         loop {
-            let segment = self.segment(directory.segment(tag));
+            let segment = self.segment_of(hash);
             if let Some(place) = segment.vacancy(hash) {
                 return Room::Vacant(segment, place);
             }
@@ -127,7 +118,7 @@ impl Table {
                     .map_or(Room::None, |(place, item)| Room::Taken(segment, place, item));
             }
             let Some(number) = self.slabs.pages.take_segment() else { return Room::None };
-            match directory.split(segment, self.segment(number)) {
+            match self.directory(hash).split(segment, self.segment(number)) {
                 Split::Done => {}
                 Split::TooDeep => {
                     self.slabs.pages.put_segment(number);
@@ -269,23 +260,26 @@ impl Participant {
         };
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
-        let cas = stripe.next_cas();
-        let stamp = Stamp { cas, expiry: None, heat, fetched: false };
-        let entry = |at: Ref| Entry::new(table.tag(hash), at);
+        let cas = table.next_cas(hash, &stripe);
+        let stamp = Stamp { cas, heat, fetched: false };
+        let entry = |at: Ref| Entry::new(Tag::of(hash), at);
+        let is_main = matches!(reservation.shape().home, Home::Class(_));
+        if old.is_none() && is_main {
+            table.ghost_remove(hash);
+        }
         match victim {
             None => {
                 let at = table.arena.publish(reservation, stamp);
                 segment.insert(place, hash, entry(at));
-                if table.arena.look(at).is_main() {
-                    table.ghost_remove(hash);
-                }
             }
             Some(item) => {
-                let inherits = exptime == Exptime::Inherited;
-                let link = |at| segment.replace(place, entry(at));
+                let link = |at| match old {
+                    Some(_) => segment.replace(place, entry(at)),
+                    None => segment.usurp(place, hash, entry(at)),
+                };
                 let full = (reservation, stamp);
-                let (at, retired, word) = table.arena.supersede(full, &item, inherits, link);
-                if inherits {
+                let (at, retired, word) = table.arena.supersede(full, &item, exptime, link);
+                if exptime == Exptime::Inherited {
                     table.note_expiry(at, word.expiry());
                 }
                 if old.is_none() {

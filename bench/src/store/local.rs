@@ -26,9 +26,9 @@ pub fn table(memory_bytes: u64, threads: u32, evict: bool) -> io::Result<Arc<Tab
 }
 
 /// Makes the huge pages that are due. True when the kernel makes some at all.
-pub fn promote(table: &Table) -> bool {
+pub fn make_huge_pages(table: &Table) -> bool {
     loop {
-        match table.promote() {
+        match table.make_huge_page() {
             Ok(true) => {}
             Ok(false) => return true,
             Err(error) => return error.kind() != io::ErrorKind::InvalidInput,

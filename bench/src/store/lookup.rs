@@ -153,7 +153,7 @@ fn filled(items: u64, huge: bool, options: &Lookup) -> io::Result<Arc<Table>> {
         if item % TEND == 0 {
             one.quiesce();
             if huge {
-                local::promote(&table);
+                local::make_huge_pages(&table);
             }
         }
     }

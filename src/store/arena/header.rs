@@ -166,7 +166,8 @@ impl Word0 {
 
 /// Longest value whose length fits word 1; a longer one makes its item wide.
 pub(super) const NARROW_VALUE_BYTES_MAX: usize = (1 << 24) - 1;
-const CAS_BITS: u32 = 40;
+/// Of a cas so many low bits are kept.
+pub(in crate::store) const CAS_BITS: u32 = 40;
 const CAS_MASK: u64 = (1 << CAS_BITS) - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

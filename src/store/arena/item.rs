@@ -57,6 +57,7 @@ impl Arena {
     /// If there is no item.
     #[inline]
     pub(in crate::store) fn item<'p>(&'p self, at: Ref, keep: Keep<'p>) -> Item<'p> {
+        // Acquire: pairs with the Release of `publish`.
         let word0 = Word0(self.word0(at).load(Ordering::Acquire));
         assert!(word0.is_published());
         self.view(at, word0, keep)
@@ -96,7 +97,8 @@ impl<'p> Item<'p> {
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
-    /// Changes whenever the key is stored anew, and then to a value that it never had.
+    /// Changes whenever the key is stored anew, and then to a number that it did not have within
+    /// the last 2^40 stores.
     #[inline]
     pub fn cas(&self) -> u64 {
         self.word1.cas()

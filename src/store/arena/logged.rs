@@ -79,6 +79,7 @@ impl Arena {
         let word = self.look(item.head);
         assert!(word.pins() == 0);
         let mut next = self.next_of(item.head, word);
+        // Release, here and below: the last look at the item, before the page is used anew.
         self.word0(item.head).store(word.with_state(State::Hole).0, Ordering::Release);
         each(item.head);
         while next != Ref::NONE {

@@ -38,11 +38,11 @@ use std::sync::atomic::AtomicU32;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
-pub(in crate::store) use header::{HEAT_MAX, State, Word0};
+pub(in crate::store) use header::{CAS_BITS, HEAT_MAX, State, Word0};
 pub use item::{Item, Runs};
 pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
-pub(in crate::store) use reservation::{Home, Shape, Slot, Stamp};
+pub(in crate::store) use reservation::{Exptime, Home, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
 #[cfg(all(test, loom))]
 pub(in crate::store) use watched::{GRANULE_BYTES, WatchedCell};
@@ -207,8 +207,10 @@ impl Arena {
         self.word(at.offset() + 8)
     }
 
-    /// What the slot is. The caller holds the lock of its class, or the slot itself.
+    /// What the slot is. The caller holds the slot itself, or keeps its page where it is: by the
+    /// lock of the class, or as who walks a page of the log.
     pub(in crate::store) fn look(&self, at: Ref) -> Word0 {
+        // Acquire: pairs with the Release of who made the slot what it is.
         Word0(self.word0(at).load(Ordering::Acquire))
     }
 
@@ -250,6 +252,7 @@ impl Arena {
         let word = self.look(item.head);
         assert!(word.pins() == 0);
         let mut next = self.next_of(item.head, word);
+        // Release, here and below: pairs with the Acquire of `claim`.
         self.word0(item.head).store(Word0::FREE.0, Ordering::Release);
         each(item.head);
         while next != Ref::NONE {

@@ -54,10 +54,16 @@ pub(in crate::store) struct Shape {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Stamp {
     pub(in crate::store) cas: u64,
-    /// Another exptime than the one it was reserved with.
-    pub(in crate::store) expiry: Option<Expiry>,
     pub(in crate::store) heat: u64,
     pub(in crate::store) fetched: bool,
+}
+
+/// Whose exptime an item has that takes another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Exptime {
+    Own,
+    /// The exptime of the item it replaces, at the moment it does.
+    Inherited,
 }
 
 /// A slot that belongs to whoever holds this. Not `Clone`: minted by `claim`.
@@ -133,6 +139,7 @@ impl Arena {
         #[cfg(loom)]
         self.watch.start(at.offset()).write();
         let reserved = Word0::FREE.with_state(State::Reserved);
+        // AcqRel: all that was done with the slot comes before what its new owner does.
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
         assert!(Word0(before).state() == State::Free);
         Slot { at }
@@ -187,7 +194,7 @@ impl Arena {
             wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
         }
         self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
-        // Release: the words above, for a CLOCK hand that comes by.
+        // Release: the words above, for who goes through the page.
         self.word0(at).store(word.0, Ordering::Release);
         word
     }
@@ -196,6 +203,7 @@ impl Arena {
     pub(super) fn write_fragment(&self, at: Ref, item: &Reservation) {
         let units = (item.shape.slot_bytes / SLOT_ALIGN) as u64;
         self.word1(at).store(units << FRAGMENT_UNITS_SHIFT, Ordering::Relaxed);
+        // Release: the word above, for who goes through the page.
         self.word0(at).store(Word0::fragment(item.head).0, Ordering::Release);
     }
 
@@ -274,22 +282,25 @@ impl Arena {
     /// # Panics
     /// If it is not full.
     pub(in crate::store) fn publish(&self, reservation: Reservation, stamp: Stamp) -> Ref {
+        let expiry = self.look(reservation.head).expiry();
+        self.publish_until(expiry, reservation, stamp)
+    }
+
+    fn publish_until(&self, expiry: Expiry, reservation: Reservation, stamp: Stamp) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
         assert!(reservation.ahead.is_empty());
         self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.state() == State::Reserved);
-        let word = word.with_expiry(stamp.expiry.unwrap_or_else(|| word.expiry()));
-        let word = word.with_heat(stamp.heat, stamp.fetched).with_state(State::Live);
+        let word = word.with_expiry(expiry).with_heat(stamp.heat, stamp.fetched);
         // Release: whoever sees it live, here or through the index, sees all of it.
-        self.word0(head).store(word.0, Ordering::Release);
+        self.word0(head).store(word.with_state(State::Live).0, Ordering::Release);
         head
     }
 
     /// Makes a full reservation a live item that `link` puts in the place of another one in the
-    /// index. It may inherit the exptime of the other, whose last header is returned. The caller
-    /// holds the lock of their stripe.
+    /// index. Returns the last header of the other, too. The caller holds the lock of their stripe.
     ///
     /// # Panics
     /// If it is not full, or the other is not live.
@@ -297,14 +308,16 @@ impl Arena {
         &self,
         (reservation, stamp): (Reservation, Stamp),
         old: &Item<'_>,
-        inherits: bool,
+        exptime: Exptime,
         link: impl FnOnce(Ref),
     ) -> (Ref, Retired, Word0) {
         // First of all, so that nobody can touch the old one when the new one can be found: the
         // exptime of the later touch stays.
         let (retired, word) = self.retire(old.at());
-        let expiry = if inherits { Some(word.expiry()) } else { stamp.expiry };
-        let at = self.publish(reservation, Stamp { expiry, ..stamp });
+        let at = match exptime {
+            Exptime::Own => self.publish(reservation, stamp),
+            Exptime::Inherited => self.publish_until(word.expiry(), reservation, stamp),
+        };
         link(at);
         (at, retired, word)
     }

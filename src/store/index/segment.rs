@@ -113,13 +113,8 @@ impl<'s> Segment<'s> {
 
     /// The first `R` that `look` finds among the items whose tag is right. Anybody may call this.
     #[inline]
-    pub fn search<R>(
-        self,
-        hash: KeyHash,
-        tag: Tag,
-        mut look: impl FnMut(Ref) -> Option<R>,
-    ) -> Option<R> {
-        let home = self.home(hash);
+    pub fn search<R>(self, hash: KeyHash, mut look: impl FnMut(Ref) -> Option<R>) -> Option<R> {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
         // Acquire: an entry that goes elsewhere before that is noted here is found there, and one
         // that leaves leaves a trace in the directory first.
         let meta = self.buckets[home].meta.load(Ordering::Acquire);
@@ -151,12 +146,8 @@ impl<'s> Segment<'s> {
     }
 
     /// The place of the entry for which `matches`. For writers.
-    pub fn find(
-        self,
-        hash: KeyHash,
-        tag: Tag,
-        mut matches: impl FnMut(Ref) -> bool,
-    ) -> Option<Place> {
+    pub fn find(self, hash: KeyHash, mut matches: impl FnMut(Ref) -> bool) -> Option<Place> {
+        let tag = Tag::of(hash);
         let mut matches = |entry: Entry| entry.has_tag(tag) && matches(entry.at());
         let home = self.home(hash);
         let meta = self.meta(home);
@@ -244,6 +235,12 @@ impl<'s> Segment<'s> {
     pub fn replace(self, place: Place, entry: Entry) {
         // Release: as in `insert`.
         self.word(place).store(entry.0, Ordering::Release);
+    }
+
+    /// Puts an entry of a key in the place of another key's, whose home may be another one.
+    pub fn usurp(self, place: Place, hash: KeyHash, entry: Entry) {
+        self.clear(place);
+        self.insert(place, hash, entry);
     }
 
     /// Empties a place.
@@ -427,11 +424,10 @@ mod tests {
         }
         for key in 0..count {
             let is_it = |at: Ref| at == Ref::from_bits(key + 1);
-            let tag = Tag::of(hash(key));
-            let found = segment.search(hash(key), tag, |at| is_it(at).then_some(at));
+            let found = segment.search(hash(key), |at| is_it(at).then_some(at));
             assert_eq!(found, Some(Ref::from_bits(key + 1)));
-            segment.clear(segment.find(hash(key), tag, is_it).expect("it was found"));
-            assert_eq!(segment.find(hash(key), tag, is_it), None);
+            segment.clear(segment.find(hash(key), is_it).expect("it was found"));
+            assert_eq!(segment.find(hash(key), is_it), None);
         }
         let homes = &buckets[..segment.homes];
         assert!(homes.iter().all(|bucket| bucket.meta.load(Ordering::Relaxed) == 0));

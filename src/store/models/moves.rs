@@ -10,15 +10,15 @@ use crate::base::hash::KeyHash;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::store::arena::{
-    Arena, GRANULE_BYTES, Home, Item, ItemHead, Keep, Keeper, Ref, Reservation, Retired, Shape,
-    Stamp,
+    Arena, Exptime, GRANULE_BYTES, Home, Item, ItemHead, Keep, Keeper, Ref, Reservation, Retired,
+    Shape, Stamp,
 };
 use crate::store::epochs::Epochs;
 use crate::store::table::Writer;
 
 const SLOT_BYTES: usize = 32;
 const LOGGED: Shape = Shape { home: Home::Log(0), slot_bytes: SLOT_BYTES, wide: false, slots: 1 };
-const STAMP: Stamp = Stamp { cas: 1, expiry: None, heat: 0, fetched: false };
+const STAMP: Stamp = Stamp { cas: 1, heat: 0, fetched: false };
 const IN_CLASS: Shape = Shape { home: Home::Class(0), ..LOGGED };
 
 /// A table with one key.
@@ -126,22 +126,22 @@ impl World {
             self.arena.release(self.arena.discard(copy), |_| {});
             return None;
         }
-        Some(self.supersede(copy, true, &item))
+        Some(self.supersede(copy, Exptime::Inherited, &item))
     }
 
     /// As `Participant::link`.
-    fn replace(&self, inherits: bool) -> Option<Retired> {
+    fn replace(&self, exptime: Exptime) -> Option<Retired> {
         let copy = self.build(3, time(9), b"other");
         let stripe = self.stripe.lock();
         let Some(old) = self.linked() else {
             self.link(self.arena.publish(copy, STAMP));
             return None;
         };
-        Some(self.supersede(copy, inherits, &self.arena.item(old, Keep::by(&stripe))))
+        Some(self.supersede(copy, exptime, &self.arena.item(old, Keep::by(&stripe))))
     }
 
-    fn supersede(&self, copy: Reservation, inherits: bool, old: &Item<'_>) -> Retired {
-        self.arena.supersede((copy, STAMP), old, inherits, |at| self.link(at)).1
+    fn supersede(&self, copy: Reservation, exptime: Exptime, old: &Item<'_>) -> Retired {
+        self.arena.supersede((copy, STAMP), old, exptime, |at| self.link(at)).1
     }
 
     /// As `Participant::delete`.
@@ -217,7 +217,7 @@ fn no_touch_is_lost_when_an_item_gets_a_successor() {
                 assert!(toucher.touch(&two, time(last)));
                 two
             });
-            let _ = if is_copy { world.promote(&one) } else { world.replace(true) };
+            let _ = if is_copy { world.promote(&one) } else { world.replace(Exptime::Inherited) };
             let two = toucher.join().unwrap();
             assert_eq!(world.find(&two).unwrap().expiry(), time(last));
         });
@@ -231,7 +231,7 @@ fn an_item_that_is_replaced_while_it_moves_stays_replaced() {
         let (one, two, three) = (world.online(), world.online(), world.online());
         let (writer, reader) = (Arc::clone(&world), Arc::clone(&world));
         let writer = thread::spawn(move || {
-            let retired = writer.replace(false);
+            let retired = writer.replace(Exptime::Own);
             writer.epochs.offline(two.0);
             retired
         });

@@ -52,7 +52,7 @@ impl Memory {
     /// As `Participant::link`.
     fn publish(&self, item: Reservation) -> Ref {
         let mut index = self.index.lock();
-        let stamp = Stamp { cas: 1, expiry: None, heat: 0, fetched: false };
+        let stamp = Stamp { cas: 1, heat: 0, fetched: false };
         let at = self.arena.publish(item, stamp);
         index.push(at);
         at

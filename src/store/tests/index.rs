@@ -183,6 +183,24 @@ fn keys_that_collide_take_each_others_places() {
     assert!(found(&one) + 100 >= innocent.len(), "{}", found(&one));
 }
 
+/// Where the index cannot grow, a new key takes the place of a neighbour, whose home may be another
+/// one: nothing of it stays behind there.
+#[test]
+fn who_yields_to_a_neighbour_leaves_no_trace() {
+    let (table, registry) = (table(64 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    set(&mut one, b"opens the page in which all others lie", b"");
+    while table.slabs.pages.take_segment().is_some() {}
+    // More than one segment has places for.
+    let of_first_stripe = |key: &u64| table.hash(&key.to_le_bytes()).0 >> 57 == 0;
+    let keys: Vec<u64> = (0..).filter(of_first_stripe).take(2000).collect();
+    keys.iter().for_each(|key| set(&mut one, &key.to_le_bytes(), b""));
+    assert!(registry.sum(Metric::Evictions) > 500);
+    let delete = |key: &&u64| one.delete(&key.to_le_bytes(), table.hash(&key.to_le_bytes()), NOW);
+    let deleted = keys.iter().filter(delete).count();
+    assert_eq!(registry.sum(Metric::CurrItems), 1, "{deleted} were found and deleted");
+}
+
 #[test]
 fn the_ghost_answers_for_the_table() {
     let (table, registry) = (table(16 << 20, true), Registry::default());

@@ -267,6 +267,41 @@ fn a_flush_is_swept_out_once() {
     assert_eq!(registry.sum(Metric::CrawlerItemsChecked), checked, "pages are skipped again");
 }
 
+/// Pages of large slots have few of them.
+#[test]
+fn what_the_sweep_looks_at_is_counted() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, false).participant(registry.counters("one"));
+    for key in 0..30u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 2000]);
+    }
+    one.flush(None, NOW);
+    sweep(&mut one, &mut Sweep::new(), NOW);
+    assert_eq!(registry.sum(Metric::CrawlerReclaimed), 30);
+    assert_eq!(registry.sum(Metric::CrawlerItemsChecked), 30);
+}
+
+/// The sweep asks for nothing. Items that it did not tell of would count for ever, and the past of
+/// the classes with them.
+#[test]
+fn what_is_swept_out_counts_as_gone() {
+    let (table, registry) = (table(8 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    let mut sweeper = table.participant(registry.counters("sweep"));
+    sweeper.offline();
+    for key in 0..5000u64 {
+        set_with_ttl(&mut one, key, &[1; 500], 50);
+        has(&one, key);
+        one.quiesce();
+    }
+    assert!(table.slabs.items() > 4500, "{}", table.slabs.items());
+    one.offline();
+    sweeper.online();
+    sweep(&mut sweeper, &mut Sweep::new(), seconds_later(51));
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+    assert!(table.slabs.items() < 500, "{}", table.slabs.items());
+}
+
 /// A touch that brings an exptime forward is seen by the sweep.
 #[test]
 fn a_touched_item_is_swept_when_it_is_due() {

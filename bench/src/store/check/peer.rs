@@ -384,25 +384,41 @@ mod tests {
     /// A key of thread 0 that may expire.
     const OWN: u64 = SHARED + 2;
 
-    fn known() -> Known {
-        Known::new(2, SHARED, 1000, 100_000)
+    /// A table, and what is known of it.
+    struct World {
+        table: Arc<Table>,
+        known: Known,
     }
 
-    fn table(evict: bool) -> Arc<Table> {
-        local::table(8 << 20, 2, evict).unwrap()
-    }
+    impl World {
+        fn new(evict: bool) -> World {
+            let table = local::table(8 << 20, 2, evict).unwrap();
+            World { table, known: Known::new(2, SHARED, 1000, 100_000) }
+        }
 
-    fn participant(table: &Arc<Table>) -> Participant {
-        table.participant(Registry::default().counters("test"))
-    }
+        fn participant(&self) -> Participant {
+            self.table.participant(Registry::default().counters("test"))
+        }
 
-    /// Stores what it likes, past the check.
-    fn plant(table: &Arc<Table>, key: u64, value: &[u8]) {
-        let mut one = participant(table);
-        let mut space = [0; 40];
-        let key = key_bytes(key, &mut space);
-        let outcome = local::store(&mut one, key, value, NOW).unwrap();
-        assert_eq!(outcome, Outcome::Stored);
+        fn peer(&self, me: u64) -> Peer<'_> {
+            Peer::new(self.participant(), &self.known, me, 7)
+        }
+
+        /// Stores what it likes, past the check.
+        fn plant(&self, key: u64, value: &[u8]) {
+            let mut space = [0; 40];
+            let key = key_bytes(key, &mut space);
+            let outcome = local::store(&mut self.participant(), key, value, NOW).unwrap();
+            assert_eq!(outcome, Outcome::Stored);
+        }
+
+        /// Stores a version of an owned key past the check, and returns its value.
+        fn plant_version(&self, key: u64, version: u64) -> Vec<u8> {
+            let mut value = Vec::new();
+            self.known.owned.write(&Record::owned(key, version), &mut value);
+            self.plant(key, &value);
+            value
+        }
     }
 
     #[track_caller]
@@ -414,31 +430,26 @@ mod tests {
 
     #[test]
     fn a_planted_wrong_value_is_found() {
-        let (table, known) = (table(true), known());
-        let mut peer = Peer::new(participant(&table), &known, 0, 1);
-        let version = known.of(OWN).issue();
-        let mut value = Vec::new();
-        known.owned.write(&Record::owned(OWN, version), &mut value);
-        plant(&table, OWN, &value);
+        let world = World::new(true);
+        let mut peer = world.peer(0);
+        let mut value = world.plant_version(OWN, world.known.of(OWN).issue());
         peer.get(OWN, NOW);
         assert_eq!((peer.findings.hits, peer.findings.faults()), (1, 0));
         *value.last_mut().unwrap() ^= 0x40;
-        plant(&table, OWN, &value);
+        world.plant(OWN, &value);
         peer.get(OWN, NOW);
         assert_fault(&peer, Fault::Wrong);
     }
 
     #[test]
     fn planted_versions_that_cannot_be_are_found() {
-        let (table, known) = (table(true), known());
+        let world = World::new(true);
         for (issued, raised, planted, fault) in [(5, 5, 4, Fault::Stale), (5, 0, 6, Fault::Unborn)]
         {
-            let mut peer = Peer::new(participant(&table), &known, 0, 1);
-            known.of(OWN).announce(issued);
-            known.of(OWN).raise(raised);
-            let mut value = Vec::new();
-            known.owned.write(&Record::owned(OWN, planted), &mut value);
-            plant(&table, OWN, &value);
+            let mut peer = world.peer(0);
+            world.known.of(OWN).announce(issued);
+            world.known.of(OWN).raise(raised);
+            world.plant_version(OWN, planted);
             peer.get(OWN, NOW);
             assert_fault(&peer, fault);
         }
@@ -446,49 +457,46 @@ mod tests {
 
     #[test]
     fn a_cas_that_is_not_in_a_later_value_is_lost() {
-        let (table, known) = (table(true), known());
-        let mut peer = Peer::new(participant(&table), &known, 0, 1);
+        let world = World::new(true);
+        let mut peer = world.peer(0);
         (0..3).for_each(|_| peer.replace(1, NOW));
         assert_eq!((peer.findings.born, peer.findings.cas_won), (1, 2));
         peer.get(1, NOW);
         assert_eq!(peer.findings.faults(), 0);
-        let mut record = known.shared.read(1, &peer.read).unwrap();
+        let mut record = world.known.shared.read(1, &peer.read).unwrap();
         (record.version, record.wins[0], record.wins[1]) = (record.version + 1, 1, 1);
-        known.of(1).announce(record.version);
+        world.known.of(1).announce(record.version);
         let mut value = Vec::new();
-        known.shared.write(&record, &mut value);
-        plant(&table, 1, &value);
+        world.known.shared.write(&record, &mut value);
+        world.plant(1, &value);
         peer.get(1, NOW);
         assert_fault(&peer, Fault::LostCas);
     }
 
     #[test]
     fn a_touch_behind_its_back_is_found() {
-        let (table, known) = (table(true), known());
-        let mut peer = Peer::new(participant(&table), &known, 0, 1);
-        let version = known.of(OWN).issue();
-        let mut value = Vec::new();
-        known.owned.write(&Record::owned(OWN, version), &mut value);
-        plant(&table, OWN, &value);
-        let one = participant(&table);
+        let world = World::new(true);
+        let mut peer = world.peer(0);
+        world.plant_version(OWN, world.known.of(OWN).issue());
+        let one = world.participant();
         let mut space = [0; 40];
         let key = key_bytes(OWN, &mut space);
-        one.touch(key, table.hash(key), Expiry::at_tick(NOW.ticks + 9), NOW).unwrap();
+        one.touch(key, world.table.hash(key), Expiry::at_tick(NOW.ticks + 9), NOW).unwrap();
         peer.get(OWN, NOW);
         assert_fault(&peer, Fault::LostTouch);
     }
 
     #[test]
     fn refusals_are_found() {
-        let (table, known) = (table(false), known());
-        let mut peer = Peer::new(participant(&table), &known, 0, 1);
+        let world = World::new(false);
+        let mut peer = world.peer(0);
         for _ in 0..1_000_000 {
             if peer.findings.faults() > 0 {
                 break;
             }
             // Large enough that they are soon too many.
-            let version = known.of(OWN).issue();
-            known.owned.write(&Record::owned(OWN, version), &mut peer.value);
+            let version = world.known.of(OWN).issue();
+            world.known.owned.write(&Record::owned(OWN, version), &mut peer.value);
             peer.value.resize(100_000, 0);
             let key = OWN + 2 * peer.findings.sets;
             peer.findings.sets += 1;
@@ -504,9 +512,9 @@ mod tests {
 
     #[test]
     fn two_threads_find_nothing_in_a_good_table() {
-        let (table, known) = (table(true), known());
+        let world = World::new(true);
         let turns = |me: u64| {
-            let mut peer = Peer::new(participant(&table), &known, me, 7);
+            let mut peer = world.peer(me);
             (0..4000).for_each(|turn| peer.turn(Now { ticks: NOW.ticks + turn / 50, ..NOW }));
             peer.findings
         };
