@@ -16,7 +16,7 @@
 //! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool.
 
 use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
-use super::epochs::Padded;
+use super::epochs::{Epochs, Padded};
 use super::pages::Pages;
 use crate::base::clock::{Expiry, Now};
 use crate::base::sync::Mutex;
@@ -114,6 +114,11 @@ impl Log {
     pub fn pages(&self) -> u32 {
         // Relaxed: a figure to go by.
         self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Pages of the log in which something was being built when they were looked at.
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// True when the log has its share of all pages.
@@ -214,7 +219,7 @@ impl Log {
     }
 
     /// Goes on with emptying the oldest page, and names live items that have to leave it.
-    pub fn walk(&self, arena: &Arena, pages: &Pages) -> Found {
+    pub fn walk(&self, (arena, pages): (&Arena, &Pages), epochs: &Epochs) -> Found {
         let mut found = Found::default();
         let mut queue = self.queue.0.lock();
         let Some(mut walk) = queue.walk.take().or_else(|| queue.oldest(pages)) else {
@@ -254,6 +259,7 @@ impl Log {
         }
         page.set_closed(false);
         drop(queue);
+        pages.expect(walk.page, epochs);
         self.give_up(pages, walk.page);
         found.ended = true;
         found
@@ -287,7 +293,6 @@ impl Log {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         self.pages.fetch_sub(1, Ordering::Relaxed);
-        pages.expect(number);
         pages.let_go(number);
     }
 

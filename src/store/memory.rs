@@ -114,12 +114,21 @@ impl Participant {
     fn go_on_freeing(&self, now: Now) {
         // What moves out of the log needs room: better wait for the pages that are coming, if it
         // does not take too long.
-        let pages = &self.table.slabs.pages;
-        let waits = pages.free() == 0 && pages.coming() > 0 && self.pauses.get() < PAUSES_MAX;
+        let waits = self.table.slabs.pages.free() == 0
+            && self.pauses.get() < PAUSES_MAX
+            && self.pages_coming() > 0;
         self.pauses.set(if waits { self.pauses.get() + 1 } else { 0 });
         if !waits {
             let _ = self.free_page_step(now);
         }
+    }
+
+    /// Pages that will be free after grace, and not only when something has arrived in them or was
+    /// sent from them.
+    fn pages_coming(&self) -> u32 {
+        let pages = &self.table.slabs.pages;
+        pages.expect_no_longer(&self.table.epochs);
+        pages.coming()
     }
 
     /// Takes what needs a page of the pool.
@@ -132,8 +141,8 @@ impl Participant {
         let make_room = |one: &Participant, wait: &mut Wait| {
             let pages = &one.table.slabs.pages;
             let is_wanted = match pages.free() {
-                0 => pages.coming() == 0,
-                free => free + pages.coming() <= KEPT,
+                0 => one.pages_coming() == 0,
+                free => free + one.pages_coming() <= KEPT,
             };
             (is_wanted || wait.is_late()).then(|| {
                 pages_freed += 1;
@@ -301,10 +310,10 @@ impl Participant {
             return share;
         }
         let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
-        // Pages that do not come although nothing else keeps them: values arrive in them.
         let pages = &self.table.slabs.pages;
-        let coming = pages.coming() as usize * pages.page_bytes();
-        usize::try_from(limbo).unwrap_or(usize::MAX).max(coming).saturating_sub(share)
+        pages.expect_no_longer(&self.table.epochs);
+        let kept = (pages.stuck() + self.table.log.held()) as usize * pages.page_bytes();
+        usize::try_from(limbo).unwrap_or(usize::MAX).max(kept).saturating_sub(share)
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {

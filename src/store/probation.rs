@@ -69,7 +69,7 @@ impl Participant {
     /// Empties a few slots of the log's oldest page.
     fn walk_log(&self, now: Now) -> Step {
         let table = &self.table;
-        let found = table.log.walk(&table.arena, &table.slabs.pages);
+        let found = table.log.walk((&table.arena, &table.slabs.pages), &table.epochs);
         if !found.walked {
             return Step::Nothing;
         }

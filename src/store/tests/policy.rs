@@ -110,6 +110,38 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
     assert_eq!(one.table().pages_draining(), 0, "their pages are of use again");
 }
 
+/// Pages in which values arrive are not waited for by who needs a page.
+#[test]
+fn pages_that_are_not_free_after_grace_are_expected_no_longer() {
+    let registry = Registry::default();
+    let table = table(8 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    let mut uploads = Vec::new();
+    let churn = |one: &mut Participant, rounds: u64| {
+        for key in 0..rounds * 1000 {
+            set(one, &key.to_le_bytes(), &[1; 900]);
+            one.quiesce();
+        }
+    };
+    for key in 0..30u64 {
+        let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
+        let hash = table.hash(&key);
+        let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: 200_000 };
+        let mut upload = one.reserve(head, NOW).unwrap();
+        one.fill(&mut upload, &[1; 100_000], NOW).unwrap();
+        uploads.push(upload);
+        churn(&mut one, 1);
+    }
+    churn(&mut one, 30);
+    one.quiesce();
+    let pages = &table.slabs.pages;
+    assert!(pages.stuck() > 10 && pages.coming() < 4, "{} {}", pages.stuck(), pages.coming());
+    uploads.drain(..).for_each(|upload| one.abandon(upload));
+    churn(&mut one, 30);
+    one.quiesce();
+    assert_eq!((table.slabs.pages.stuck(), one.starved_bytes()), (0, 0));
+}
+
 /// Fragments that were taken ahead go with the others.
 #[test]
 fn a_large_value_that_is_given_up_early_leaves_nothing_behind() {
