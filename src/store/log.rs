@@ -265,6 +265,17 @@ impl Log {
         found
     }
 
+    /// Forgets when something expires in a closed page. False when it is not one.
+    pub fn forget_expiries(&self, pages: &Pages, number: u32) -> bool {
+        let page = pages.page(number);
+        let _queue = self.queue.0.lock();
+        let is_closed = page.is_closed();
+        if is_closed {
+            page.forget_expiries();
+        }
+        is_closed
+    }
+
     /// Keeps a closed page from being reused until `Pages::let_go`, and says how many bytes of it
     /// are slots. `None` when there is no such page.
     pub fn hold_closed(&self, pages: &Pages, number: u32) -> Option<usize> {

@@ -95,7 +95,8 @@ impl Page {
     pub fn note_expiry(&self, expiry: Expiry) {
         // Times in ticks are before those in seconds, and `NEVER`, which is 0, comes last.
         let earliest = expiry.to_bits().wrapping_sub(1);
-        // Relaxed: the sweep comes by again.
+        // Relaxed: who does not see that the sweep has forgotten all of them quiesces before it
+        // reads the page.
         if earliest < self.earliest.load(Ordering::Relaxed) {
             self.earliest.fetch_min(earliest, Ordering::Relaxed);
         }
@@ -107,7 +108,7 @@ impl Page {
         Expiry::from_bits(earliest).is_due(now)
     }
 
-    /// Forgets when things expire: whoever looks through the page notes it anew.
+    /// Forgets when things expire: whoever looks through the page, after grace, notes it anew.
     pub fn forget_expiries(&self) {
         self.earliest.store(u32::MAX, Ordering::Relaxed);
     }

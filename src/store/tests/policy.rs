@@ -278,6 +278,23 @@ fn what_has_expired_is_swept_out_and_its_memory_is_of_use() {
     assert!(figures.pages_free + figures.pages_index + 60 > free, "{figures:?}");
 }
 
+/// Who is at it may be about to note an exptime that the sweep has not seen.
+#[test]
+fn a_page_is_swept_after_all_have_quiesced() {
+    let registry = Registry::default();
+    let table = table(1 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    let mut two = table.participant(registry.counters("two"));
+    set_with_ttl(&mut one, 1, b"v", 1);
+    let mut upkeep = Sweep::new();
+    two.quiesce();
+    sweep(&mut one, &mut upkeep, seconds_later(2));
+    assert_eq!(registry.sum(Metric::CurrItems), 1);
+    two.quiesce();
+    sweep(&mut one, &mut upkeep, seconds_later(2));
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+}
+
 #[test]
 fn a_flush_is_swept_out_once() {
     let registry = Registry::default();
