@@ -53,6 +53,7 @@ impl Participant {
             || self.free_page_of_log(now)
     }
 
+    /// Empties a page of the log. False when there is nothing to let go of.
     pub(in crate::store) fn free_page_of_log(&self, now: Now) -> bool {
         let mut in_vain = 0;
         while self.table.evict && in_vain < WALKS_IN_VAIN_MAX {
@@ -84,7 +85,7 @@ impl Participant {
         for (at, hash) in found_items().zip(hashes) {
             self.leave_log(*at, hash, now);
         }
-        match (found.ended, found.requeued) {
+        match (found.ended, found.held) {
             (true, _) => Step::Page,
             (false, true) => Step::InVain,
             (false, false) => Step::More,

@@ -103,6 +103,8 @@ pub struct Table {
     /// How often something was refused although others might have been let go of, and until when
     /// that is taken for how things are, in ticks.
     pub(in crate::store) refusals: AtomicU32,
+    /// Of slots of classes that were taken for values which had not come.
+    pub(in crate::store) arriving_bytes: AtomicUsize,
     pub(in crate::store) dearth_until: AtomicU64,
 }
 
@@ -145,6 +147,7 @@ impl Table {
             huge_pages: AtomicUsize::new(0),
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
+            arriving_bytes: AtomicUsize::new(0),
             dearth_until: AtomicU64::new(0),
         };
         for stripe in 0..table.stripes.len() {

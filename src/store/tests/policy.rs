@@ -36,7 +36,7 @@ fn has(one: &Participant, key: u64) -> bool {
 fn slow(one: &mut Participant, key: &str) -> Reservation {
     let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
     let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes: 3000 };
-    one.reserve(head, NOW).unwrap()
+    one.reserve_ahead(head, NOW).unwrap()
 }
 
 /// What is being built keeps its page, wherever that is, and hurts nobody else.
@@ -80,7 +80,7 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
             let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
             let hash = one.table().hash(&key);
             let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
-            (key, one.reserve(head, NOW).unwrap())
+            (key, one.reserve_ahead(head, NOW).unwrap())
         })
         .collect();
     let mut fresh = 0u64;
@@ -127,7 +127,7 @@ fn pages_that_are_not_free_after_grace_are_expected_no_longer() {
         let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
         let hash = table.hash(&key);
         let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: 200_000 };
-        let mut upload = one.reserve(head, NOW).unwrap();
+        let mut upload = one.reserve_ahead(head, NOW).unwrap();
         one.fill(&mut upload, &[1; 100_000], NOW).unwrap();
         uploads.push(upload);
         churn(&mut one, 1);
