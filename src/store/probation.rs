@@ -57,6 +57,9 @@ impl Participant {
     pub(in crate::store) fn free_page_of_log(&self, now: Now) -> bool {
         let mut in_vain = 0;
         while self.table.evict && in_vain < WALKS_IN_VAIN_MAX {
+            if self.has_retired_much() {
+                return true;
+            }
             match self.walk_log(now) {
                 Step::Nothing => return false,
                 Step::More => {}

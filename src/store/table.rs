@@ -285,6 +285,12 @@ impl Table {
         }
     }
 
+    /// As many items as a thread should retire until it quiesces.
+    #[inline]
+    pub(in crate::store) fn limbo_items_max(&self) -> usize {
+        super::limbo::items_max(self.slabs.pages.page_bytes())
+    }
+
     /// Pages that should be free, so that nobody waits for grace.
     pub(in crate::store) fn pages_kept_free(&self) -> u32 {
         (self.slabs.pages.count() / PAGES_PER_FREE).clamp(PAGES_FREE_MIN, PAGES_FREE_MAX)

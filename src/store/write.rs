@@ -166,6 +166,9 @@ impl Participant {
         if bytes.is_none_or(|bytes| bytes > self.table.item_bytes_max) {
             return Err(Refusal::TooLarge);
         }
+        if self.has_retired_much() {
+            self.quiesce();
+        }
         let shape = self.shape(&head, band, now);
         let (slot, shape) = self.allocate_anywhere(&head, shape, band, now)?;
         let mut reservation = self.table.arena.start(slot, &head, shape);
@@ -343,6 +346,9 @@ impl Participant {
 
     /// Deletes the item of a key. False when there was none alive.
     pub fn delete(&mut self, key: &[u8], hash: KeyHash, now: Now) -> bool {
+        if self.has_retired_much() {
+            self.quiesce();
+        }
         let table = &*self.table;
         let stripe = table.lock(hash);
         let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };

@@ -4,7 +4,7 @@ use super::{NOW, get, store, table};
 use crate::base::clock::Expiry;
 use crate::base::metrics::Registry;
 use crate::base::sync::atomic::Ordering;
-use crate::store::{Condition, ItemHead, Participant, Reservation};
+use crate::store::{Condition, ItemHead, Participant, Reservation, limbo_bytes_max};
 
 const KEYS: u64 = 5000;
 
@@ -113,4 +113,19 @@ fn stalled_uploads_in_all_pages_of_the_classes_leave_room_for_others() {
     let keys = (0..3000).map(|key| key * 13);
     assert_eq!(refused(&mut one, keys, &mut || sizes.next(16, 12), true), 0);
     uploads.drain(..).for_each(|upload| one.abandon(upload));
+}
+
+/// One who does not come to the end of its turn for long ends epochs nevertheless.
+#[test]
+fn what_a_thread_has_retired_takes_no_more_than_it_may() {
+    let registry = Registry::default();
+    let table = table(2 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    for key in 0..50_000u32 {
+        let [key, ..] = key.to_le_bytes();
+        assert!(store(&mut one, &[key], b"", Condition::Always).is_ok());
+    }
+    let bytes = one.limbo.borrow().heap_bytes();
+    let page_bytes = table.slabs.pages.page_bytes() as u64;
+    assert!(bytes > 0 && bytes <= limbo_bytes_max(page_bytes), "{bytes}");
 }
