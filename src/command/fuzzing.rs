@@ -282,6 +282,14 @@ thread_local! {
     static PAIR: RefCell<Option<(Rig, Rig)>> = const { RefCell::new(None) };
 }
 
+/// What was said, but for the numbers of pages: values that come in pieces lie apart from others.
+fn without_pages(replies: &[u8]) -> Vec<u8> {
+    let tells_of_pages =
+        |line: &[u8]| line.starts_with(b"STAT ") && line.windows(4).any(|part| part == b"page");
+    let lines = replies.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !tells_of_pages(line)).flatten().copied().collect()
+}
+
 /// The body of the fuzz target: sends the bytes after the first eight to two equal servers, to one
 /// of them as cut by the first eight, and compares.
 ///
@@ -300,8 +308,8 @@ pub fn replies_do_not_depend_on_cuts(data: &[u8]) {
             rig.pass_ticks(1);
         }
         let manner = if seed == 0 { Manner::Bytewise } else { Manner::Seeded(seed) };
-        let wanted = whole.send(bytes, Manner::Whole);
-        let got = cut.send(bytes, manner);
+        let wanted = without_pages(&whole.send(bytes, Manner::Whole));
+        let got = without_pages(&cut.send(bytes, manner));
         if wanted != got {
             let place = wanted.iter().zip(&got).take_while(|(one, other)| one == other).count();
             let tail = |bytes: &[u8]| {

@@ -24,7 +24,14 @@ impl<O: Output> Batch<'_, O> {
             value_bytes,
         };
         let now = self.now;
-        match self.participant().reserve(item_head, now) {
+        let is_there = self.rest().len() >= value_bytes.saturating_add(LINE_END.len());
+        let participant = self.participant();
+        let reserved = if is_there {
+            participant.reserve(item_head, now)
+        } else {
+            participant.reserve_ahead(item_head, now)
+        };
+        match reserved {
             Ok(reservation) => {
                 self.count(Metric::CmdSet);
                 let long = self.is_long_concat(head);

@@ -5,7 +5,7 @@
 
 use crate::command::Fixed;
 use crate::config::Plan;
-use crate::store::Figures;
+use crate::store::{Figures, limbo_bytes_max};
 use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
 use crate::sys::heap;
 use crate::sys::probe::RingShape;
@@ -32,9 +32,6 @@ const MESSAGE_BYTES: u64 = 32;
 const HEAP_LAG_BYTES: u64 = 512 << 10;
 /// The buffers of a socket for datagrams: the largest reply, doubled as it grows, and a datagram.
 const DATAGRAMS_BYTES: u64 = (8 << 20) + (128 << 10);
-/// A retired item in the queues of a thread, and the smallest item.
-const RETIRED_BYTES: u64 = 40;
-const ITEM_BYTES_MIN: u64 = 64;
 
 /// The sum for a plan, with a table that is empty yet.
 pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
@@ -67,7 +64,7 @@ fn table_bytes(figures: &Figures, threads: u64) -> u64 {
     let segment_bytes = figures.index_bytes / figures.segments.max(1);
     let segments = figures.limit_bytes / segment_bytes.max(1) / 3;
     let directory = segments * 8;
-    let retired = figures.page_bytes / ITEM_BYTES_MIN * RETIRED_BYTES;
+    let retired = limbo_bytes_max(figures.page_bytes);
     figures.outside_bytes + directory + threads * retired + 2 * figures.page_bytes
 }
 

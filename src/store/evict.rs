@@ -57,7 +57,7 @@ impl Participant {
         let wants_page = !has_pages || self.is_check_due(class) && self.has_worse(class);
         (wants_page && self.steal_page(Some(class), now))
             || self.evict_from(class, now)
-            || self.steal_page(Some(class), now)
+            || (!wants_page && self.steal_page(Some(class), now))
     }
 
     fn is_check_due(&self, class: u8) -> bool {

@@ -2,7 +2,22 @@
 
 use std::collections::VecDeque;
 
-use super::arena::{Arena, Reclaimable, Retired};
+use super::arena::{Arena, ITEM_BYTES_MIN, Reclaimable, Retired, to_usize};
+
+/// What an item takes in these queues: it may be in both, while it goes from one to the other.
+const BYTES_PER_ITEM: usize = size_of::<Corpse>() + size_of::<(u64, Corpse)>();
+
+/// As many items as a thread may retire until it ends an epoch: a page's worth of small ones.
+pub(in crate::store) fn items_max(page_bytes: usize) -> usize {
+    page_bytes / ITEM_BYTES_MIN
+}
+
+/// Most bytes that a thread takes for what it has retired in one epoch.
+pub fn limbo_bytes_max(page_bytes: u64) -> u64 {
+    // Queues double when they grow.
+    let items = items_max(to_usize(page_bytes)).next_power_of_two();
+    (items * BYTES_PER_ITEM) as u64
+}
 
 /// A retired item, and the memory it holds.
 #[derive(Debug)]
@@ -36,6 +51,19 @@ impl Limbo {
     /// True when something waits for an epoch to end.
     pub fn is_fresh(&self) -> bool {
         !self.fresh.is_empty()
+    }
+
+    /// What the queues take.
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub fn heap_bytes(&self) -> u64 {
+        let fresh = self.fresh.capacity() * size_of::<Corpse>();
+        (fresh + self.sealed.capacity() * size_of::<(u64, Corpse)>()) as u64
+    }
+
+    /// Items that wait for the epoch to end.
+    pub fn fresh(&self) -> usize {
+        self.fresh.len()
     }
 
     /// True when there is something that grace alone sets free.

@@ -4,26 +4,37 @@
 //!   lane 0   open page per band: items are appended          lane 1 ...
 //!               |  full
 //!   band 0..3   [ page ] -> [ page ] -> ...    closed pages, oldest first; bands by exptime
+//!   arriving    [ page ] -> ...                of values that had not come when they were begun
 //!               |  the oldest of all
 //!               walk: who is untouched goes, who was touched is copied to a size class
+//!               |  something is being built there
+//!   held        [ page ] -> ...                walked again, but not as often
 //! ```
 //!
 //! Pages are freed whole, so that no size class needs an open page for items nobody may ask for
-//! twice, and nothing is lost to rounding. The bands keep together what dies together. Threads have
-//! lanes, so that their open pages are not a place where all of them meet; small tables have one.
+//! twice, and nothing is lost to rounding. The bands keep together what dies together, and what may
+//! be there for long: values whose peers fall silent keep pages for themselves, as many as it
+//! takes, and not one each. Threads have lanes, so that their open pages are not a place where all
+//! of them meet; small tables have one.
 //!
 //! A page of the log counts in `used` its slots that are not free, and one more for as long as it
 //! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool.
 
 use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
-use super::epochs::Padded;
+use super::epochs::{Epochs, Padded};
 use super::pages::Pages;
 use crate::base::clock::{Expiry, Now};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 
-/// Up to a minute, up to an hour, longer, for ever.
-pub const BANDS: usize = 4;
+/// Up to a minute, up to an hour, longer, for ever; and `ARRIVING`.
+pub const BANDS: usize = 5;
+/// The band for items whose values have yet to come, whenever they expire.
+pub const ARRIVING: u8 = 4;
+/// Of the lists of closed pages, the one after those of the bands: pages that were walked in vain.
+const HELD: usize = BANDS;
+/// For so many walks there is one through such a page.
+const WALKS_PER_HELD: u32 = 4;
 /// The log is one part in so many of all pages, when all are in use.
 const SHARE: u32 = 10;
 /// At least so many of the log's pages for every open one.
@@ -64,15 +75,16 @@ struct Fifo {
 struct Walk {
     page: u32,
     at: u32,
-    band: u8,
     /// True when something was being built in what lies before `at`.
     met_building: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    bands: [Fifo; BANDS],
+    /// Closed pages: of each band, and those that are held.
+    fifos: [Fifo; BANDS + 1],
     births: u32,
+    walks: u32,
     walk: Option<Walk>,
 }
 
@@ -85,7 +97,7 @@ pub(in crate::store) struct Found {
     /// True when the page ended: it will be free when the last of its items is.
     pub ended: bool,
     /// True when it ended in vain: something is being built in it, so it stays in the log.
-    pub requeued: bool,
+    pub held: bool,
 }
 
 #[derive(Debug)]
@@ -100,7 +112,8 @@ pub(in crate::store) struct Log {
 
 impl Log {
     pub fn new(pages: u32, threads: u32) -> Log {
-        let bands = u32::try_from(BANDS).expect("a few");
+        // Mostly nothing is in the band that comes after those by time.
+        let bands = u32::from(ARRIVING);
         let lanes = (pages / SHARE / PAGES_PER_OPEN / bands).clamp(1, threads.max(1));
         Log {
             lanes: (0..lanes).map(|_| Default::default()).collect(),
@@ -116,20 +129,25 @@ impl Log {
         self.pages.load(Ordering::Relaxed)
     }
 
+    /// Pages of the log in which something was being built when they were looked at.
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Pages of the log that can be emptied.
+    fn pages_free_to_go(&self) -> u32 {
+        self.pages().saturating_sub(self.held())
+    }
+
     /// True when the log has its share of all pages.
     pub fn has_share(&self, pages: &Pages) -> bool {
-        self.pages() > pages.for_items() / SHARE
+        self.pages_free_to_go() > pages.for_items() / SHARE
     }
 
     /// True when the log has so much more than its share that a class may take a page before the
     /// log needs it.
     pub fn has_plenty(&self, pages: &Pages, kept_free: u32) -> bool {
-        self.pages() > pages.for_items() / SHARE + kept_free
-    }
-
-    /// True when so much of the log waits for values to arrive that no more should.
-    pub fn is_held_up(&self, pages: &Pages) -> bool {
-        self.held.load(Ordering::Relaxed) > pages.count() / (2 * SHARE)
+        self.pages_free_to_go() > pages.for_items() / SHARE + kept_free
     }
 
     /// Takes a slot for the head of an item. `None` when the pool has no page for it, beside the
@@ -196,7 +214,7 @@ impl Log {
     fn close(&self, open: &mut Open, pages: &Pages, band: u8) {
         if open.page != 0 {
             pages.page(open.page).set_bump(open.bytes);
-            self.queue.0.lock().push(pages, band, open.page);
+            self.queue.0.lock().push(pages, usize::from(band), open.page);
         }
         open.page = 0;
     }
@@ -214,7 +232,7 @@ impl Log {
     }
 
     /// Goes on with emptying the oldest page, and names live items that have to leave it.
-    pub fn walk(&self, arena: &Arena, pages: &Pages) -> Found {
+    pub fn walk(&self, (arena, pages): (&Arena, &Pages), epochs: &Epochs) -> Found {
         let mut found = Found::default();
         let mut queue = self.queue.0.lock();
         let Some(mut walk) = queue.walk.take().or_else(|| queue.oldest(pages)) else {
@@ -248,15 +266,32 @@ impl Log {
             if page.set_held(true) {
                 self.held.fetch_add(1, Ordering::Relaxed);
             }
-            queue.push(pages, walk.band, walk.page);
-            found.requeued = true;
+            queue.push(pages, HELD, walk.page);
+            found.held = true;
             return found;
         }
         page.set_closed(false);
         drop(queue);
+        pages.expect(walk.page, epochs);
         self.give_up(pages, walk.page);
         found.ended = true;
         found
+    }
+
+    /// Forgets when something expires in a closed page. False when it is not one.
+    pub fn forget_expiries(&self, pages: &Pages, number: u32) -> bool {
+        let page = pages.page(number);
+        let _queue = self.queue.0.lock();
+        let is_closed = page.is_closed();
+        if is_closed {
+            page.forget_expiries();
+        }
+        is_closed
+    }
+
+    /// True when so much of the log waits for values to arrive that no more should.
+    pub fn is_held_up(&self, pages: &Pages) -> bool {
+        self.held() > pages.count() / (2 * SHARE)
     }
 
     /// Keeps a closed page from being reused until `Pages::let_go`, and says how many bytes of it
@@ -272,8 +307,8 @@ impl Log {
 
     /// Frees closed pages in which nothing is left.
     pub fn trim(&self, pages: &Pages) {
-        for band in 0..BANDS {
-            for number in self.queue.0.lock().take_empty(pages, band) {
+        for list in 0..=HELD {
+            for number in self.queue.0.lock().take_empty(pages, list) {
                 self.give_up(pages, number);
             }
         }
@@ -287,7 +322,6 @@ impl Log {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         self.pages.fetch_sub(1, Ordering::Relaxed);
-        pages.expect(number);
         pages.let_go(number);
     }
 
@@ -310,17 +344,17 @@ impl Fifo {
 }
 
 impl Queue {
-    fn push(&mut self, pages: &Pages, band: u8, number: u32) {
+    fn push(&mut self, pages: &Pages, list: usize, number: u32) {
         pages.page(number).set_closed(true);
         pages.page(number).set_born(self.births);
         self.births = self.births.wrapping_add(1);
-        self.bands[usize::from(band)].append(pages, number);
+        self.fifos[list].append(pages, number);
     }
 
-    /// Takes out the pages of a band in which nothing is left.
-    fn take_empty(&mut self, pages: &Pages, band: usize) -> Vec<u32> {
+    /// Takes out the pages of a list in which nothing is left.
+    fn take_empty(&mut self, pages: &Pages, list: usize) -> Vec<u32> {
         let (mut kept, mut empty) = (Fifo::default(), Vec::new());
-        let mut number = self.bands[band].first;
+        let mut number = self.fifos[list].first;
         while number != 0 {
             let page = pages.page(number);
             let next = page.next();
@@ -332,19 +366,23 @@ impl Queue {
             }
             number = next;
         }
-        self.bands[band] = kept;
+        self.fifos[list] = kept;
         empty
     }
 
-    /// Takes the oldest page out.
+    /// Takes the oldest page out. From time to time, or if there is no other, it is one in which
+    /// something was being built: that may be over, and what else is in it has to go some day.
     fn oldest(&mut self, pages: &Pages) -> Option<Walk> {
+        self.walks = self.walks.wrapping_add(1);
         let age = |fifo: &Fifo| self.births.wrapping_sub(pages.page(fifo.first).born());
-        let bands = self.bands.iter().enumerate().filter(|(_, fifo)| fifo.first != 0);
-        let (band, _) = bands.max_by_key(|(_, fifo)| age(fifo))?;
-        let fifo = &mut self.bands[band];
+        let bands = self.fifos[..HELD].iter().enumerate().filter(|(_, fifo)| fifo.first != 0);
+        let oldest = bands.max_by_key(|(_, fifo)| age(fifo)).map(|(band, _)| band);
+        let is_turn_of_held = self.walks.is_multiple_of(WALKS_PER_HELD);
+        let held = (self.fifos[HELD].first != 0).then_some(HELD);
+        let list = if is_turn_of_held { held.or(oldest) } else { oldest.or(held) }?;
+        let fifo = &mut self.fifos[list];
         let number = fifo.first;
         fifo.first = pages.page(number).next();
-        let band = u8::try_from(band).expect("a few");
-        Some(Walk { page: number, at: 0, band, met_building: false })
+        Some(Walk { page: number, at: 0, met_building: false })
     }
 }

@@ -1,5 +1,6 @@
 //! Taking memory, and giving it back after its grace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Refusal;
@@ -39,22 +40,86 @@ const ORPHANS_PINNED: usize = 1;
 /// There are orphans that grace sets free.
 const ORPHANS_WAITING: usize = 2;
 
+/// What becomes of an item for which nothing can be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// It is tried in another place.
+    Elsewhere,
+    Refused,
+}
+
 /// The first slot of an item, and the others.
 pub(in crate::store) type Slots = (Slot, Vec<Slot>);
 
 impl Participant {
-    /// The first slot of an item, wherever its shape says.
-    pub(in crate::store) fn allocate(
+    /// The first slot of an item, in the shape that was asked for, or where nothing can be evicted
+    /// for that, in another one. `band` is for an item that comes to the log.
+    pub(in crate::store) fn allocate_anywhere(
         &mut self,
         head: &ItemHead<'_>,
         shape: Shape,
+        band: u8,
+        now: Now,
+    ) -> Result<(Slot, Shape), Refusal> {
+        if self.table.evict {
+            if let Ok(slot) = self.allocate(head, shape, Then::Elsewhere, now) {
+                return Ok((slot, shape));
+            }
+            if let Some(found) = self.allocate_elsewhere(head, shape, band, now) {
+                return Ok(found);
+            }
+        }
+        self.allocate(head, shape, Then::Refused, now).map(|slot| (slot, shape))
+    }
+
+    /// Each page of a class may have a slot in which a value arrives, so that none of them can go
+    /// to another class or to the log, although there are items in it that can.
+    #[cold]
+    fn allocate_elsewhere(
+        &mut self,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        band: u8,
+        now: Now,
+    ) -> Option<(Slot, Shape)> {
+        let table = Arc::clone(&self.table);
+        let sizes = table.slabs.sizes();
+        let in_class = sizes.shape(head);
+        let other = match shape.home {
+            Home::Class(_) => sizes.logged_shape(head, band),
+            Home::Log(_) => in_class,
+        };
+        if let Ok(slot) = self.allocate(head, other, Then::Elsewhere, now) {
+            return Some((slot, other));
+        }
+        let Home::Class(first) = in_class.home else { return None };
+        let classes = if in_class.wide { 0 } else { sizes.classes() };
+        for class in usize::from(first) + 1..classes {
+            let class = u8::try_from(class).expect("at most 128 classes");
+            if table.slabs.standing(class).pages == 0 {
+                continue;
+            }
+            let slot_bytes = sizes.slot_bytes(class);
+            let larger = Shape { home: Home::Class(class), slot_bytes, ..in_class };
+            if let Ok(slot) = self.allocate(head, larger, Then::Elsewhere, now) {
+                return Some((slot, larger));
+            }
+        }
+        None
+    }
+
+    fn allocate(
+        &mut self,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        otherwise: Then,
         now: Now,
     ) -> Result<Slot, Refusal> {
         match shape.home {
-            Home::Class(class) => self.allocate_in_class(class, now),
+            Home::Class(class) => self.allocate_in_class(class, otherwise, now),
             Home::Log(band) => {
                 let append = |one: &Participant| one.append_to_log(head, shape, band, KEPT);
-                self.allocate_in_log(append, now)
+                self.allocate_in_log(append, otherwise, now)
             }
         }
     }
@@ -66,14 +131,14 @@ impl Participant {
         now: Now,
     ) -> Result<Vec<Slot>, Refusal> {
         match item.shape().home {
-            Home::Class(class) => Ok(vec![self.allocate_in_class(class, now)?]),
+            Home::Class(class) => Ok(vec![self.allocate_in_class(class, Then::Refused, now)?]),
             Home::Log(band) => {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
                     let memory = (&table.arena, &table.slabs.pages);
                     table.log.append_fragments(memory, lane, item, band)
                 };
-                let slots = self.allocate_in_log(append, now)?;
+                let slots = self.allocate_in_log(append, Then::Refused, now)?;
                 slots.iter().skip(1).for_each(|_| self.tidy_up(now));
                 Ok(slots)
             }
@@ -94,13 +159,14 @@ impl Participant {
     fn allocate_in_log<T>(
         &mut self,
         append: impl Fn(&Participant) -> Option<T>,
+        otherwise: Then,
         now: Now,
     ) -> Result<T, Refusal> {
         if let Some(slots) = append(self) {
             self.tidy_up(now);
             return Ok(slots);
         }
-        self.wait_for_page(append, now)
+        self.wait_for_page(append, otherwise, now)
     }
 
     /// One in, one out: there should be pages left for others.
@@ -114,36 +180,46 @@ impl Participant {
     fn go_on_freeing(&self, now: Now) {
         // What moves out of the log needs room: better wait for the pages that are coming, if it
         // does not take too long.
-        let pages = &self.table.slabs.pages;
-        let waits = pages.free() == 0 && pages.coming() > 0 && self.pauses.get() < PAUSES_MAX;
+        let waits = self.table.slabs.pages.free() == 0
+            && self.pauses.get() < PAUSES_MAX
+            && self.pages_coming() > 0;
         self.pauses.set(if waits { self.pauses.get() + 1 } else { 0 });
         if !waits {
             let _ = self.free_page_step(now);
         }
     }
 
+    /// Pages that will be free after grace, and not only when something has arrived in them or was
+    /// sent from them.
+    fn pages_coming(&self) -> u32 {
+        let pages = &self.table.slabs.pages;
+        pages.expect_no_longer(&self.table.epochs);
+        pages.coming()
+    }
+
     /// Takes what needs a page of the pool.
     fn wait_for_page<T>(
         &mut self,
         take: impl Fn(&Participant) -> Option<T>,
+        otherwise: Then,
         now: Now,
     ) -> Result<T, Refusal> {
         let mut pages_freed = 0;
         let make_room = |one: &Participant, wait: &mut Wait| {
             let pages = &one.table.slabs.pages;
             let is_wanted = match pages.free() {
-                0 => pages.coming() == 0,
-                free => free + pages.coming() <= KEPT,
+                0 => one.pages_coming() == 0,
+                free => free + one.pages_coming() <= KEPT,
             };
             (is_wanted || wait.is_late()).then(|| {
                 pages_freed += 1;
                 one.free_page(pages_freed, now)
             })
         };
-        self.wait_for(take, make_room, now)
+        self.wait_for(take, make_room, otherwise, now)
     }
 
-    fn allocate_in_class(&mut self, class: u8, now: Now) -> Result<Slot, Refusal> {
+    fn allocate_in_class(&mut self, class: u8, otherwise: Then, now: Now) -> Result<Slot, Refusal> {
         match self.take_slot(class) {
             Some((slot, missing)) => {
                 self.replenish(class, missing, now);
@@ -159,7 +235,7 @@ impl Participant {
                     let is_wanted = wait.round < 2 || wait.is_late();
                     is_wanted.then(|| one.evict_some(class, wanted, now))
                 };
-                self.wait_for(take, make_room, now)
+                self.wait_for(take, make_room, otherwise, now)
             }
         }
     }
@@ -257,6 +333,7 @@ impl Participant {
         &mut self,
         take: impl Fn(&Participant) -> Option<T>,
         mut make_room: impl FnMut(&Participant, &mut Wait) -> Option<bool>,
+        otherwise: Then,
         now: Now,
     ) -> Result<T, Refusal> {
         // Relaxed: a hint.
@@ -271,6 +348,9 @@ impl Participant {
             }
             if make_room(self, &mut wait) == Some(false) {
                 in_vain += 1;
+                if otherwise == Then::Elsewhere {
+                    return Err(Refusal::NoMemory);
+                }
                 // Others may be about to say what they retired: a table that evicts asks again.
                 let is_enough = !self.table.evict || in_vain >= ATTEMPTS_IN_VAIN;
                 if is_enough && (!self.is_anything_waiting() || wait.is_longer_than(GRACE)) {
@@ -303,10 +383,12 @@ impl Participant {
             return share;
         }
         let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
-        // Pages that do not come although nothing else keeps them: values arrive in them.
         let pages = &self.table.slabs.pages;
-        let coming = pages.coming() as usize * pages.page_bytes();
-        usize::try_from(limbo).unwrap_or(usize::MAX).max(coming).saturating_sub(share)
+        pages.expect_no_longer(&self.table.epochs);
+        let in_classes = self.table.arriving_bytes.load(Ordering::Relaxed);
+        let kept = (pages.stuck() + self.table.log.held()) as usize * pages.page_bytes();
+        let kept = kept + in_classes;
+        usize::try_from(limbo).unwrap_or(usize::MAX).max(kept).saturating_sub(share)
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {
@@ -316,14 +398,14 @@ impl Participant {
     /// Lets a page become free for the index. False when that is not possible.
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
         let take = |one: &Participant| one.table.slabs.pages.has_segment().then_some(());
-        self.wait_for_page(take, now).is_ok()
+        self.wait_for_page(take, Then::Refused, now).is_ok()
     }
 
     /// Takes a page out of the pool, letting go of items if it must.
     pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
         let kept = if self.table.evict { KEPT } else { 0 };
         let take = |one: &Participant| one.table.slabs.pages.take_for_others(kept);
-        self.wait_for_page(take, now).ok()
+        self.wait_for_page(take, Then::Refused, now).ok()
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
@@ -340,7 +422,7 @@ impl Participant {
         self.reclaim_from(horizon, None);
         // Relaxed: a hint; the lock orders.
         if self.table.orphaned.load(Ordering::Relaxed) != 0 {
-            let table = std::sync::Arc::clone(&self.table);
+            let table = Arc::clone(&self.table);
             let mut orphans = table.orphans.lock();
             self.reclaim_from(horizon, Some(&mut orphans));
             table.orphaned.store(orphaned(&orphans), Ordering::Relaxed);

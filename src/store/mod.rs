@@ -65,6 +65,7 @@ mod tests;
 mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
+pub use limbo::limbo_bytes_max;
 pub use participant::Participant;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};

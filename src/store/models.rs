@@ -12,7 +12,8 @@ use loom::thread;
 use super::arena::{Ref, WatchedCell};
 use super::epochs::Epochs;
 use super::index::{Bucket, Directory, Entry, Owner, Segment, Split, Tag};
-use crate::base::clock::{Now, TICKS_PER_S};
+use super::pages::Page;
+use crate::base::clock::{Expiry, Now, TICKS_PER_S};
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -96,6 +97,39 @@ fn who_comes_online_is_seen_or_sees() {
         });
         world.write(one);
         reader.join().unwrap();
+    });
+}
+
+/// Of two items in a page one has expired, and the other one comes while the page is swept.
+#[test]
+fn what_expires_is_noted_while_a_page_is_swept() {
+    model(|| {
+        let (page, item) = (Arc::new(Page::default()), Arc::new(AtomicU32::new(0)));
+        let epochs = Arc::new(Epochs::new(2));
+        let (one, two) = (epochs.join(), epochs.join());
+        epochs.online(one);
+        epochs.online(two);
+        page.note_expiry(Expiry::at_tick(1));
+        let (writer, theirs, cells) = (Arc::clone(&page), Arc::clone(&item), Arc::clone(&epochs));
+        let writer = thread::spawn(move || {
+            // Relaxed: as weak as it may be.
+            theirs.store(5, Ordering::Relaxed);
+            writer.note_expiry(Expiry::at_tick(5));
+            cells.offline(two);
+        });
+        page.forget_expiries();
+        let tag = epochs.advance();
+        epochs.quiesce(one);
+        let is_swept = (0..2).any(|_| {
+            thread::yield_now();
+            tag <= epochs.horizon()
+        });
+        if is_swept && item.load(Ordering::Relaxed) != 0 {
+            page.note_expiry(Expiry::at_tick(5));
+        }
+        writer.join().unwrap();
+        let later = Now { ticks: 6, ..NOW };
+        assert!(!is_swept || page.has_expired(later), "an exptime that nobody noted");
     });
 }
 

@@ -3,7 +3,10 @@
 //! A page is in exactly one of these places: the pool, a size class, the log, draining on its way
 //! from one of these two back to the pool, or the index, until nobody looks at any segment of it.
 
+use std::collections::VecDeque;
+
 use super::arena::{Arena, Ref};
+use super::epochs::Epochs;
 use super::index::{SEGMENT_BYTES, SegmentPool, Used};
 use crate::base::clock::{Expiry, Now};
 use crate::base::sync::Mutex;
@@ -20,6 +23,15 @@ const STAGE_DRAINING: u8 = 1;
 /// it.
 const STAGE_CLOSED: u8 = 2;
 const STAGE_NONE: u8 = 0;
+
+/// `Page::way` of a page that will be free after grace.
+const WAY_COMING: u8 = 1;
+/// Of a page that should be free by now.
+const WAY_STUCK: u8 = 2;
+const WAY_NONE: u8 = 0;
+/// So often all threads quiesce until a page is free of which nothing is needed any more: who has
+/// items of it ends their epoch, all others see that, and the first one frees them.
+const ROUNDS: u32 = 3;
 
 /// Who has a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +50,8 @@ pub(in crate::store) enum Holder {
 pub(in crate::store) struct Page {
     holder: AtomicU8,
     stage: AtomicU8,
-    /// True of a page that counts in `Pages::coming`.
-    coming: AtomicBool,
+    /// Where the page is on its way to the pool, whose lock guards this.
+    way: AtomicU8,
     /// True of a page of the log that was walked while something was being built in it.
     held: AtomicBool,
     /// Class: slots from this one on were never used since the page came to its class. Log: bytes
@@ -58,7 +70,7 @@ impl Default for Page {
         Page {
             holder: AtomicU8::new(HOLDER_NONE),
             stage: AtomicU8::new(STAGE_NONE),
-            coming: AtomicBool::new(false),
+            way: AtomicU8::new(WAY_NONE),
             held: AtomicBool::new(false),
             bump: AtomicU32::new(0),
             used: AtomicU32::new(0),
@@ -83,7 +95,8 @@ impl Page {
     pub fn note_expiry(&self, expiry: Expiry) {
         // Times in ticks are before those in seconds, and `NEVER`, which is 0, comes last.
         let earliest = expiry.to_bits().wrapping_sub(1);
-        // Relaxed: the sweep comes by again.
+        // Relaxed: who does not see that the sweep has forgotten all of them quiesces before it
+        // reads the page.
         if earliest < self.earliest.load(Ordering::Relaxed) {
             self.earliest.fetch_min(earliest, Ordering::Relaxed);
         }
@@ -95,7 +108,7 @@ impl Page {
         Expiry::from_bits(earliest).is_due(now)
     }
 
-    /// Forgets when things expire: whoever looks through the page notes it anew.
+    /// Forgets when things expire: whoever looks through the page, after grace, notes it anew.
     pub fn forget_expiries(&self) {
         self.earliest.store(u32::MAX, Ordering::Relaxed);
     }
@@ -195,6 +208,17 @@ struct Pool {
     /// Pages from this one on were never used.
     fresh: u32,
     segments: SegmentPool,
+    /// Pages that will be free after grace.
+    coming: VecDeque<Coming>,
+}
+
+/// A page on its way to the pool.
+#[derive(Debug)]
+struct Coming {
+    number: u32,
+    /// When this is the horizon, one more round is over.
+    round_ends: u64,
+    rounds_left: u32,
 }
 
 #[derive(Debug)]
@@ -204,8 +228,10 @@ pub(in crate::store) struct Pages {
     /// it exactly.
     free: AtomicU32,
     for_items: AtomicU32,
-    /// Pages that will be free when everybody has quiesced.
+    /// Pages that will be free when everybody has quiesced, and those that are not although
+    /// everybody has: copies, as above.
     coming: AtomicU32,
+    stuck: AtomicU32,
     /// Page 0 is never used, so that no item has the ref 0.
     pages: Box<[Page]>,
     pool: Mutex<Pool>,
@@ -222,13 +248,14 @@ pub(in crate::store) struct Census {
 impl Pages {
     pub fn new(page_bytes: usize, count: u32) -> Pages {
         let segments = SegmentPool::new(page_bytes);
-        let pool = Pool { free: Vec::new(), fresh: 1, segments };
+        let pool = Pool { free: Vec::new(), fresh: 1, segments, coming: VecDeque::new() };
         let pages = (0..=count).map(|_| Page::default()).collect();
         Pages {
             page_bytes,
             free: AtomicU32::new(count),
             for_items: AtomicU32::new(count),
             coming: AtomicU32::new(0),
+            stuck: AtomicU32::new(0),
             pages,
             pool: Mutex::new(pool),
         }
@@ -251,10 +278,39 @@ impl Pages {
         self.for_items.load(Ordering::Relaxed)
     }
 
-    /// Nothing keeps a page any more but those who still look at what was in it.
-    pub fn expect(&self, number: u32) {
-        self.page(number).coming.store(true, Ordering::Relaxed);
+    /// Pages that were to come and did not: something arrives in them, or is sent from them.
+    pub fn stuck(&self) -> u32 {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Nobody needs a page any more but those who still look at what was in it.
+    pub fn expect(&self, number: u32, epochs: &Epochs) {
+        self.expect_no_longer(epochs);
+        let round_ends = epochs.advance();
+        let mut pool = self.pool.lock();
+        self.page(number).way.store(WAY_COMING, Ordering::Relaxed);
+        pool.coming.push_back(Coming { number, round_ends, rounds_left: ROUNDS - 1 });
         self.coming.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Stops to wait for pages that are not there although everybody has quiesced: there is no
+    /// saying when they will be.
+    pub fn expect_no_longer(&self, epochs: &Epochs) {
+        if self.coming() == 0 {
+            return;
+        }
+        let horizon = epochs.horizon();
+        let mut pool = self.pool.lock();
+        while let Some(first) = pool.coming.pop_front_if(|first| first.round_ends <= horizon) {
+            if first.rounds_left > 0 {
+                let (round_ends, rounds_left) = (epochs.advance(), first.rounds_left - 1);
+                pool.coming.push_back(Coming { round_ends, rounds_left, ..first });
+                continue;
+            }
+            self.page(first.number).way.store(WAY_STUCK, Ordering::Relaxed);
+            self.coming.fetch_sub(1, Ordering::Relaxed);
+            self.stuck.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// One slot less of a page of the log is in use, or nobody walks it any more.
@@ -339,10 +395,19 @@ impl Pages {
         let page = self.page(number);
         page.holder.store(HOLDER_NONE, Ordering::Relaxed);
         page.stage.store(STAGE_NONE, Ordering::Relaxed);
-        if page.coming.swap(false, Ordering::Relaxed) {
-            self.coming.fetch_sub(1, Ordering::Relaxed);
-        }
         let mut pool = self.pool.lock();
+        match page.way.swap(WAY_NONE, Ordering::Relaxed) {
+            WAY_COMING => {
+                // Near the front: they come in the order in which they were let go of.
+                let at = pool.coming.iter().position(|each| each.number == number);
+                pool.coming.remove(at.expect("among those that are coming"));
+                self.coming.fetch_sub(1, Ordering::Relaxed);
+            }
+            WAY_STUCK => {
+                self.stuck.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
         pool.free.push(number);
         self.free.fetch_add(1, Ordering::Relaxed);
     }

@@ -236,6 +236,12 @@ impl Participant {
         self.table.arena.unpin(pin);
     }
 
+    /// True when this thread has retired so much that it should quiesce before it goes on.
+    #[inline]
+    pub(in crate::store) fn has_retired_much(&self) -> bool {
+        self.limbo.borrow().fresh() >= self.table.limbo_items_max()
+    }
+
     /// Says that this thread looks at nothing now, and frees what nobody looks at any more.
     #[inline]
     pub fn quiesce(&mut self) {

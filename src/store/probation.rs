@@ -53,9 +53,13 @@ impl Participant {
             || self.free_page_of_log(now)
     }
 
+    /// Empties a page of the log. False when there is nothing to let go of.
     pub(in crate::store) fn free_page_of_log(&self, now: Now) -> bool {
         let mut in_vain = 0;
         while self.table.evict && in_vain < WALKS_IN_VAIN_MAX {
+            if self.has_retired_much() {
+                return true;
+            }
             match self.walk_log(now) {
                 Step::Nothing => return false,
                 Step::More => {}
@@ -69,7 +73,7 @@ impl Participant {
     /// Empties a few slots of the log's oldest page.
     fn walk_log(&self, now: Now) -> Step {
         let table = &self.table;
-        let found = table.log.walk(&table.arena, &table.slabs.pages);
+        let found = table.log.walk((&table.arena, &table.slabs.pages), &table.epochs);
         if !found.walked {
             return Step::Nothing;
         }
@@ -84,7 +88,7 @@ impl Participant {
         for (at, hash) in found_items().zip(hashes) {
             self.leave_log(*at, hash, now);
         }
-        match (found.ended, found.requeued) {
+        match (found.ended, found.held) {
             (true, _) => Step::Page,
             (false, true) => Step::InVain,
             (false, false) => Step::More,

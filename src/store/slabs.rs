@@ -6,6 +6,7 @@
 
 use super::Favor;
 use super::arena::{Arena, Keeper, Reclaimable, Ref, Slot, State};
+use super::epochs::Epochs;
 use super::pages::{Holder, Pages};
 use super::sizes::Sizes;
 use crate::base::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -342,7 +343,7 @@ impl ClassGuard<'_> {
 
     /// The next slot that is not free of the page that leaves; `None` when it has been emptied, or
     /// there is no such page.
-    pub fn departing(&mut self) -> Option<Ref> {
+    pub fn departing(&mut self, epochs: &Epochs) -> Option<Ref> {
         let (number, mut index) = self.slab.departing?;
         let page = self.slabs.pages.page(number);
         while index < page.bump() {
@@ -354,7 +355,7 @@ impl ClassGuard<'_> {
             }
         }
         self.set_departing(None);
-        self.slabs.pages.expect(number);
+        self.slabs.pages.expect(number, epochs);
         page.set_used(page.used() - 1);
         if page.used() == 0 {
             self.slabs.pages.put(number);

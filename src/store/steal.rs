@@ -98,7 +98,7 @@ impl Participant {
     fn empty(&self, guard: &mut ClassGuard<'_>, now: Now) -> Step {
         let arena = &self.table.arena;
         for _ in 0..STEP_SLOTS {
-            let Some(at) = guard.departing() else {
+            let Some(at) = guard.departing(&self.table.epochs) else {
                 self.counters.bump(Metric::SlabsMoved);
                 return Step::Page;
             };

@@ -4,6 +4,10 @@
 //! has expired costs one look at `Page::earliest`; the others are read header by header. After a
 //! flush one round reads all pages. Other threads wait for the sweep at most for as long as it
 //! takes to look at `SLOTS_PER_LOCK` slots of one class.
+//!
+//! Before a page is read, the sweep forgets when something in it expires, and waits for grace. Who
+//! did not see that it had to note an exptime, because there was an earlier one, has quiesced by
+//! then, and the sweep sees what it wrote; who comes later notes it.
 
 use super::arena::{Keep, Logged, Ref, State};
 use super::pages::Holder;
@@ -21,6 +25,8 @@ const SLOTS_PER_LOCK: u32 = 64;
 pub struct Sweep {
     /// The next page.
     next: u32,
+    /// Pages that will be read at this horizon: what was known of their exptimes is forgotten.
+    forgotten: (u64, Vec<u32>),
     /// How often somebody had flushed when this round began.
     flushes: u32,
     /// The number of flushes whose victims have all been looked for.
@@ -29,7 +35,7 @@ pub struct Sweep {
 
 impl Sweep {
     pub const fn new() -> Sweep {
-        Sweep { next: 1, flushes: 0, flushes_done: 0 }
+        Sweep { next: 1, forgotten: (0, Vec::new()), flushes: 0, flushes_done: 0 }
     }
 
     /// True when every page is to be read.
@@ -47,13 +53,27 @@ impl Default for Sweep {
 impl Participant {
     /// Takes one turn of the sweep; `TURNS_PER_ROUND` of them look at every page.
     pub fn sweep(&mut self, sweep: &mut Sweep, now: Now) {
+        self.quiesce();
+        if self.table.epochs.horizon() < sweep.forgotten.0 {
+            // Somebody is busy: the sweep goes on in the next turn.
+            return;
+        }
+        for number in std::mem::take(&mut sweep.forgotten.1) {
+            self.sweep_page(number, now);
+        }
         let pages = self.table.slabs.pages.count();
         for _ in 0..pages.div_ceil(TURNS_PER_ROUND) {
             if sweep.next > pages {
                 self.end_round(sweep, now);
             }
-            self.sweep_page(sweep.next, sweep.is_thorough(), now);
+            let has_expired = self.table.slabs.pages.page(sweep.next).has_expired(now);
+            if (has_expired || sweep.is_thorough()) && self.forget_expiries(sweep.next) {
+                sweep.forgotten.1.push(sweep.next);
+            }
             sweep.next += 1;
+        }
+        if !sweep.forgotten.1.is_empty() {
+            sweep.forgotten.0 = self.table.epochs.advance();
         }
     }
 
@@ -70,12 +90,27 @@ impl Participant {
         self.quiesce();
     }
 
-    fn sweep_page(&mut self, number: u32, is_thorough: bool, now: Now) {
-        let page = self.table.slabs.pages.page(number);
-        if !page.has_expired(now) && !is_thorough {
-            return;
-        }
+    /// Forgets when something expires in a page, if it is one that can be read now. What is noted
+    /// for its next use is never forgotten: that begins under the same locks.
+    fn forget_expiries(&self, number: u32) -> bool {
+        let table = &self.table;
+        let page = table.slabs.pages.page(number);
         match page.holder() {
+            Holder::Class(class) => {
+                let guard = table.slabs.lock(&table.arena, class);
+                let is_there = guard.slot_of(number, 0).is_some();
+                if is_there {
+                    page.forget_expiries();
+                }
+                is_there
+            }
+            Holder::Log => table.log.forget_expiries(&table.slabs.pages, number),
+            Holder::None => false,
+        }
+    }
+
+    fn sweep_page(&mut self, number: u32, now: Now) {
+        match self.table.slabs.pages.page(number).holder() {
             Holder::Class(class) => self.sweep_class(number, class, now),
             Holder::Log => self.sweep_log(number, now),
             Holder::None => {}
@@ -88,9 +123,6 @@ impl Participant {
         loop {
             let arena = &self.table.arena;
             let guard = self.table.slabs.lock(arena, class);
-            if index == 0 {
-                self.table.slabs.pages.page(number).forget_expiries();
-            }
             let end = index + SLOTS_PER_LOCK;
             while index < end {
                 let Some(at) = guard.slot_of(number, index) else { return };
@@ -116,7 +148,6 @@ impl Participant {
 
     fn sweep_log(&mut self, number: u32, now: Now) {
         let Some(end) = self.table.log.hold_closed(&self.table.slabs.pages, number) else { return };
-        self.table.slabs.pages.page(number).forget_expiries();
         let (mut offset, mut slots) = (0, 0u32);
         let start = self.table.slabs.pages.start_of(number);
         while offset < end {

@@ -110,6 +110,8 @@ pub struct Table {
     /// How often something was refused although others might have been let go of, and until when
     /// that is taken for how things are, in ticks.
     pub(in crate::store) refusals: AtomicU32,
+    /// Of slots of classes that were taken for values which had not come.
+    pub(in crate::store) arriving_bytes: AtomicUsize,
     pub(in crate::store) dearth_until: AtomicU64,
 }
 
@@ -152,6 +154,7 @@ impl Table {
             huge_pages: AtomicUsize::new(0),
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
+            arriving_bytes: AtomicUsize::new(0),
             dearth_until: AtomicU64::new(0),
         };
         for stripe in 0..table.stripes.len() {
@@ -285,6 +288,12 @@ impl Table {
         if expiry != Expiry::NEVER {
             self.slabs.pages.page_of(at).note_expiry(expiry);
         }
+    }
+
+    /// As many items as a thread should retire until it quiesces.
+    #[inline]
+    pub(in crate::store) fn limbo_items_max(&self) -> usize {
+        super::limbo::items_max(self.slabs.pages.page_bytes())
     }
 
     /// Pages that should be free, so that nobody waits for grace.

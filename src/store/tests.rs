@@ -5,6 +5,7 @@ mod index;
 mod oracle;
 mod policy;
 mod stress;
+mod uploads;
 
 use super::*;
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};

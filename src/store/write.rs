@@ -4,7 +4,7 @@ use super::arena::{
     Exptime, Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0,
 };
 use super::index::{Entry, Place, Segment, Split, Tag};
-use super::log::band;
+use super::log::{ARRIVING, band};
 use super::participant::Participant;
 use super::table::{Table, Writer};
 use super::{Condition, Outcome, Refusal};
@@ -130,28 +130,52 @@ impl Table {
 }
 
 impl Participant {
-    /// Takes memory for an item whose value will arrive.
+    /// Takes memory for an item whose value is there.
     ///
     /// # Errors
     /// Why there is none.
     pub fn reserve(&mut self, head: ItemHead<'_>, now: Now) -> Result<Reservation, Refusal> {
+        self.reserve_in(head, band(head.expiry, now), now)
+    }
+
+    /// Takes memory for an item whose value will arrive: who knows when.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn reserve_ahead(&mut self, head: ItemHead<'_>, now: Now) -> Result<Reservation, Refusal> {
+        self.reserve_in(head, ARRIVING, now)
+    }
+
+    /// As `reserve`; an item that comes to the log comes to this band of it.
+    fn reserve_in(
+        &mut self,
+        head: ItemHead<'_>,
+        band: u8,
+        now: Now,
+    ) -> Result<Reservation, Refusal> {
         let bytes = head.bytes(false).checked_add(head.value_bytes);
         if bytes.is_none_or(|bytes| bytes > self.table.item_bytes_max) {
             return Err(Refusal::TooLarge);
         }
-        let shape = self.shape(&head, now);
-        let slot = self.allocate(&head, shape, now)?;
-        let reservation = self.table.arena.start(slot, &head, shape);
+        if self.has_retired_much() {
+            self.quiesce();
+        }
+        let shape = self.shape(&head, band, now);
+        let (slot, shape) = self.allocate_anywhere(&head, shape, band, now)?;
+        let mut reservation = self.table.arena.start(slot, &head, shape);
+        if band == ARRIVING && matches!(shape.home, Home::Class(_)) {
+            reservation.count_in(&self.table.arriving_bytes);
+        }
         self.table.note_expiry(reservation.head(), head.expiry);
         Ok(reservation)
     }
 
     /// Where an item should be built. The log is for keys that nobody has asked for twice.
-    fn shape(&self, head: &ItemHead<'_>, now: Now) -> Shape {
+    fn shape(&self, head: &ItemHead<'_>, band: u8, now: Now) -> Shape {
         let (table, sizes) = (&self.table, self.table.slabs.sizes());
         let in_class = || sizes.shape(head);
-        let in_log = || sizes.logged_shape(head, band(head.expiry, now));
-        if !table.evict || table.log.is_held_up(&table.slabs.pages) {
+        let in_log = || sizes.logged_shape(head, band);
+        if !table.evict || band == ARRIVING && table.log.is_held_up(&table.slabs.pages) {
             return in_class();
         }
         match table.find(head.key, head.hash, self.keep()) {
@@ -189,6 +213,7 @@ impl Participant {
             if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
                 let slots = self.allocate_fragments(reservation, now)?;
                 self.table.arena.extend_by(reservation, slots);
+                reservation.count_more(&self.table.arriving_bytes);
             }
             bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
         }
@@ -210,6 +235,7 @@ impl Participant {
         exptime: Exptime,
         now: Now,
     ) -> Outcome {
+        reservation.count_out(&self.table.arriving_bytes);
         // Crowded twice: the directory cannot grow, or others are faster.
         let (mut force, mut crowded_before) = (false, false);
         loop {
@@ -307,12 +333,16 @@ impl Participant {
     ///
     /// # Panics
     /// If it is of another table.
-    pub fn abandon(&mut self, reservation: Reservation) {
+    pub fn abandon(&mut self, mut reservation: Reservation) {
+        reservation.count_out(&self.table.arriving_bytes);
         self.table.free(self.table.arena.discard(reservation));
     }
 
     /// Deletes the item of a key. False when there was none alive.
     pub fn delete(&mut self, key: &[u8], hash: KeyHash, now: Now) -> bool {
+        if self.has_retired_much() {
+            self.quiesce();
+        }
         let table = &*self.table;
         let stripe = table.lock(hash);
         let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };

@@ -52,6 +52,8 @@ pub(in crate::store) use words::Words;
 pub(in crate::store) const SLOT_ALIGN: usize = 8;
 /// Bytes of the header of an item, and of a fragment.
 pub(in crate::store) const HEADER_BYTES: usize = 16;
+/// Bytes of the smallest item: it has a key of one byte.
+pub(in crate::store) const ITEM_BYTES_MIN: usize = (HEADER_BYTES + 1).next_multiple_of(SLOT_ALIGN);
 
 const _: () = assert!(usize::BITS == 64, "offsets into the arena are 64 bits");
 

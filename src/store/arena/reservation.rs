@@ -11,6 +11,7 @@ use super::{
 };
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
+use crate::base::sync::atomic::AtomicUsize;
 
 /// What is known of an item before its value.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,8 @@ pub struct Reservation {
     tail_at: usize,
     /// Slots that were taken with one of those before, the next one last.
     ahead: Vec<Slot>,
+    /// Bytes that count in a sum, or 0 if it does not.
+    counted: usize,
 }
 
 impl Keeper for Reservation {}
@@ -101,9 +104,32 @@ impl Reservation {
         self.value_bytes
     }
 
-    /// Bytes of memory that are kept, header and key aside.
+    /// Bytes of memory that were taken, whether the value is there or not.
     pub fn held_bytes(&self) -> usize {
-        self.filled.max(1)
+        let slots = self.filled.div_ceil(self.shape.slot_bytes - HEADER_BYTES).max(1);
+        (slots + self.ahead.len()) * self.shape.slot_bytes
+    }
+
+    /// From now on what is taken counts in `sum`, until `count_out`.
+    pub(in crate::store) fn count_in(&mut self, sum: &AtomicUsize) {
+        self.counted = self.held_bytes();
+        // Relaxed: a figure to go by, here and below.
+        sum.fetch_add(self.counted, Ordering::Relaxed);
+    }
+
+    /// More was taken.
+    pub(in crate::store) fn count_more(&mut self, sum: &AtomicUsize) {
+        if self.counted > 0 {
+            let bytes = self.held_bytes();
+            sum.fetch_add(bytes - self.counted, Ordering::Relaxed);
+            self.counted = bytes;
+        }
+    }
+
+    pub(in crate::store) fn count_out(&mut self, sum: &AtomicUsize) {
+        if self.counted > 0 {
+            sum.fetch_sub(std::mem::take(&mut self.counted), Ordering::Relaxed);
+        }
     }
 
     /// Bytes of the value that are still to come.
@@ -171,6 +197,7 @@ impl Arena {
             tail: at,
             tail_at: key_at,
             ahead: Vec::new(),
+            counted: 0,
         };
         if head.flags != 0 {
             let flags = head.flags.to_le_bytes();

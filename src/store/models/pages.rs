@@ -10,6 +10,7 @@ use crate::base::sync::Mutex;
 use crate::store::arena::{
     Arena, GRANULE_BYTES, Home, ItemHead, Reclaimable, Ref, Reservation, Shape, Stamp,
 };
+use crate::store::epochs::Epochs;
 use crate::store::index::SEGMENT_BYTES;
 use crate::store::log::{Found, Log};
 use crate::store::pages::Pages;
@@ -26,6 +27,7 @@ struct Memory {
     arena: Arena,
     pages: Pages,
     log: Log,
+    epochs: Epochs,
     index: Mutex<Vec<Ref>>,
 }
 
@@ -35,6 +37,7 @@ impl Memory {
             arena: Arena::map((pages as usize + 1) * PAGE_BYTES).unwrap(),
             pages: Pages::new(PAGE_BYTES, pages),
             log: Log::new(pages, 1),
+            epochs: Epochs::new(1),
             index: Mutex::new(Vec::new()),
         })
     }
@@ -82,7 +85,7 @@ impl Memory {
 
     /// As `Participant::walk_log`.
     fn walk(&self) -> Found {
-        let found = self.log.walk(&self.arena, &self.pages);
+        let found = self.log.walk((&self.arena, &self.pages), &self.epochs);
         found.items.iter().flatten().for_each(|at| self.remove(*at));
         found
     }
@@ -107,7 +110,7 @@ impl Memory {
         self.close();
         while self.walk().walked {}
         assert!(self.index.lock().is_empty(), "a live item in a page that left the log");
-        assert_eq!((self.log.pages(), self.pages.coming()), (0, 0));
+        assert_eq!((self.log.pages(), self.pages.coming(), self.pages.stuck()), (0, 0, 0));
         let mut numbers: Vec<_> = std::iter::from_fn(|| self.pages.take_beside(0)).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=self.pages.count()).collect::<Vec<_>>());
@@ -193,6 +196,30 @@ fn walkers_share_a_page() {
         beside(&memory, [Box::new(other) as _], |memory| {
             memory.walk();
             memory.store();
+        });
+        memory.end();
+    });
+}
+
+/// The page of an item that is kept beyond grace is not waited for, and is of use all the same.
+#[test]
+fn a_page_that_is_late_comes_once() {
+    model(|| {
+        let memory = Memory::new(1);
+        let item = memory.store();
+        memory.close();
+        memory.index.lock().clear();
+        let (retired, _) = memory.arena.retire(item);
+        memory.walk();
+        let send = move |memory: &Memory| memory.free(retired.after_grace());
+        beside(&memory, [Box::new(send) as _], |memory| {
+            for _ in 0..3 {
+                memory.pages.expect_no_longer(&memory.epochs);
+            }
+            assert_eq!(memory.pages.coming(), 0);
+            if let Some(item) = memory.build() {
+                memory.publish(item);
+            }
         });
         memory.end();
     });

@@ -36,7 +36,7 @@ fn has(one: &Participant, key: u64) -> bool {
 fn slow(one: &mut Participant, key: &str) -> Reservation {
     let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
     let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes: 3000 };
-    one.reserve(head, NOW).unwrap()
+    one.reserve_ahead(head, NOW).unwrap()
 }
 
 /// What is being built keeps its page, wherever that is, and hurts nobody else.
@@ -80,7 +80,7 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
             let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
             let hash = one.table().hash(&key);
             let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
-            (key, one.reserve(head, NOW).unwrap())
+            (key, one.reserve_ahead(head, NOW).unwrap())
         })
         .collect();
     let mut fresh = 0u64;
@@ -108,6 +108,38 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
     }
     one.quiesce();
     assert_eq!(one.table().pages_draining(), 0, "their pages are of use again");
+}
+
+/// Pages in which values arrive are not waited for by who needs a page.
+#[test]
+fn pages_that_are_not_free_after_grace_are_expected_no_longer() {
+    let registry = Registry::default();
+    let table = table(8 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    let mut uploads = Vec::new();
+    let churn = |one: &mut Participant, rounds: u64| {
+        for key in 0..rounds * 1000 {
+            set(one, &key.to_le_bytes(), &[1; 900]);
+            one.quiesce();
+        }
+    };
+    for key in 0..30u64 {
+        let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
+        let hash = table.hash(&key);
+        let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: 200_000 };
+        let mut upload = one.reserve_ahead(head, NOW).unwrap();
+        one.fill(&mut upload, &[1; 100_000], NOW).unwrap();
+        uploads.push(upload);
+        churn(&mut one, 1);
+    }
+    churn(&mut one, 30);
+    one.quiesce();
+    let pages = &table.slabs.pages;
+    assert!(pages.stuck() > 10 && pages.coming() < 4, "{} {}", pages.stuck(), pages.coming());
+    uploads.drain(..).for_each(|upload| one.abandon(upload));
+    churn(&mut one, 30);
+    one.quiesce();
+    assert_eq!((table.slabs.pages.stuck(), one.starved_bytes()), (0, 0));
 }
 
 /// Fragments that were taken ahead go with the others.
@@ -244,6 +276,23 @@ fn what_has_expired_is_swept_out_and_its_memory_is_of_use() {
     assert_eq!(registry.sum(Metric::CurrItems), 0);
     let figures = one.table().figures();
     assert!(figures.pages_free + figures.pages_index + 60 > free, "{figures:?}");
+}
+
+/// Who is at it may be about to note an exptime that the sweep has not seen.
+#[test]
+fn a_page_is_swept_after_all_have_quiesced() {
+    let registry = Registry::default();
+    let table = table(1 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    let mut two = table.participant(registry.counters("two"));
+    set_with_ttl(&mut one, 1, b"v", 1);
+    let mut upkeep = Sweep::new();
+    two.quiesce();
+    sweep(&mut one, &mut upkeep, seconds_later(2));
+    assert_eq!(registry.sum(Metric::CurrItems), 1);
+    two.quiesce();
+    sweep(&mut one, &mut upkeep, seconds_later(2));
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
 }
 
 #[test]
