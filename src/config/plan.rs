@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::net::throttle::Throttle;
 use crate::store::Favor;
 use crate::sys::user::{self, User};
 
@@ -73,6 +74,7 @@ pub struct Plan {
     pub shutdown_enabled: bool,
     /// 0 is never.
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
     /// Who to become once the sockets are bound.
     pub user: Option<User>,
     pub admin: Option<AdminPlan>,
@@ -112,6 +114,7 @@ impl Plan {
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
             idle_timeout_s: extended.idle_timeout_s,
+            throttle: Throttle::default(),
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,
             warnings,

@@ -9,6 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
+use crate::net::throttle::Throttle;
 use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
@@ -33,6 +34,7 @@ pub struct Shape {
     pub connections_max: u32,
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
 }
 
 impl Shape {
@@ -44,6 +46,7 @@ impl Shape {
             connections_max: plan.connections_max,
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.idle_timeout_s,
+            throttle: plan.throttle,
         }
     }
 
@@ -197,6 +200,7 @@ impl<S: Default + Send + 'static> Seat<S> {
             dispatch: self.shape.dispatch,
             requests_per_event: self.shape.requests_per_event,
             idle_timeout_s: self.shape.idle_timeout_s,
+            throttle: self.shape.throttle,
             rings: self.shape.rings,
             // One ring accepts for all: it alone can deal connections out evenly.
             listeners: if self.number == 0 { all } else { 0 },

@@ -14,6 +14,7 @@ use crate::base::output::Output;
 use crate::base::sync::Arc;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::config::Dispatch;
+use crate::net::throttle::Throttle;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::fake::{Chance, FakeRing, Peer};
 use crate::sys::region::Loan;
@@ -151,8 +152,16 @@ impl Service for Echo {
         if seen.requests == 1 { 1000 } else { 0 }
     }
 
+    fn is_amid_reply(&self, seen: &Seen) -> bool {
+        !seen.rest.is_empty()
+    }
+
     fn lendable_bytes(&self) -> usize {
         (self.loans_max - self.lent) * 4 * BLOCK_BYTES
+    }
+
+    fn pool_bytes(&self) -> usize {
+        self.loans_max * 4 * BLOCK_BYTES
     }
 }
 
@@ -187,6 +196,7 @@ impl World {
             dispatch,
             requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
             idle_timeout_s,
+            throttle: Throttle::default(),
             rings: 1,
             listeners: 1,
         };

@@ -179,7 +179,6 @@ impl Table {
     }
 
     /// Most bytes that may be lent.
-    #[cfg(test)]
     pub fn lendable_bytes_max(&self) -> usize {
         self.loans.limit as usize * self.slabs.pages.page_bytes()
     }

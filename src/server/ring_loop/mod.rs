@@ -16,6 +16,9 @@
 mod completions;
 mod execution;
 mod memory;
+mod relief;
+mod thirst;
+mod throttle;
 mod upkeep;
 
 #[cfg(test)]
@@ -29,9 +32,11 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
+use crate::net::close::CloseReason;
 #[cfg(test)]
 use crate::net::connection::Held;
 use crate::net::connection::{Connection, Event, Receive, Step};
+use crate::net::throttle::Throttle;
 use crate::sys::buffers::Filled;
 use crate::sys::ring::Ring;
 
@@ -48,6 +53,7 @@ pub struct Settings {
     pub requests_per_event: u32,
     /// Seconds without a byte after which a connection is closed; 0 is never.
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
     /// How many rings share the memory that may be lent.
     pub rings: usize,
     /// Listeners that this ring accepts from: all or none.
@@ -71,11 +77,16 @@ pub struct RingLoop<R, V: Service> {
     starved: VecDeque<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
-    /// Connections that wait for blocks to write their replies in, in order.
-    thirsty: VecDeque<SlotId>,
+    /// Connections that wait for blocks to write their replies in.
+    thirsty: thirst::Thirsty,
+    /// Connections that hold too much and are received from no more, in order; some of them may
+    /// have come back on their own.
+    parked: VecDeque<SlotId>,
     heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
+    /// True in the first tick of a second.
+    is_new_second: bool,
     /// Buffers that are read and not given back yet.
     spent: Vec<Filled>,
     /// Boxes for batches to travel in.
@@ -107,8 +118,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             listed: Vec::new(),
             starved: VecDeque::new(),
             queueing: VecDeque::new(),
-            thirsty: VecDeque::new(),
+            thirsty: thirst::Thirsty::default(),
+            parked: VecDeque::new(),
             may_borrow: true,
+            is_new_second: true,
             heap: memory::Heap::default(),
             spent: Vec::new(),
             spare: Vec::new(),
@@ -144,6 +157,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
+        self.come_back();
         self.publish_memory();
         Ok(())
     }
@@ -153,6 +167,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
+            && !self.is_anybody_to_come_back()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
@@ -182,7 +197,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let Some(connection) = self.connections.get_mut(id) else { return };
             connection.listed = false;
             self.heap.charge(connection);
-            match connection.step(self.upkeep.backlog_bytes) {
+            match connection.step(self.upkeep.quota) {
+                Step::Receive if connection.receive == Receive::Parked => {
+                    connection.receive = Receive::Idle;
+                    self.unpark();
+                }
                 Step::Receive if self.ring.is_dry() => {
                     connection.receive = Receive::Starved;
                     self.starved.push_back(id);
@@ -196,6 +215,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.ring.cancel_receive(id);
                     self.counters.bump(Metric::ConnectionsParked);
                 }
+                Step::Park => self.park(id),
                 Step::Send => {
                     connection.sending = true;
                     let (blocks, skip) = connection.output.unsent();
@@ -215,6 +235,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn release(&mut self, id: SlotId) {
         let Some(mut connection) = self.connections.remove(id) else { return };
+        if connection.receive == Receive::Parked {
+            self.unpark();
+        }
+        let reason = connection.reason().expect("what ends has a reason");
+        self.counters.bump(reason.metric());
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
@@ -226,10 +251,18 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.fleet.leave(self.settings.number);
     }
 
-    /// Records an event that may end a connection, and lists it.
-    fn record(&mut self, id: SlotId, event: Event) {
+    /// Records an event that ends a connection, and lists it.
+    fn end(&mut self, id: SlotId, event: Event, reason: CloseReason) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.record(event);
+            connection.end(event, reason);
+            self.list(id);
+        }
+    }
+
+    /// Records that a connection has nothing left to send, and lists it.
+    fn flushed(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.record_flushed();
             self.list(id);
         }
     }
@@ -309,7 +342,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert_eq!(queued, usize::from(connection.runnable));
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
-            let thirsty = self.thirsty.iter().filter(|thirsty| **thirsty == id).count();
+            assert_eq!(connection.counted, connection.held_bytes() > 0);
+            let parked = self.parked.iter().filter(|parked| **parked == id).count();
+            assert_eq!(parked, usize::from(connection.queued));
+            assert!(connection.queued || connection.receive != Receive::Parked);
+            let thirsty = self.thirsty.count(id);
             assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable
