@@ -3,6 +3,7 @@
 //! Every thread that counts owns one `Counters`; a `Registry` knows them all and sums. A gauge is a
 //! counter that also goes down: its per-thread parts wrap, their sum is right.
 
+use super::census::Census;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
 
@@ -198,6 +199,8 @@ impl Counters {
 /// All the counters of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// What connections do.
+    pub census: Census,
     threads: Mutex<Vec<Arc<Counters>>>,
     /// What the counters stood at when they were last reset.
     baseline: Mutex<Vec<u64>>,

@@ -15,6 +15,7 @@ use super::close::CloseReason;
 use super::input::Input;
 use super::output::Output;
 use super::throttle::Quota;
+use crate::base::census::{Doing, Sighting};
 use crate::base::clock::Now;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::buffers::Filled;
@@ -203,6 +204,33 @@ impl<S> Connection<S> {
     /// wait.
     pub fn held_bytes(&self) -> usize {
         self.output.blocks() * BLOCK_BYTES + self.backlog_bytes()
+    }
+
+    /// What there is to tell of it, which keeps so many bytes of items.
+    pub fn sighting(&self, item_bytes: usize) -> Sighting {
+        // Lossless: no target has a wider usize.
+        Sighting {
+            doing: self.doing(),
+            reply_bytes: (self.output.blocks() * BLOCK_BYTES) as u64,
+            request_bytes: self.backlog_bytes() as u64,
+            item_bytes: item_bytes as u64,
+            active_at: self.active_at,
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        match (self.phase, self.receive, self.held) {
+            (Phase::Closing, _, _) => Doing::Closing,
+            (Phase::Draining, _, _) => Doing::Draining,
+            (Phase::Open, Receive::Parked, _) => Doing::Parked,
+            (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
+            (Phase::Open, _, Held::Output) => Doing::MustRead,
+            (Phase::Open, _, Held::Queue) => Doing::Queueing,
+            (Phase::Open, _, Held::Away) => Doing::AtWorker,
+            (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,
+            (Phase::Open, _, Held::No) if self.sending => Doing::Sending,
+            (Phase::Open, _, Held::No) => Doing::Receiving,
+        }
     }
 
     /// Bytes of requests that wait, here or with a batch.

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use crate::base::census::Roll;
 use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
@@ -114,6 +115,7 @@ where
             doorbell,
             fleet: Arc::clone(&fleet),
             counters,
+            roll: registry.census.roll(),
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
@@ -159,6 +161,7 @@ struct Seat<S> {
     doorbell: Arc<EventFd>,
     fleet: Arc<Fleet<S>>,
     counters: Arc<Counters>,
+    roll: Roll,
     clock: Clock,
 }
 
@@ -206,8 +209,8 @@ impl<S: Default + Send + 'static> Seat<S> {
             listeners: if self.number == 0 { all } else { 0 },
         };
         let service = service(Arc::clone(&self.counters));
-        let mut ring =
-            RingLoop::new(settings, ring, service, self.clock, self.counters, self.fleet);
+        let told = (self.counters, self.roll);
+        let mut ring = RingLoop::new(settings, ring, service, self.clock, told, self.fleet);
         if let Err(error) = ring.run() {
             panic!("the kernel refuses to run ring {}: {error}", self.number);
         }

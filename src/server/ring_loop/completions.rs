@@ -134,7 +134,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn adopt(&mut self, socket: Socket) {
+        let address = socket.peer();
         let id = self.connections.insert(Connection::new(socket, self.now));
+        self.roll.enter(id.index, address);
         self.ring.resize(self.connections.len());
         self.counters.bump(Metric::CurrConnections);
         self.counters.bump(Metric::TotalConnections);

@@ -26,8 +26,8 @@ pub(super) const BLOCKS_KEPT: usize = 6;
 const BLOCKS_LOW: usize = BLOCKS_KEPT + BLOCKS_NEEDED;
 
 /// Bytes of a place of a connection beside the connection itself: its generation, its part of the
-/// queues, and a message that gathers.
-const PLACE_BYTES: usize = 512;
+/// queues, a message that gathers, and a place in the census.
+const PLACE_BYTES: usize = 512 + 64;
 
 /// A change of the heap by so many bytes is told at once; smaller ones are found in time.
 const TOLD_BYTES: u64 = 256 << 10;
@@ -116,14 +116,19 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Puts a connection at the end of a queue for memory.
+    /// Puts a connection at the end of a queue for memory. One whose peer has something to read
+    /// stands in none: it is looked at again when a part of that is read.
     pub(super) fn thirst(&mut self, id: SlotId) {
+        self.counters.bump(Metric::ReplyWaits);
         let Some(connection) = self.connections.get(id) else { return };
         let appetite = self.appetite(connection);
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.output.unsent_bytes() > 0 {
+            connection.held = Held::Output;
+            return;
+        }
         connection.held = Held::Memory;
         self.thirsty.push(id, appetite);
-        self.counters.bump(Metric::ReplyWaits);
     }
 
     /// Who is next of those who wait for memory, if there is some for it now.

@@ -27,6 +27,7 @@ use execution::BLOCKS_MAX;
 use std::collections::VecDeque;
 use std::io;
 
+use crate::base::census::Roll;
 use crate::base::clock::{Clock, Now};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
@@ -68,6 +69,7 @@ pub struct RingLoop<R, V: Service> {
     now: Now,
     counters: Arc<Counters>,
     fleet: Arc<Fleet<V::Session>>,
+    roll: Roll,
     connections: Slots<Connection<V::Session>>,
     /// Connections with input that may be executed, in order.
     runnable: VecDeque<SlotId>,
@@ -102,7 +104,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         ring: R,
         service: V,
         clock: Clock,
-        counters: Arc<Counters>,
+        (counters, roll): (Arc<Counters>, Roll),
         fleet: Arc<Fleet<V::Session>>,
     ) -> RingLoop<R, V> {
         RingLoop {
@@ -113,6 +115,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             clock,
             counters,
             fleet,
+            roll,
             connections: Slots::default(),
             runnable: VecDeque::new(),
             listed: Vec::new(),
@@ -228,7 +231,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.ring.shutdown(&connection.socket);
                 }
                 Step::Release => return self.release(id),
-                Step::Wait => return,
+                Step::Wait => {
+                    let item_bytes = self.service.held_bytes(&connection.session);
+                    return self.roll.write(id.index, &connection.sighting(item_bytes));
+                }
             }
         }
     }
@@ -240,6 +246,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         let reason = connection.reason().expect("what ends has a reason");
         self.counters.bump(reason.metric());
+        self.roll.leave(id.index);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
@@ -312,6 +319,18 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     pub fn service_mut(&mut self) -> &mut V {
         &mut self.service
+    }
+
+    pub fn throttle_mut(&mut self) -> &mut Throttle {
+        &mut self.settings.throttle
+    }
+
+    /// Who is parked, in the order in which they come back.
+    pub fn parked(&self) -> Vec<SlotId> {
+        let is_parked = |id: &SlotId| {
+            self.connections.get(*id).is_some_and(|each| each.receive == Receive::Parked)
+        };
+        self.parked.iter().copied().filter(is_parked).collect()
     }
 
     /// Bytes of the heap that connections take.

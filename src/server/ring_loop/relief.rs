@@ -12,8 +12,9 @@
 //! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who holds
 //! nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of the
 //! silent the largest go first, by powers of two of what they hold; of about the same size who has
-//! been silent longest; and no more of them than meet the need. Who holds little is thus the last to
-//! go: it would free little.
+//! been silent longest; and no more of them than meet the need. Who is larger and has been silent
+//! for an eighth of that time counts as if it went: it goes soon, or moves. And a need for blocks
+//! or for the pool must have lasted so long, too. Who holds little is thus the last to go.
 
 use std::cmp::Reverse;
 
@@ -31,6 +32,9 @@ use super::memory::BLOCKS_NEEDED;
 use super::thirst::Appetite;
 use super::upkeep::LOOKS_PER_TICK;
 
+/// The part of the silence from which on somebody is expected to go.
+const NOTICE_SHARE: u32 = 8;
+
 /// How many go in one tick for one need: to close who has much in its socket takes the kernel a
 /// while, in which nobody is served.
 const CLOSED_MAX: usize = 64;
@@ -39,7 +43,10 @@ const CLOSED_MAX: usize = 64;
 struct Need {
     reason: CloseReason,
     bytes: usize,
+    /// For so long who goes has been silent.
     silence_ticks: u32,
+    /// For so long who counts as if it went.
+    notice_ticks: u32,
 }
 
 /// Somebody who may go.
@@ -61,8 +68,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes those who must go for the needs of this moment.
     pub(super) fn relieve(&mut self) {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
-        for need in self.needs().into_iter().flatten() {
+        let [items, pool, replies] = self.needs();
+        if let Some(need) = items {
             self.meet(need);
+        }
+        if pool.is_none() && replies.is_none() {
+            self.upkeep.needy_since = None;
+            return;
+        }
+        let since = self.upkeep.needy_since.get_or_insert(self.now.ticks);
+        let lasted_ticks = self.now.ticks - *since;
+        for need in [pool, replies].into_iter().flatten() {
+            if lasted_ticks >= u64::from(need.notice_ticks) {
+                self.meet(need);
+            }
         }
     }
 
@@ -70,7 +89,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let throttle = self.settings.throttle;
         let need = |reason, bytes: usize, is_urgent| {
             let silence_ticks = throttle.silence_ticks(is_urgent);
-            (bytes > 0).then_some(Need { reason, bytes, silence_ticks })
+            let notice_ticks = silence_ticks / NOTICE_SHARE;
+            (bytes > 0).then_some(Need { reason, bytes, silence_ticks, notice_ticks })
         };
         let has_none = self.thirsty.len() > 0 && !self.has_blocks_for_all();
         let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest);
@@ -99,12 +119,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .filter_map(|(id, each)| self.candidate(id, each, need))
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
-        let mut wanted = need.bytes;
-        for Candidate { id, bytes, .. } in candidates.into_iter().take(CLOSED_MAX) {
-            if wanted == 0 {
+        let (mut wanted, mut left) = (need.bytes, CLOSED_MAX);
+        for Candidate { id, bytes, silent_ticks } in candidates {
+            if wanted == 0 || left == 0 {
                 break;
             }
             wanted = wanted.saturating_sub(bytes);
+            if silent_ticks < need.silence_ticks {
+                continue;
+            }
+            left -= 1;
             self.counters.bump(Metric::ResponseObjOom);
             self.end(id, Event::Abort, need.reason);
         }
@@ -127,7 +151,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let may_go = each.reason().is_none()
             && each.held != Held::Away
             && (each.sending || is_amid)
-            && silent_ticks >= need.silence_ticks;
+            && silent_ticks >= need.notice_ticks;
         (bytes > 0 && may_go).then_some(Candidate { id, bytes, silent_ticks })
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Upkeep {
     /// True while nobody is let in for want of memory.
     pub(super) accepts_paused: bool,
     pub(super) draining_since: Option<Now>,
+    /// The tick since which connections need more than there is.
+    pub(super) needy_since: Option<u64>,
     /// The second in which a tick came last.
     second: u64,
     /// Where the next tick goes on looking.
@@ -49,6 +51,7 @@ impl Default for Upkeep {
             accept_failed: false,
             accepts_paused: false,
             draining_since: None,
+            needy_since: None,
             second: 0,
             cursor: 0,
             overflows: 0,
