@@ -16,3 +16,4 @@ mod memory;
 mod order;
 mod sockets;
 mod stop;
+mod throttle;
