@@ -48,7 +48,7 @@ fn every_connection_and_what_it_holds_is_shown() {
         for (name, state, least, count) in [
             ("reply_bytes", "must_read", 16 << 10, 3),
             ("item_bytes", "receiving", 5, 1),
-            ("request_bytes", "receiving", 15, 1),
+            ("request_bytes", "receiving", 11, 1),
         ] {
             let seen = wait_until(PATIENCE, || row(name, state, least, &mut watcher) == count);
             assert!(seen, "{kind:?}: {name} {:#?}", connections(&mut watcher));
