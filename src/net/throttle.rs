@@ -18,7 +18,8 @@ use crate::base::clock::TICKS_PER_S;
 use crate::base::limits::HEAD_BYTES_MAX;
 
 /// The least that one connection may hold, whatever the settings say.
-pub const FLOOR_BYTES_MIN: u32 = 2 * (HEAD_BYTES_MAX as u32);
+pub const FLOOR_BYTES_MIN: u32 = 4096;
+const _: () = assert!(FLOOR_BYTES_MIN as usize / 2 >= HEAD_BYTES_MAX);
 
 /// Most waiting bytes of requests from which on a connection is received from no more, however
 /// calm it is; it is received from again at half of them.

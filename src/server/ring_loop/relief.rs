@@ -142,10 +142,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     ) -> Option<Candidate> {
         let silent_ticks = each.silent_ticks(self.now);
         let kept = self.service.held_bytes(&each.session);
-        let bytes = match need.reason {
-            CloseReason::Items => kept,
-            CloseReason::Replies => each.output.blocks() * BLOCK_BYTES,
-            _ => each.output.blocks() * BLOCK_BYTES + each.charged as usize,
+        let block_bytes = each.output.blocks() * BLOCK_BYTES;
+        let bytes = if need.reason == CloseReason::Items {
+            kept
+        } else if need.reason == CloseReason::Replies {
+            block_bytes
+        } else {
+            block_bytes + each.charged as usize
         };
         let is_amid = each.held == Held::No && (kept > 0 || !each.input.is_empty());
         let may_go = each.reason().is_none()
