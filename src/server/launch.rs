@@ -127,8 +127,7 @@ where
     }
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
-        let (fleet, service) = (Arc::clone(&fleet), service.clone());
-        let clock = clock.clone();
+        let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let run = move || {
             let service = service(Arc::clone(&counters));
             let requests_per_event = shape.requests_per_event;

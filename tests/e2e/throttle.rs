@@ -1,4 +1,4 @@
-//! The throttle, seen from outside: who is parked, who waits, who goes, and what the statistics say.
+//! The throttle, seen from outside: who waits, who goes, and what the statistics say of it.
 
 use std::collections::BTreeMap;
 

@@ -9,8 +9,8 @@
 //!   filled or sent from. What counts is what a session keeps of it.
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
-//! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who holds
-//! nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of the
+//! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who
+//! holds nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of the
 //! silent the largest go first, by powers of two of what they hold; of about the same size who has
 //! been silent longest; and no more of them than meet the need. Who is larger and has been silent
 //! for an eighth of that time counts as if it went: it goes soon, or moves. And a need for blocks
@@ -35,9 +35,11 @@ use super::upkeep::LOOKS_PER_TICK;
 /// The part of the silence from which on somebody is expected to go.
 const NOTICE_SHARE: u32 = 8;
 
-/// How many go in one tick for one need: to close who has much in its socket takes the kernel a
-/// while, in which nobody is served.
-const CLOSED_MAX: usize = 64;
+/// How many go in one tick for want of blocks: to close who has much in its socket takes the kernel
+/// a while, in which nobody is served.
+const CLOSED_MAX: usize = 16;
+/// How many go where the limit of memory, or items, must not wait.
+const CLOSED_MAX_IN_HASTE: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 struct Need {
@@ -47,6 +49,8 @@ struct Need {
     silence_ticks: u32,
     /// For so long who counts as if it went.
     notice_ticks: u32,
+    /// How many may go at a time.
+    closed_max: usize,
 }
 
 /// Somebody who may go.
@@ -87,10 +91,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn needs(&mut self) -> [Option<Need>; 3] {
         let throttle = self.settings.throttle;
-        let need = |reason, bytes: usize, is_urgent| {
+        let need = |reason, bytes: usize, is_urgent, is_hasty| {
             let silence_ticks = throttle.silence_ticks(is_urgent);
             let notice_ticks = silence_ticks / NOTICE_SHARE;
-            (bytes > 0).then_some(Need { reason, bytes, silence_ticks, notice_ticks })
+            let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
+            let need = Need { reason, bytes, silence_ticks, notice_ticks, closed_max };
+            (bytes > 0).then_some(need)
         };
         let has_none = self.thirsty.len() > 0 && !self.has_blocks_for_all();
         let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest);
@@ -100,13 +106,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Level::Dire => throttle.excess_bytes(pool.used(), pool.bytes),
             Level::Calm | Level::Short => 0,
         };
-        let excess = excess.max(self.service.overdrawn_bytes()).div_ceil(rings);
+        let overdrawn = self.service.overdrawn_bytes();
+        let excess = excess.max(overdrawn).div_ceil(rings);
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         [
-            need(CloseReason::Items, starved, false),
-            need(CloseReason::Pool, excess, is_urgent),
-            need(CloseReason::Replies, wanted, is_urgent),
+            need(CloseReason::Items, starved, false, true),
+            need(CloseReason::Pool, excess, is_urgent, overdrawn > 0),
+            need(CloseReason::Replies, wanted, is_urgent, false),
         ]
     }
 
@@ -119,7 +126,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .filter_map(|(id, each)| self.candidate(id, each, need))
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
-        let (mut wanted, mut left) = (need.bytes, CLOSED_MAX);
+        let (mut wanted, mut left) = (need.bytes, need.closed_max);
         for Candidate { id, bytes, silent_ticks } in candidates {
             if wanted == 0 || left == 0 {
                 break;

@@ -1,8 +1,8 @@
 //! The queues of those who wait for a block to write replies in.
 //!
 //! Who holds nothing comes first: it may take the last blocks, which are kept from everybody else,
-//! and takes only one. Others hold replies that their peer must read, or are in the middle of a long
-//! one, so that all blocks of a ring would end with them.
+//! and takes only one. Others hold replies that their peer must read, or are in the middle of a
+//! long one, so that all blocks of a ring would end with them.
 
 use std::collections::VecDeque;
 
