@@ -10,11 +10,11 @@
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
 //! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who
-//! holds nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of the
-//! silent the largest go first, by powers of two of what they hold; of about the same size who has
-//! been silent longest; and no more of them than meet the need. Who is larger and has been silent
-//! for an eighth of that time counts as if it went: it goes soon, or moves. And a need for blocks
-//! or for the pool must have lasted so long, too. Who holds little is thus the last to go.
+//! holds nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of
+//! the silent the largest go first, by powers of two of what they hold; of about the same size who
+//! has been silent longest; and no more of them than meet the need. Who is larger and has been
+//! silent for an eighth of that time counts as if it went: it goes soon, or moves. And a need for
+//! blocks or for the pool must have lasted so long, too. Who holds little is thus the last to go.
 
 use std::cmp::Reverse;
 
