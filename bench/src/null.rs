@@ -12,6 +12,7 @@ use ringcached::base::metrics::Registry;
 use ringcached::base::output::Output;
 use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::Dispatch;
+use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
 use ringcached::sys::region::Loan;
@@ -103,6 +104,10 @@ impl Service for Null {
     fn lendable_bytes(&self) -> usize {
         (LOANS_MAX - self.lent) * LOAN_BYTES
     }
+
+    fn pool_bytes(&self) -> usize {
+        LOANS_MAX * LOAN_BYTES
+    }
 }
 
 /// Serves until it is killed.
@@ -118,6 +123,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
         // Nobody is to be treated fairly here.
         requests_per_event: u32::MAX,
         idle_timeout_s: 0,
+        throttle: Throttle::default(),
     };
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();

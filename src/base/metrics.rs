@@ -3,6 +3,7 @@
 //! Every thread that counts owns one `Counters`; a `Registry` knows them all and sums. A gauge is a
 //! counter that also goes down: its per-thread parts wrap, their sum is right.
 
+use super::census::Census;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
 
@@ -51,6 +52,34 @@ metrics! {
     ConnBytes "conn_bytes" Gauge,
     /// Times a connection waited for a block to write replies in.
     ReplyWaits "reply_waits" Counter,
+    /// Connections closed by themselves: the peer sends no more, and has its replies.
+    ClosedEnded "closed_ended" Counter,
+    /// Connections that broke.
+    ClosedBroken "closed_broken" Counter,
+    /// Connections closed by a command, or by an error that ends the stream.
+    ClosedCommand "closed_command" Counter,
+    /// Connections closed because the peer sent on without reading.
+    ClosedStalled "closed_stalled" Counter,
+    /// Connections closed because the server stops.
+    ClosedDraining "closed_draining" Counter,
+    /// Connections closed because others waited for the blocks of their unread replies.
+    ClosedForReplies "closed_for_replies" Counter,
+    /// Connections closed because all together took too much of their memory.
+    ClosedForPool "closed_for_pool" Counter,
+    /// Connections closed because items found no place in the memory that they kept.
+    ClosedForItems "closed_for_items" Counter,
+    /// Connections that are received from no more until they hold less.
+    ThrottleParked "throttle_parked" Gauge,
+    /// Times a connection was parked.
+    ThrottleParks "throttle_parks" Counter,
+    /// Connections that hold replies or requests.
+    ThrottleActive "throttle_active" Gauge,
+    /// Rings for which memory is short, or dire: for which it is dire, twice.
+    ThrottleLevel "throttle_level" Gauge,
+    /// Times that nobody was let in because memory was dire.
+    ThrottleDeaf "throttle_deaf" Counter,
+    /// 1 while nobody is let in.
+    AcceptsPaused "accepts_paused" Gauge,
     CmdGet "cmd_get" Counter,
     CmdSet "cmd_set" Counter,
     CmdFlush "cmd_flush" Counter,
@@ -115,7 +144,7 @@ metrics! {
     ShortSends "short_sends" Counter,
     /// Receives that ended because the ring had no buffer left.
     BuffersDry "buffers_dry" Counter,
-    /// Connections whose receive was stopped because they did not read or had too much waiting.
+    /// Times a receive was stopped because the connection held too much.
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.
     CompletionsOverflowed "completions_overflowed" Counter,
@@ -170,6 +199,8 @@ impl Counters {
 /// All the counters of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// What connections do.
+    pub census: Census,
     threads: Mutex<Vec<Arc<Counters>>>,
     /// What the counters stood at when they were last reset.
     baseline: Mutex<Vec<u64>>,

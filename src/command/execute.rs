@@ -116,6 +116,7 @@ impl<O: Output> Batch<'_, O> {
         let group = match group {
             b"" => Group::General,
             b"settings" => Group::Settings,
+            b"conns" => Group::Connections,
             b"reset" => {
                 self.executor.shared.registry.reset();
                 return self.output.put(reply::RESET);

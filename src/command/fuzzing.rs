@@ -77,6 +77,7 @@ impl Rig {
             evict,
             threads: 1,
             hasher: KeyHasher::with_seed(1),
+            loan_bytes: None,
         };
         let facts = Facts {
             pid: 7,

@@ -218,6 +218,11 @@ impl Executor {
         }
     }
 
+    /// True in the middle of a value that is replied in pieces.
+    pub fn is_amid_reply(session: &Session) -> bool {
+        matches!(session.state, State::Sending(_))
+    }
+
     pub fn table(&self) -> &Table {
         &self.shared.table
     }

@@ -79,7 +79,7 @@ pub(super) struct Swallowing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     pub group: Group,
-    /// Rows replied so far.
+    /// Rows replied so far; of connections, the position from which to go on.
     pub rows: usize,
 }
 
@@ -88,4 +88,5 @@ pub(super) struct Report {
 pub(super) enum Group {
     General,
     Settings,
+    Connections,
 }

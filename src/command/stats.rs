@@ -1,4 +1,4 @@
-//! `stats` and `stats settings`, with memcached's names and in its order.
+//! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order.
 //!
 //! A row is left out when it says nothing about this server: slab classes, LRU. `hash_bytes` is the
 //! index; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the blocks in
@@ -10,7 +10,10 @@ use super::batch::{Batch, Step};
 use super::ledger::LEDGER;
 use super::session::{Group, State};
 use super::{Rusage, Shared, Verdict};
-use crate::base::clock::Now;
+use std::net::SocketAddr;
+
+use crate::base::census::Sighting;
+use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::reply;
@@ -76,8 +79,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::BytesRead),
     metric(Metric::BytesWritten),
     ("limit_maxbytes", Number(|shared, _| shared.table.figures().limit_bytes)),
-    // It accepts as long as it answers; who is one too many is told so and counted.
-    ("accepting_conns", Number(|_, _| 1)),
+    ("accepting_conns", Number(|shared, _| 1 - shared.registry.sum(Metric::AcceptsPaused).min(1))),
     metric(Metric::ListenDisabledNum),
     ("threads", Number(|shared, _| shared.facts.threads.into())),
     metric(Metric::ConnYields),
@@ -98,6 +100,19 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::GhostHits),
     metric(Metric::UpkeepUs),
     metric(Metric::ReplyWaits),
+    metric(Metric::ThrottleLevel),
+    metric(Metric::ThrottleActive),
+    metric(Metric::ThrottleParked),
+    metric(Metric::ThrottleParks),
+    metric(Metric::ThrottleDeaf),
+    metric(Metric::ClosedEnded),
+    metric(Metric::ClosedBroken),
+    metric(Metric::ClosedCommand),
+    metric(Metric::ClosedStalled),
+    metric(Metric::ClosedDraining),
+    metric(Metric::ClosedForReplies),
+    metric(Metric::ClosedForPool),
+    metric(Metric::ClosedForItems),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),
 ];
@@ -116,7 +131,18 @@ impl<O: Output> Batch<'_, O> {
         let rows = match report.group {
             Group::General => GENERAL.len() + LEDGER.len(),
             Group::Settings => shared.facts.settings.len(),
+            Group::Connections => 0,
         };
+        if report.group == Group::Connections {
+            while let Some((position, seen, address)) = shared.registry.census.next(report.rows) {
+                if self.output.is_full() {
+                    return Some(Verdict::OutputFull);
+                }
+                let number = shared.registry.census.number(position);
+                connection(self.output, number, (&seen, address), self.now);
+                report.rows = position + 1;
+            }
+        }
         for row in report.rows..rows {
             if self.output.is_full() {
                 return Some(Verdict::OutputFull);
@@ -124,6 +150,7 @@ impl<O: Output> Batch<'_, O> {
             match report.group {
                 Group::General => general(self.output, shared, self.now, row),
                 Group::Settings => setting(self.output, shared, row),
+                Group::Connections => {}
             }
             report.rows += 1;
         }
@@ -146,6 +173,29 @@ fn general(output: &mut impl Output, shared: &Shared, now: Now, row: usize) {
         Source::Metric(metric) => reply::stat_number(output, name, shared.registry.sum(*metric)),
         Number(number) => reply::stat_number(output, name, number(shared, now)),
         Text(text) => reply::stat(output, name, text(shared).as_bytes()),
+    }
+}
+
+/// The rows of one connection: memcached's names for what it has, and what it holds.
+//= protocol.txt "Connection statistics"
+fn connection(
+    output: &mut impl Output,
+    number: u64,
+    (seen, address): (&Sighting, Option<SocketAddr>),
+    now: Now,
+) {
+    let peer = address.map_or_else(|| "unix".to_owned(), |address| format!("tcp:{address}"));
+    reply::stat(output, &format!("{number}:addr"), peer.as_bytes());
+    reply::stat(output, &format!("{number}:state"), seen.doing.name().as_bytes());
+    let silent = now.ticks.wrapping_sub(seen.active_at.into()) & u64::from(u32::MAX);
+    let rows = [
+        ("secs_since_last_cmd", silent / TICKS_PER_S),
+        ("reply_bytes", seen.reply_bytes),
+        ("request_bytes", seen.request_bytes),
+        ("item_bytes", seen.item_bytes),
+    ];
+    for (name, value) in rows {
+        reply::stat_number(output, &format!("{number}:{name}"), value);
     }
 }
 

@@ -16,6 +16,7 @@ mod listen;
 mod options;
 mod plan;
 mod settings;
+mod throttle;
 
 pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
 pub use error::StartError;

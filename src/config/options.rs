@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::foreign::Foreign;
+use super::throttle::ThrottleOptions;
 use crate::store::Favor;
 
 /// What is kept when not everything fits: the words for `store::Favor`.
@@ -167,6 +168,9 @@ pub struct Own {
     /// File with the key that the UDP statistics ask for
     #[arg(long, value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub throttle: ThrottleOptions,
 
     /// Print what this kernel offers, and exit
     #[arg(long)]

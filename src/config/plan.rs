@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::net::throttle::Throttle;
 use crate::store::Favor;
 use crate::sys::user::{self, User};
 
@@ -73,6 +74,9 @@ pub struct Plan {
     pub shutdown_enabled: bool,
     /// 0 is never.
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
+    /// What connections may take of `memory_bytes`, if it is not the usual part.
+    pub conn_bytes: Option<u64>,
     /// Who to become once the sockets are bound.
     pub user: Option<User>,
     pub admin: Option<AdminPlan>,
@@ -112,6 +116,8 @@ impl Plan {
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
             idle_timeout_s: extended.idle_timeout_s,
+            throttle: options.own.throttle.check()?,
+            conn_bytes: options.own.throttle.conn_bytes(memory_bytes)?,
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,
             warnings,
@@ -217,17 +223,7 @@ fn item_bytes_max(text: Option<&str>, memory_bytes: u64) -> Result<usize, StartE
     let refuse = |cause: &str, remedy: &str| {
         Err(StartError::new("accept", format!("-I {text}"), cause, remedy))
     };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" => 1,
-        "k" | "K" => 1 << 10,
-        "m" | "M" => 1 << 20,
-        "g" | "G" => 1 << 30,
-        _ => return refuse("unknown suffix", "Use bytes, or a number with k, m or g."),
-    };
-    let Some(bytes) = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)) else {
-        return refuse("not a size", "Use bytes, or a number with k, m or g.");
-    };
+    let bytes = parse_size("-I", text)?;
     match usize::try_from(bytes) {
         _ if bytes < ITEM_BYTES_MIN => refuse("less than 1024 bytes", "Use -I 1k or more."),
         Ok(size) if size <= VALUE_BYTES_MAX && bytes <= half => Ok(size),
@@ -235,6 +231,26 @@ fn item_bytes_max(text: Option<&str>, memory_bytes: u64) -> Result<usize, StartE
             refuse("more than half of the memory limit", "Raise -m, or lower -I.")
         }
         Ok(_) | Err(_) => refuse("more than a gigabyte", "Use -I 1g or less."),
+    }
+}
+
+/// A number of bytes, with suffix k, m or g.
+pub(super) fn parse_size(option: &str, text: &str) -> Result<u64, StartError> {
+    let refuse = |cause: &str| {
+        let remedy = "Use bytes, or a number with k, m or g.";
+        Err(StartError::new("accept", format!("{option} {text}"), cause, remedy))
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return refuse("unknown suffix"),
+    };
+    match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => refuse("not a size"),
     }
 }
 

@@ -49,6 +49,13 @@ impl Plan {
             ("favor", self.favor.name().into()),
             ("dispatch", self.dispatch.name().into()),
             ("num_workers", self.workers.to_string()),
+            ("conn_memory", store::lendable_bytes(self.memory_bytes, self.conn_bytes).to_string()),
+            ("throttle_park", self.throttle.park_percent.to_string()),
+            ("throttle_drop", self.throttle.drop_percent.to_string()),
+            ("throttle_share", self.throttle.share_factor.to_string()),
+            ("throttle_floor", self.throttle.floor_bytes.to_string()),
+            ("throttle_silence", self.throttle.silence_ms.to_string()),
+            ("stall_timeout", self.throttle.stall_s.to_string()),
         ]
     }
 }
@@ -160,6 +167,13 @@ const ORDER: &[&str] = &[
     "favor",
     "dispatch",
     "num_workers",
+    "conn_memory",
+    "throttle_park",
+    "throttle_drop",
+    "throttle_share",
+    "throttle_floor",
+    "throttle_silence",
+    "stall_timeout",
 ];
 
 #[cfg(test)]

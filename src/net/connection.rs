@@ -11,11 +11,20 @@
 //! a connection is released only when it is quiet, that is, when the kernel owes no completion that
 //! names its slot and no worker holds its batch.
 
+use super::close::CloseReason;
 use super::input::Input;
 use super::output::Output;
-use crate::base::limits::HEAD_BYTES_MAX;
+use super::throttle::Quota;
+use crate::base::census::{Doing, Sighting};
+use crate::base::clock::Now;
+use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::buffers::Filled;
 use crate::sys::socket::Socket;
+
+/// Wraps every four years, which no silence lasts.
+fn tick(now: Now) -> u32 {
+    u32::try_from(now.ticks & u64::from(u32::MAX)).expect("32 bits")
+}
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +71,8 @@ pub enum Receive {
     Cancelling,
     /// Not in the kernel, because there was no buffer for it; it waits in a queue for one.
     Starved,
+    /// Not in the kernel, because the connection holds more than it may; see `throttle`.
+    Parked,
 }
 
 /// Why requests of a connection are not being executed, if they are not.
@@ -84,18 +95,13 @@ pub enum Held {
 pub enum Step {
     Receive,
     CancelReceive,
+    /// It is received from no more until it holds less, or all is calm.
+    Park,
     Send,
     Shutdown,
     Release,
     Wait,
 }
-
-/// Most unexecuted bytes from which on a connection is not received from, so that TCP pushes back;
-/// from half of them on a parked connection is received from again.
-pub const BACKLOG_BYTES_MAX: usize = 32 * 1024;
-
-/// The least of it: half of it is more than the longest head, so nobody is stuck in one.
-pub const BACKLOG_BYTES_MIN: usize = 4 * HEAD_BYTES_MAX;
 
 /// Input that is away.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +116,8 @@ struct Away {
 pub struct Connection<S> {
     pub socket: Socket,
     phase: Phase,
+    /// Why it ends, from when that is known.
+    reason: Option<CloseReason>,
     pub receive: Receive,
     pub held: Held,
     /// True exactly while a send is in flight.
@@ -121,8 +129,12 @@ pub struct Connection<S> {
     /// True exactly while the connection stands in the ring's list of those to step.
     pub listed: bool,
     shut_down: bool,
-    /// When bytes last moved in the direction that the connection waits for, in seconds.
-    pub active_s: u32,
+    /// True exactly while the connection stands in the ring's queue of those it parked.
+    pub queued: bool,
+    /// True exactly while its ring counts it among those that hold something.
+    pub counted: bool,
+    /// The tick at which bytes last moved in the direction that the connection waits for.
+    active_at: u32,
     /// Bytes of the heap that its ring knows of.
     pub charged: u32,
     /// What of its input is away with a batch.
@@ -133,10 +145,11 @@ pub struct Connection<S> {
 }
 
 impl<S: Default> Connection<S> {
-    pub fn new(socket: Socket, now_s: u32) -> Connection<S> {
+    pub fn new(socket: Socket, now: Now) -> Connection<S> {
         Connection {
             socket,
             phase: Phase::Open,
+            reason: None,
             receive: Receive::Idle,
             held: Held::No,
             sending: false,
@@ -144,7 +157,9 @@ impl<S: Default> Connection<S> {
             runnable: false,
             listed: false,
             shut_down: false,
-            active_s: now_s,
+            queued: false,
+            counted: false,
+            active_at: tick(now),
             charged: 0,
             away: Away::default(),
             input: Input::default(),
@@ -159,9 +174,68 @@ impl<S> Connection<S> {
         self.phase
     }
 
-    /// Records that `event` happened. What follows from it is `step`'s business.
-    pub fn record(&mut self, event: Event) {
+    /// Records that nothing is left to send. What follows from it is `step`'s business.
+    pub fn record_flushed(&mut self) {
+        self.phase = self.phase.on(Event::Flushed);
+    }
+
+    /// Records an event that ends the connection. The first reason is the one that counts.
+    pub fn end(&mut self, event: Event, reason: CloseReason) {
         self.phase = self.phase.on(event);
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Why it ends, if that is known.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+
+    /// Records that bytes moved.
+    pub fn touch(&mut self, now: Now) {
+        self.active_at = tick(now);
+    }
+
+    /// Ticks since bytes moved last; the first of them had begun already.
+    pub fn silent_ticks(&self, now: Now) -> u32 {
+        tick(now).wrapping_sub(self.active_at)
+    }
+
+    /// What it holds of the memory for connections: its replies by the block, and the requests that
+    /// wait.
+    pub fn held_bytes(&self) -> usize {
+        self.output.blocks() * BLOCK_BYTES + self.backlog_bytes()
+    }
+
+    /// What there is to tell of it, which keeps so many bytes of items.
+    pub fn sighting(&self, item_bytes: usize) -> Sighting {
+        // Lossless: no target has a wider usize.
+        Sighting {
+            doing: self.doing(),
+            reply_bytes: (self.output.blocks() * BLOCK_BYTES) as u64,
+            request_bytes: self.backlog_bytes() as u64,
+            item_bytes: item_bytes as u64,
+            active_at: self.active_at,
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        match (self.phase, self.receive, self.held) {
+            (Phase::Closing, _, _) => Doing::Closing,
+            (Phase::Draining, _, _) => Doing::Draining,
+            (Phase::Open, Receive::Parked, _) => Doing::Parked,
+            (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
+            (Phase::Open, _, Held::Output) => Doing::MustRead,
+            (Phase::Open, _, Held::Queue) => Doing::Queueing,
+            (Phase::Open, _, Held::Away) => Doing::AtWorker,
+            (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,
+            (Phase::Open, _, Held::No) if self.sending => Doing::Sending,
+            (Phase::Open, _, Held::No) => Doing::Receiving,
+        }
+    }
+
+    /// Bytes of requests that wait, here or with a batch.
+    fn backlog_bytes(&self) -> usize {
+        self.input.bytes() + self.away.bytes as usize
     }
 
     /// True when requests may be executed now.
@@ -209,8 +283,8 @@ impl<S> Connection<S> {
         (std::mem::replace(&mut self.charged, now), now)
     }
 
-    /// Decides, from the state and from how much may wait, what to submit next.
-    pub fn step(&self, backlog_bytes: usize) -> Step {
+    /// Decides, from the state and from how much may be held, what to submit next.
+    pub fn step(&self, quota: Quota) -> Step {
         match self.phase {
             Phase::Closing if !self.shut_down => return Step::Shutdown,
             Phase::Closing if self.is_quiet() => return Step::Release,
@@ -220,16 +294,21 @@ impl<S> Connection<S> {
         if self.output.unsent_bytes() > 0 && !self.sending {
             return Step::Send;
         }
-        let backlog = self.input.bytes() + self.away.bytes as usize;
+        let (backlog, held) = (self.backlog_bytes(), self.held_bytes());
+        let wants_more = self.phase == Phase::Open && !self.ended;
         match self.receive {
-            Receive::Armed if backlog >= backlog_bytes => Step::CancelReceive,
-            Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => Step::Receive,
-            Receive::Idle | Receive::Armed | Receive::Cancelling | Receive::Starved => Step::Wait,
+            Receive::Armed if backlog >= quota.backlog_bytes || held > quota.held_bytes => {
+                Step::CancelReceive
+            }
+            Receive::Idle if wants_more && held > quota.held_bytes => Step::Park,
+            Receive::Idle if wants_more && backlog <= quota.backlog_bytes / 2 => Step::Receive,
+            Receive::Parked if wants_more && held <= quota.held_bytes / 2 => Step::Receive,
+            Receive::Idle
+            | Receive::Armed
+            | Receive::Cancelling
+            | Receive::Starved
+            | Receive::Parked => Step::Wait,
         }
-    }
-
-    fn wants_more(&self, backlog: usize, below: usize) -> bool {
-        self.phase == Phase::Open && !self.ended && backlog < below
     }
 
     /// Records that the step `Shutdown` was taken.
@@ -246,40 +325,84 @@ impl<S> Connection<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::output::Output as _;
+    use crate::net::output::Writer;
+    use crate::sys::blocks::BlockPool;
+
+    const NOW: Now = Now { ticks: 7, epoch_unix_s: 0 };
 
     fn connection() -> Connection<()> {
-        Connection::new(Socket::for_test(3), 0)
+        Connection::new(Socket::for_test(3), NOW)
     }
 
     #[test]
     fn a_closing_connection_is_released_only_when_nothing_is_owed() {
         let mut connection = connection();
-        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Receive);
+        assert_eq!(connection.step(Quota::CALM), Step::Receive);
         connection.receive = Receive::Armed;
         connection.sending = true;
         connection.held = Held::Away;
-        connection.record(Event::Abort);
-        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Shutdown);
+        connection.end(Event::Abort, CloseReason::Broken);
+        assert_eq!(connection.step(Quota::CALM), Step::Shutdown);
         connection.mark_shut_down();
         for settle in [
             |c: &mut Connection<()>| c.receive = Receive::Idle,
             |c: &mut Connection<()>| c.sending = false,
             |c: &mut Connection<()>| c.held = Held::No,
         ] {
-            assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Wait);
+            assert_eq!(connection.step(Quota::CALM), Step::Wait);
             settle(&mut connection);
         }
-        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Release);
+        assert_eq!(connection.step(Quota::CALM), Step::Release);
     }
 
     #[test]
     fn a_starved_connection_can_be_released() {
         let mut connection = connection();
         connection.receive = Receive::Starved;
-        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Wait);
-        connection.record(Event::Abort);
+        assert_eq!(connection.step(Quota::CALM), Step::Wait);
+        connection.end(Event::Abort, CloseReason::Broken);
         connection.mark_shut_down();
-        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Release);
+        assert_eq!(connection.step(Quota::CALM), Step::Release);
+    }
+
+    #[test]
+    fn who_holds_too_much_is_parked_until_it_holds_half_of_what_it_may() {
+        let mut pool = BlockPool::map(0).unwrap();
+        let mut connection = connection();
+        let quota = |held_bytes| Quota { held_bytes, ..Quota::CALM };
+        Writer::new(&mut connection.output, &mut pool, 1).put(b"END\r\n");
+        connection.sending = true;
+        connection.receive = Receive::Armed;
+        assert_eq!(connection.step(quota(BLOCK_BYTES)), Step::Wait);
+        assert_eq!(connection.step(quota(BLOCK_BYTES - 1)), Step::CancelReceive);
+        connection.receive = Receive::Idle;
+        assert_eq!(connection.step(quota(BLOCK_BYTES - 1)), Step::Park);
+        connection.receive = Receive::Parked;
+        assert_eq!(connection.step(quota(2 * BLOCK_BYTES - 1)), Step::Wait);
+        assert_eq!(connection.step(quota(2 * BLOCK_BYTES)), Step::Receive);
+        connection.output.clear(&mut pool);
+        assert_eq!(connection.step(quota(0)), Step::Receive);
+        connection.ended = true;
+        assert_eq!(connection.step(quota(0)), Step::Wait);
+    }
+
+    #[test]
+    fn the_first_reason_is_the_one() {
+        let mut connection = connection();
+        assert_eq!(connection.reason(), None);
+        connection.end(Event::Finish, CloseReason::Command);
+        connection.end(Event::Abort, CloseReason::Broken);
+        assert_eq!(connection.reason(), Some(CloseReason::Command));
+        assert_eq!(connection.phase(), Phase::Closing);
+    }
+
+    #[test]
+    fn silence_is_counted_over_the_end_of_the_numbers() {
+        let end = Now { ticks: u64::from(u32::MAX), ..NOW };
+        let mut connection = connection();
+        connection.touch(end);
+        assert_eq!(connection.silent_ticks(Now { ticks: end.ticks + 5, ..NOW }), 5);
     }
 
     #[test]

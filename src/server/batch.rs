@@ -20,6 +20,8 @@ pub struct Batch<S> {
     pub session: S,
     pub input: Input,
     pub reply: Output,
+    /// Unsent bytes of the reply from which on the batch must go home.
+    pub limit_bytes: usize,
     /// Blocks to write the reply in.
     pub spare: Vec<Block>,
     /// Buffers that are read, and go home with the batch.

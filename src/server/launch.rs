@@ -5,10 +5,12 @@ use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use crate::base::census::Roll;
 use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
+use crate::net::throttle::Throttle;
 use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
@@ -33,6 +35,7 @@ pub struct Shape {
     pub connections_max: u32,
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
 }
 
 impl Shape {
@@ -44,6 +47,7 @@ impl Shape {
             connections_max: plan.connections_max,
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.idle_timeout_s,
+            throttle: plan.throttle,
         }
     }
 
@@ -111,6 +115,7 @@ where
             doorbell,
             fleet: Arc::clone(&fleet),
             counters,
+            roll: registry.census.roll(),
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
@@ -122,8 +127,7 @@ where
     }
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
-        let (fleet, service) = (Arc::clone(&fleet), service.clone());
-        let clock = clock.clone();
+        let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let run = move || {
             let service = service(Arc::clone(&counters));
             let requests_per_event = shape.requests_per_event;
@@ -156,6 +160,7 @@ struct Seat<S> {
     doorbell: Arc<EventFd>,
     fleet: Arc<Fleet<S>>,
     counters: Arc<Counters>,
+    roll: Roll,
     clock: Clock,
 }
 
@@ -197,13 +202,14 @@ impl<S: Default + Send + 'static> Seat<S> {
             dispatch: self.shape.dispatch,
             requests_per_event: self.shape.requests_per_event,
             idle_timeout_s: self.shape.idle_timeout_s,
+            throttle: self.shape.throttle,
             rings: self.shape.rings,
             // One ring accepts for all: it alone can deal connections out evenly.
             listeners: if self.number == 0 { all } else { 0 },
         };
         let service = service(Arc::clone(&self.counters));
-        let mut ring =
-            RingLoop::new(settings, ring, service, self.clock, self.counters, self.fleet);
+        let told = (self.counters, self.roll);
+        let mut ring = RingLoop::new(settings, ring, service, self.clock, told, self.fleet);
         if let Err(error) = ring.run() {
             panic!("the kernel refuses to run ring {}: {error}", self.number);
         }

@@ -52,11 +52,19 @@ pub trait Service {
         0
     }
 
+    /// True in the middle of a long reply.
+    fn is_amid_reply(&self, _: &Self::Session) -> bool {
+        false
+    }
+
     /// Connections take much more or less of the heap than when this was called last.
     fn heap_has_changed(&mut self) {}
 
     /// Bytes that all threads together may be lent beside those that are.
     fn lendable_bytes(&self) -> usize;
+
+    /// Bytes that all threads together may be lent at most.
+    fn pool_bytes(&self) -> usize;
 }
 
 impl Service for Executor {
@@ -109,11 +117,19 @@ impl Service for Executor {
         Executor::held_bytes(session)
     }
 
+    fn is_amid_reply(&self, session: &Session) -> bool {
+        Executor::is_amid_reply(session)
+    }
+
     fn heap_has_changed(&mut self) {
         self.table().call_keeper();
     }
 
     fn lendable_bytes(&self) -> usize {
         self.table().lendable_bytes()
+    }
+
+    fn pool_bytes(&self) -> usize {
+        self.table().lendable_bytes_max()
     }
 }

@@ -4,6 +4,8 @@
 //! Every turn checks the loop's own invariants; at the end every reply must be exactly what the
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
+mod throttle;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +16,7 @@ use crate::base::output::Output;
 use crate::base::sync::Arc;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::config::Dispatch;
+use crate::net::throttle::Throttle;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::fake::{Chance, FakeRing, Peer};
 use crate::sys::region::Loan;
@@ -101,7 +104,11 @@ impl Service for Echo {
             } else if line.starts_with(b"q") {
                 Verdict::Close
             } else {
-                seen.rest = reply(line, seen.requests);
+                // As of a value, the head comes first, and the rest when there is room.
+                let mut rest = reply(line, seen.requests);
+                let head: Vec<_> = rest.drain(..rest.len().min(10)).collect();
+                output.put(&head);
+                seen.rest = rest;
                 seen.requests += 1;
                 budget.requests -= 1;
                 consumed += line.len();
@@ -146,13 +153,21 @@ impl Service for Echo {
         self.starved
     }
 
-    /// A connection that has sent a line and no more holds something.
+    /// A connection that has sent a few lines and no more holds something.
     fn held_bytes(&self, seen: &Seen) -> usize {
-        if seen.requests == 1 { 1000 } else { 0 }
+        if seen.requests <= 3 { 1000 * seen.requests } else { 0 }
+    }
+
+    fn is_amid_reply(&self, seen: &Seen) -> bool {
+        !seen.rest.is_empty()
     }
 
     fn lendable_bytes(&self) -> usize {
         (self.loans_max - self.lent) * 4 * BLOCK_BYTES
+    }
+
+    fn pool_bytes(&self) -> usize {
+        self.loans_max * 4 * BLOCK_BYTES
     }
 }
 
@@ -187,6 +202,7 @@ impl World {
             dispatch,
             requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
             idle_timeout_s,
+            throttle: Throttle::default(),
             rings: 1,
             listeners: 1,
         };
@@ -210,7 +226,7 @@ impl World {
                 ring,
                 service,
                 clock.clone(),
-                counters,
+                (counters, registry.census.roll()),
                 Arc::clone(&fleet),
             ),
             fleet,
@@ -529,7 +545,7 @@ fn who_is_silent_in_mid_command_goes_where_memory_is_overdrawn() {
     let heap_bytes = world.ring.heap_bytes();
     assert!(heap_bytes >= 20_000, "{heap_bytes}");
     world.ring.service_mut().overdrawn = 5000;
-    for _ in 0..40 {
+    for _ in 0..56 {
         world.peers().last().unwrap().outgoing.extend(b"a1\n");
         world.turn();
     }

@@ -43,6 +43,7 @@ impl Server {
             evict: plan.evict,
             threads: plan.rings + plan.workers + sockets,
             hasher: KeyHasher::random(),
+            loan_bytes: plan.conn_bytes,
         };
         let table = Table::open(store).map_err(|error| {
             let megabytes = format!("{} MiB for items", plan.memory_bytes >> 20);

@@ -60,7 +60,7 @@ impl<V: Service> Worker<V> {
         let limits = Limits {
             requests: self.requests_per_event.saturating_mul(TURNS),
             cost: Cost::Any,
-            output_bytes: usize::MAX,
+            output_bytes: batch.limit_bytes,
         };
         let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
         let (result, _) = execute(

@@ -56,6 +56,7 @@ mod tests {
             evict: true,
             threads: 1,
             hasher: KeyHasher::with_seed(1),
+            loan_bytes: None,
         };
         let table = Table::open(plan).unwrap();
         let mut made = 0;

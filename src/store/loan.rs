@@ -42,6 +42,12 @@ fn give_to_system(loan: &mut Loan) {
     let _ = loan.empty();
 }
 
+/// Bytes that may be lent of so much memory, unless the operator says how many.
+pub fn lendable_bytes(memory_bytes: u64, wanted: Option<u64>) -> u64 {
+    let usual = (memory_bytes / 10).clamp(BYTES_MIN, BYTES_MAX).min(memory_bytes / 4);
+    wanted.map_or(usual, |wanted| wanted.min(memory_bytes / 2))
+}
+
 #[derive(Debug)]
 pub(in crate::store) struct Loans {
     /// Most pages that may be lent.
@@ -69,8 +75,7 @@ struct Debits {
 }
 
 impl Loans {
-    pub fn new(memory_bytes: u64, page_bytes: u64, evict: bool) -> Loans {
-        let bytes = (memory_bytes / 10).clamp(BYTES_MIN, BYTES_MAX).min(memory_bytes / 4);
+    pub fn new(bytes: u64, page_bytes: u64, evict: bool) -> Loans {
         let limit = u32::try_from(bytes / page_bytes).unwrap_or(u32::MAX).max(1);
         let share = (limit / STOCK_SHARE).max(1);
         let ahead = u32::try_from(STOCK_BYTES.div_ceil(page_bytes)).unwrap_or(u32::MAX);
@@ -179,7 +184,6 @@ impl Table {
     }
 
     /// Most bytes that may be lent.
-    #[cfg(test)]
     pub fn lendable_bytes_max(&self) -> usize {
         self.loans.limit as usize * self.slabs.pages.page_bytes()
     }
@@ -264,12 +268,16 @@ mod tests {
 
     #[test]
     fn loans_are_a_tenth_within_bounds_and_never_more_than_a_quarter() {
-        let limit = |memory_bytes, page_bytes| Loans::new(memory_bytes, page_bytes, true).limit;
+        let limit = |memory_bytes, page_bytes| {
+            Loans::new(lendable_bytes(memory_bytes, None), page_bytes, true).limit
+        };
         assert_eq!(limit(MIB, 64 << 10), 4);
         assert_eq!(limit(64 * MIB, 64 << 10), 256);
         assert_eq!(limit(100 * MIB, 64 << 10), 256);
         assert_eq!(limit(1024 * MIB, 512 << 10), 204);
         assert_eq!(limit(64 << 30, 2 << 20), 512);
+        assert_eq!(lendable_bytes(64 * MIB, Some(20 * MIB)), 20 * MIB);
+        assert_eq!(lendable_bytes(64 * MIB, Some(33 * MIB)), 32 * MIB);
     }
 
     #[test]

@@ -66,6 +66,7 @@ mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
 pub use limbo::limbo_bytes_max;
+pub use loan::lendable_bytes;
 pub use participant::Participant;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
@@ -85,6 +86,8 @@ pub struct StorePlan {
     pub threads: u32,
     pub hasher: KeyHasher,
     pub favor: Favor,
+    /// What loans may take of the memory, if it is not the usual part.
+    pub loan_bytes: Option<u64>,
 }
 
 /// What the memory is given to when it cannot hold everything.

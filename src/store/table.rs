@@ -13,7 +13,7 @@ use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
 };
 use super::limbo::Limbo;
-use super::loan::Loans;
+use super::loan::{Loans, lendable_bytes};
 use super::log::Log;
 use super::pages::Holder;
 use super::sizes::SLOTS_PER_PAGE_MIN;
@@ -136,7 +136,11 @@ impl Table {
             slabs: Slabs::new(super::arena::to_usize(page_bytes), page_count, plan.favor),
             log: Log::new(page_count, plan.threads),
             epochs: Epochs::new(threads * 4 + 64),
-            loans: Loans::new(pages * page_bytes, page_bytes, plan.evict),
+            loans: Loans::new(
+                lendable_bytes(pages * page_bytes, plan.loan_bytes),
+                page_bytes,
+                plan.evict,
+            ),
             evict: plan.evict,
             item_bytes_max: plan.item_bytes_max,
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),

@@ -18,8 +18,16 @@ pub fn table(memory_bytes: u64, evict: bool) -> Arc<Table> {
     let hasher = KeyHasher::with_seed(7);
     let (item_bytes_max, favor) = (1 << 20, Favor::default());
     Arc::new(
-        Table::open(StorePlan { memory_bytes, item_bytes_max, evict, threads: 4, hasher, favor })
-            .unwrap(),
+        Table::open(StorePlan {
+            memory_bytes,
+            item_bytes_max,
+            evict,
+            threads: 4,
+            hasher,
+            favor,
+            loan_bytes: None,
+        })
+        .unwrap(),
     )
 }
 

@@ -89,6 +89,8 @@ pub struct FakeRing {
     pub arriving: VecDeque<Peer>,
     /// The next accepts fail for want of descriptors.
     pub descriptors_short: bool,
+    /// Who was received from, in order.
+    pub receiving: Vec<SlotId>,
     accepting: bool,
     next_fd: i32,
     buffers: BufferPool,
@@ -106,6 +108,7 @@ impl FakeRing {
             peers: BTreeMap::new(),
             arriving: VecDeque::new(),
             descriptors_short: false,
+            receiving: Vec::new(),
             accepting: false,
             next_fd: 100,
             buffers: BufferPool::map(0, buffers, buffer_bytes).unwrap(),
@@ -223,6 +226,7 @@ impl Ring for FakeRing {
         assert!(peer.receive.is_none(), "a receive is armed twice");
         assert!(!peer.closed);
         peer.receive = Some(slot);
+        self.receiving.push(slot);
         peer.cancelled = false;
     }
 

@@ -35,7 +35,7 @@ pub enum Completion {
     Sent { slot: SlotId, result: Result<usize, i32>, landed: Landed },
     /// Somebody rang the doorbell.
     Woken,
-    /// A second has passed.
+    /// A part of a second has passed.
     Tick,
 }
 

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
@@ -25,6 +25,13 @@ impl Socket {
 
     pub(super) fn raw(&self) -> RawFd {
         self.0
+    }
+
+    /// The address of the peer, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        // SAFETY: `self` owns the descriptor, which stays open while it is borrowed.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
+        SockRef::from(&fd).peer_addr().ok()?.as_socket()
     }
 
     pub(super) fn into_owned(self) -> OwnedFd {

@@ -26,7 +26,10 @@ use super::wake::EventFd;
 /// Blocks that one send can gather.
 const SEND_BLOCKS_MAX: usize = 16;
 
-const TICK: Timespec = Timespec::new().sec(1);
+const TICK: Timespec = Timespec::new().nsec(TICK_NS);
+
+/// A quarter of a second: who waits for memory should not wait much longer for a look.
+const TICK_NS: u32 = 250_000_000;
 
 /// Sizes of a ring, all powers of two.
 #[derive(Clone, Copy, Debug)]

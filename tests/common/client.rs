@@ -111,8 +111,13 @@ impl Client {
     }
 
     pub fn stats(&mut self) -> BTreeMap<String, String> {
-        self.send("stats\r\n");
-        let mut stats = BTreeMap::new();
+        self.stats_of("").into_iter().collect()
+    }
+
+    /// The rows of a group of statistics, in their order.
+    pub fn stats_of(&mut self, group: &str) -> Vec<(String, String)> {
+        self.send(format!("stats {group}\r\n"));
+        let mut stats = Vec::new();
         loop {
             let line = self.line();
             if line == "END" {
@@ -120,7 +125,7 @@ impl Client {
             }
             let mut words = line.splitn(3, ' ');
             assert_eq!(words.next(), Some("STAT"), "in place of a figure: {line:?}");
-            stats.insert(words.next().unwrap().into(), words.next().unwrap_or_default().into());
+            stats.push((words.next().unwrap().into(), words.next().unwrap_or_default().into()));
         }
     }
 

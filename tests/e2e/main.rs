@@ -17,3 +17,4 @@ mod memory;
 mod order;
 mod sockets;
 mod stop;
+mod throttle;

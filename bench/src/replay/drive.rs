@@ -129,6 +129,7 @@ pub fn run(plan: Plan<'_>) -> io::Result<Findings> {
         threads: u32::try_from(plan.threads).unwrap_or(1),
         hasher: KeyHasher::with_seed(1),
         favor: plan.favor,
+        loan_bytes: None,
     })?);
     let registry = Registry::default();
     let is_probed = |key: &u64| plan.ttl && mix(*key).is_multiple_of(PROBED);

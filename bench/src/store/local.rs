@@ -20,8 +20,9 @@ pub const REST: Duration = Duration::from_millis(100);
 /// An empty table for so many threads.
 pub fn table(memory_bytes: u64, threads: u32, evict: bool) -> io::Result<Arc<Table>> {
     let (hasher, favor) = (KeyHasher::random(), Favor::default());
+    let (item_bytes_max, loan_bytes) = (ITEM_BYTES_MAX, None);
     let plan =
-        StorePlan { memory_bytes, item_bytes_max: ITEM_BYTES_MAX, evict, threads, hasher, favor };
+        StorePlan { memory_bytes, item_bytes_max, evict, threads, hasher, favor, loan_bytes };
     Table::open(plan).map(Arc::new)
 }
 

@@ -3,6 +3,7 @@
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::admission::REFUSAL;
+use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held, Phase, Receive};
 use crate::server::dispatch::Message;
 use crate::server::service::Service;
@@ -37,7 +38,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn received(&mut self, slot: SlotId, received: Received, armed: bool) {
-        let now_s = self.now_s();
         let Some(connection) = self.connections.get_mut(slot) else {
             // A connection is released only when its receive has ended, so nothing can be late.
             unreachable!("a receive completed for a connection that is gone");
@@ -51,7 +51,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 if connection.phase() == Phase::Open {
                     // Who must read first is not excused by sending on.
                     if !connection.is_in_debt() {
-                        connection.active_s = now_s;
+                        connection.touch(self.now);
                     }
                     connection.input.push(filled);
                     self.make_runnable(slot);
@@ -69,13 +69,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.bump(Metric::BuffersDry);
             }
             Received::Stopped => {}
-            Received::Failed(_) => connection.record(Event::Abort),
+            Received::Failed(_) => connection.end(Event::Abort, CloseReason::Broken),
         }
         self.list(slot);
     }
 
     fn sent(&mut self, slot: SlotId, result: Result<usize, i32>, landed: &Landed) {
-        let now_s = self.now_s();
         let Some(connection) = self.connections.get_mut(slot) else {
             unreachable!("a send completed for a connection that is gone");
         };
@@ -85,14 +84,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.add(Metric::BytesWritten, taken as u64);
         let unsent = connection.output.unsent_bytes();
         match result {
-            Err(libc_error) if libc_error != EAGAIN => connection.record(Event::Abort),
+            Err(libc_error) if libc_error != EAGAIN => {
+                connection.end(Event::Abort, CloseReason::Broken);
+            }
             Ok(_) | Err(_) => {}
         }
         if taken > 0 {
-            connection.active_s = now_s;
+            connection.touch(self.now);
         }
         if unsent == 0 {
-            connection.record(Event::Flushed);
+            connection.record_flushed();
         } else if taken > 0 {
             self.counters.bump(Metric::ShortSends);
         }
@@ -116,7 +117,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.bump(Metric::RejectedConnections);
                 self.ring.refuse(socket, REFUSAL);
             }
-            Err(_) if self.fleet.is_draining() => {}
+            Err(_) if self.fleet.is_draining() || self.upkeep.accepts_paused => {}
             Err(_) => {
                 self.counters.bump(Metric::ListenDisabledNum);
                 self.upkeep.accept_failed = true;
@@ -133,14 +134,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn adopt(&mut self, socket: Socket) {
-        let now_s = self.now_s();
-        let id = self.connections.insert(Connection::new(socket, now_s));
+        let address = socket.peer();
+        let id = self.connections.insert(Connection::new(socket, self.now));
+        self.roll.enter(id.index, address);
         self.ring.resize(self.connections.len());
         self.counters.bump(Metric::CurrConnections);
         self.counters.bump(Metric::TotalConnections);
-        if self.upkeep.draining_since_s.is_some() {
-            self.record(id, Event::Finish);
-            self.record(id, Event::Flushed);
+        if self.upkeep.draining_since.is_some() {
+            self.end(id, Event::Finish, CloseReason::Draining);
+            self.flushed(id);
         }
         self.list(id);
     }
@@ -153,11 +155,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Message::Home(batch) => self.come_home(batch),
             }
         }
-    }
-
-    /// Whole seconds since the server's epoch.
-    pub(super) fn now_s(&self) -> u32 {
-        u32::try_from(self.now.seconds()).unwrap_or(u32::MAX)
     }
 }
 

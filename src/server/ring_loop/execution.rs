@@ -4,6 +4,7 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::command::{Cost, Verdict};
 use crate::config::Dispatch;
+use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held};
 use crate::net::input::Input;
 use crate::net::output::Output;
@@ -13,7 +14,7 @@ use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
-use super::memory::BLOCKS_NEEDED;
+use super::memory::{BLOCKS_KEPT, BLOCKS_NEEDED};
 #[cfg(test)]
 use super::upkeep::OUTPUT_BYTES_MAX;
 
@@ -63,7 +64,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             if !connection.can_execute() {
                 continue;
             }
-            if !self.thirsty.is_empty() || !self.has_blocks() {
+            let Some(connection) = self.connections.get(id) else { continue };
+            let appetite = self.appetite(connection);
+            if self.thirsty.is_before(appetite) || !self.has_blocks(appetite) {
                 self.thirst(id);
                 continue;
             }
@@ -90,7 +93,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             true => Cost::Bounded,
             false => Cost::Any,
         };
-        let output_bytes = self.upkeep.output_bytes;
+        let unsent_bytes = connection.output.unsent_bytes();
+        let output_bytes = self.output_limit(unsent_bytes);
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
         let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
         let requests = requests.unwrap_or(u32::MAX);
         let limits = Limits { requests, cost, output_bytes };
@@ -109,7 +114,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     fn obey(&mut self, id: SlotId, verdict: Verdict) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match verdict {
-            Verdict::NeedInput if connection.ended => self.finish(id),
+            Verdict::NeedInput if connection.ended => self.finish(id, self.end_reason()),
             Verdict::NeedInput => {}
             // It went on writing until the pool was empty, or until the peer must read.
             Verdict::OutputFull if connection.output.unsent_bytes() > 0 => {
@@ -121,22 +126,30 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.make_runnable(id);
             }
             Verdict::Defer => self.send_away(id),
-            Verdict::Close => self.finish(id),
+            Verdict::Close => self.finish(id, CloseReason::Command),
             Verdict::Shutdown => {
                 self.fleet.drain();
-                self.finish(id);
+                self.finish(id, CloseReason::Command);
             }
         }
         self.list(id);
     }
 
+    /// Why a connection ends from which nothing more is to come.
+    fn end_reason(&self) -> CloseReason {
+        match self.upkeep.draining_since {
+            Some(_) => CloseReason::Draining,
+            None => CloseReason::Ended,
+        }
+    }
+
     /// Reads no more from a connection, and closes it once its replies are sent.
-    pub(super) fn finish(&mut self, id: SlotId) {
+    fn finish(&mut self, id: SlotId, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.input.clear(&mut self.spent);
-        connection.record(Event::Finish);
+        connection.end(Event::Finish, reason);
         if connection.output.unsent_bytes() == 0 && !connection.sending {
-            connection.record(Event::Flushed);
+            connection.record_flushed();
         }
         self.list(id);
     }
@@ -149,9 +162,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connection.held = Held::Output;
             return;
         }
-        if !self.has_blocks() {
+        let Some(connection) = self.connections.get(id) else { return };
+        let appetite = self.appetite(connection);
+        if !self.has_blocks(appetite) {
             return self.thirst(id);
         }
+        // Otherwise the blocks that go with it are the limit.
+        let takes_the_last = !self.has_blocks_for_all();
+        let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             Box::new(Batch {
@@ -160,6 +178,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 session: V::Session::default(),
                 input: Input::default(),
                 reply: Output::default(),
+                limit_bytes: 0,
                 spare: Vec::with_capacity(SPARE_BLOCKS),
                 spent: Vec::new(),
                 verdict: Verdict::NeedInput,
@@ -167,9 +186,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         });
         let blocks = self.ring.blocks();
         let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES);
-        let share = share.clamp(BLOCKS_NEEDED, SPARE_BLOCKS).min(blocks.free());
+        let room = blocks.free().saturating_sub(BLOCKS_KEPT).max(BLOCKS_NEEDED);
+        let share = share.clamp(BLOCKS_NEEDED, SPARE_BLOCKS).min(room);
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
+        batch.limit_bytes = limit_bytes;
         batch.session = std::mem::take(&mut connection.session);
         batch.input = connection.take_input();
         match self.fleet.dispatch.offer(batch) {

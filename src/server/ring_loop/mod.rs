@@ -16,6 +16,9 @@
 mod completions;
 mod execution;
 mod memory;
+mod relief;
+mod thirst;
+mod throttle;
 mod upkeep;
 
 #[cfg(test)]
@@ -24,14 +27,17 @@ use execution::BLOCKS_MAX;
 use std::collections::VecDeque;
 use std::io;
 
+use crate::base::census::Roll;
 use crate::base::clock::{Clock, Now};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
+use crate::net::close::CloseReason;
 #[cfg(test)]
 use crate::net::connection::Held;
 use crate::net::connection::{Connection, Event, Receive, Step};
+use crate::net::throttle::Throttle;
 use crate::sys::buffers::Filled;
 use crate::sys::ring::Ring;
 
@@ -48,6 +54,7 @@ pub struct Settings {
     pub requests_per_event: u32,
     /// Seconds without a byte after which a connection is closed; 0 is never.
     pub idle_timeout_s: u32,
+    pub throttle: Throttle,
     /// How many rings share the memory that may be lent.
     pub rings: usize,
     /// Listeners that this ring accepts from: all or none.
@@ -62,6 +69,7 @@ pub struct RingLoop<R, V: Service> {
     now: Now,
     counters: Arc<Counters>,
     fleet: Arc<Fleet<V::Session>>,
+    roll: Roll,
     connections: Slots<Connection<V::Session>>,
     /// Connections with input that may be executed, in order.
     runnable: VecDeque<SlotId>,
@@ -71,11 +79,16 @@ pub struct RingLoop<R, V: Service> {
     starved: VecDeque<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
-    /// Connections that wait for blocks to write their replies in, in order.
-    thirsty: VecDeque<SlotId>,
+    /// Connections that wait for blocks to write their replies in.
+    thirsty: thirst::Thirsty,
+    /// Connections that hold too much and are received from no more, in order; some of them may
+    /// have come back on their own.
+    parked: VecDeque<SlotId>,
     heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
+    /// True in the first tick of a second.
+    is_new_second: bool,
     /// Buffers that are read and not given back yet.
     spent: Vec<Filled>,
     /// Boxes for batches to travel in.
@@ -91,7 +104,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         ring: R,
         service: V,
         clock: Clock,
-        counters: Arc<Counters>,
+        (counters, roll): (Arc<Counters>, Roll),
         fleet: Arc<Fleet<V::Session>>,
     ) -> RingLoop<R, V> {
         RingLoop {
@@ -102,13 +115,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             clock,
             counters,
             fleet,
+            roll,
             connections: Slots::default(),
             runnable: VecDeque::new(),
             listed: Vec::new(),
             starved: VecDeque::new(),
             queueing: VecDeque::new(),
-            thirsty: VecDeque::new(),
+            thirsty: thirst::Thirsty::default(),
+            parked: VecDeque::new(),
             may_borrow: true,
+            is_new_second: true,
             heap: memory::Heap::default(),
             spent: Vec::new(),
             spare: Vec::new(),
@@ -144,6 +160,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
+        self.come_back();
         self.publish_memory();
         Ok(())
     }
@@ -153,6 +170,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
+            && !self.is_anybody_to_come_back()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
@@ -182,7 +200,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let Some(connection) = self.connections.get_mut(id) else { return };
             connection.listed = false;
             self.heap.charge(connection);
-            match connection.step(self.upkeep.backlog_bytes) {
+            match connection.step(self.upkeep.quota) {
+                Step::Receive if connection.receive == Receive::Parked => {
+                    connection.receive = Receive::Idle;
+                    self.unpark();
+                }
                 Step::Receive if self.ring.is_dry() => {
                     connection.receive = Receive::Starved;
                     self.starved.push_back(id);
@@ -196,6 +218,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.ring.cancel_receive(id);
                     self.counters.bump(Metric::ConnectionsParked);
                 }
+                Step::Park => self.park(id),
                 Step::Send => {
                     connection.sending = true;
                     let (blocks, skip) = connection.output.unsent();
@@ -208,13 +231,22 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.ring.shutdown(&connection.socket);
                 }
                 Step::Release => return self.release(id),
-                Step::Wait => return,
+                Step::Wait => {
+                    let item_bytes = self.service.held_bytes(&connection.session);
+                    return self.roll.write(id.index, &connection.sighting(item_bytes));
+                }
             }
         }
     }
 
     fn release(&mut self, id: SlotId) {
         let Some(mut connection) = self.connections.remove(id) else { return };
+        if connection.receive == Receive::Parked {
+            self.unpark();
+        }
+        let reason = connection.reason().expect("what ends has a reason");
+        self.counters.bump(reason.metric());
+        self.roll.leave(id.index);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
@@ -226,10 +258,18 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.fleet.leave(self.settings.number);
     }
 
-    /// Records an event that may end a connection, and lists it.
-    fn record(&mut self, id: SlotId, event: Event) {
+    /// Records an event that ends a connection, and lists it.
+    fn end(&mut self, id: SlotId, event: Event, reason: CloseReason) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.record(event);
+            connection.end(event, reason);
+            self.list(id);
+        }
+    }
+
+    /// Records that a connection has nothing left to send, and lists it.
+    fn flushed(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.record_flushed();
             self.list(id);
         }
     }
@@ -281,6 +321,18 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         &mut self.service
     }
 
+    pub fn throttle_mut(&mut self) -> &mut Throttle {
+        &mut self.settings.throttle
+    }
+
+    /// Who is parked, in the order in which they come back.
+    pub fn parked(&self) -> Vec<SlotId> {
+        let is_parked = |id: &SlotId| {
+            self.connections.get(*id).is_some_and(|each| each.receive == Receive::Parked)
+        };
+        self.parked.iter().copied().filter(is_parked).collect()
+    }
+
     /// Bytes of the heap that connections take.
     pub fn heap_bytes(&self) -> usize {
         self.heap.bytes()
@@ -309,7 +361,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert_eq!(queued, usize::from(connection.runnable));
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
-            let thirsty = self.thirsty.iter().filter(|thirsty| **thirsty == id).count();
+            assert_eq!(connection.counted, connection.held_bytes() > 0);
+            let parked = self.parked.iter().filter(|parked| **parked == id).count();
+            assert_eq!(parked, usize::from(connection.queued));
+            assert!(connection.queued || connection.receive != Receive::Parked);
+            let thirsty = self.thirsty.count(id);
             assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable

@@ -1,21 +1,21 @@
-//! What happens once a second, and the end: timeouts, shares, deaf listeners, draining.
+//! What happens at every tick, and the end: timeouts, deaf listeners, draining.
 
+use crate::base::clock::Now;
 use crate::base::metrics::Metric;
-use crate::net::connection::{BACKLOG_BYTES_MAX, Event, Held};
+use crate::net::close::CloseReason;
+use crate::net::connection::{Event, Held};
+use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
 
-/// A peer that sends on without reading is closed after this time.
-const STALL_S: u32 = 10;
-
 /// Connections still there this long after the start of draining are closed as they are.
 const DRAIN_S: u32 = 5;
 
 /// Connections that one tick looks at: the look must stay short however many there are.
-pub(super) const LOOKS_PER_TICK: usize = 8192;
+pub(super) const LOOKS_PER_TICK: usize = 4096;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -24,11 +24,19 @@ pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Upkeep {
     /// Unsent bytes from which on a connection's peer must read first.
     pub(super) output_bytes: usize,
-    /// Unexecuted bytes from which on a connection is not received from.
-    pub(super) backlog_bytes: usize,
+    /// How short memory was when this turn began.
+    pub(super) level: Level,
+    /// What a connection may hold before it is received from no more.
+    pub(super) quota: Quota,
     /// True while listeners should wait before they are armed again.
     pub(super) accept_failed: bool,
-    pub(super) draining_since_s: Option<u32>,
+    /// True while nobody is let in for want of memory.
+    pub(super) accepts_paused: bool,
+    pub(super) draining_since: Option<Now>,
+    /// The tick since which connections need more than there is.
+    pub(super) needy_since: Option<u64>,
+    /// The second in which a tick came last.
+    second: u64,
     /// Where the next tick goes on looking.
     pub(super) cursor: usize,
     overflows: u64,
@@ -38,9 +46,13 @@ impl Default for Upkeep {
     fn default() -> Upkeep {
         Upkeep {
             output_bytes: OUTPUT_BYTES_MAX,
-            backlog_bytes: BACKLOG_BYTES_MAX,
+            level: Level::Calm,
+            quota: Quota::CALM,
             accept_failed: false,
-            draining_since_s: None,
+            accepts_paused: false,
+            draining_since: None,
+            needy_since: None,
+            second: 0,
             cursor: 0,
             overflows: 0,
         }
@@ -50,24 +62,33 @@ impl Default for Upkeep {
 impl Upkeep {
     /// True when the fleet has begun to drain and this ring has not.
     pub(super) fn must_drain<S>(&self, fleet: &Fleet<S>) -> bool {
-        self.draining_since_s.is_none() && fleet.is_draining()
+        self.draining_since.is_none() && fleet.is_draining()
     }
 }
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Arms the listeners that are not, and shares the memory for replies out.
     pub(super) fn hear(&mut self) {
-        if !self.deaf.is_empty() && !self.upkeep.accept_failed && !self.fleet.is_draining() {
+        let may_accept = !self.upkeep.accept_failed && !self.upkeep.accepts_paused;
+        if !self.deaf.is_empty() && may_accept && !self.fleet.is_draining() {
             for listener in self.deaf.drain(..) {
                 self.ring.accept(listener);
             }
         }
-        self.share_blocks();
+        self.share_memory();
+        if self.upkeep.accepts_paused {
+            self.pause_or_resume_accepts();
+        }
     }
 
     pub(super) fn tick(&mut self) {
-        self.upkeep.accept_failed = false;
-        self.return_idle_loans();
+        let second = self.now.seconds();
+        self.is_new_second = std::mem::replace(&mut self.upkeep.second, second) != second;
+        if self.is_new_second {
+            self.upkeep.accept_failed = false;
+            self.return_idle_loans();
+        }
+        self.pause_or_resume_accepts();
         self.relieve();
         let overflows = self.ring.overflows();
         let fresh = overflows.wrapping_sub(self.upkeep.overflows);
@@ -83,21 +104,23 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes a connection that has waited too long for its peer.
     fn look_at(&mut self, place: usize) {
         let index = u32::try_from(place).expect("a slot has a u32 index");
-        let now_s = self.now_s();
-        let idle_timeout_s = self.settings.idle_timeout_s;
+        let (now, settings) = (self.now, &self.settings);
         let Some((id, connection)) = self.connections.at(index) else { return };
-        let waited_s = now_s.saturating_sub(connection.active_s);
-        let stalled = connection.is_stalled() && waited_s >= STALL_S;
-        // As in memcached: seconds that have begun are no whole ones yet.
-        let idle = idle_timeout_s > 0 && waited_s > idle_timeout_s;
-        let drained = self.upkeep.draining_since_s.is_some_and(|since| now_s - since >= DRAIN_S);
-        if connection.held == Held::Away || !(stalled || idle || drained) {
-            return;
-        }
-        if idle {
-            self.counters.bump(Metric::IdleKicks);
-        }
-        self.record(id, Event::Abort);
+        let silent = connection.silent_ticks(now);
+        let stalled = connection.is_stalled() && silent >= settings.throttle.stall_ticks();
+        let idle_timeout_s = settings.idle_timeout_s;
+        let idle = idle_timeout_s > 0 && silent >= ticks_of_seconds(idle_timeout_s);
+        let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
+        let since = self.upkeep.draining_since;
+        let drained = since.is_some_and(|since| now.ticks - since.ticks >= drain_ticks);
+        let reason = match (stalled, idle, drained) {
+            _ if connection.held == Held::Away => return,
+            (true, _, _) => CloseReason::Stalled,
+            (false, true, _) => CloseReason::Idle,
+            (false, false, true) => CloseReason::Draining,
+            (false, false, false) => return,
+        };
+        self.end(id, Event::Abort, reason);
     }
 
     /// Begins to drain when the fleet does: nobody is let in, and who has all replies goes.
@@ -105,7 +128,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if !self.upkeep.must_drain(&self.fleet) {
             return;
         }
-        self.upkeep.draining_since_s = Some(self.now_s());
+        self.upkeep.draining_since = Some(self.now);
         for listener in (0..self.settings.listeners).filter(|each| !self.deaf.contains(each)) {
             self.ring.cancel_accept(listener);
         }
@@ -123,7 +146,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// True when nobody is left. The accepts must have ended too: an armed one holds its listener
     /// open a while longer than the process lives, and the next server could not have the address.
     pub fn has_ended(&self) -> bool {
-        self.upkeep.draining_since_s.is_some()
+        self.upkeep.draining_since.is_some()
             && self.connections.is_empty()
             && self.deaf.len() == self.settings.listeners as usize
     }

@@ -1,0 +1,242 @@
+//! What every connection does just now: written by its ring, read by whoever is asked for it.
+//!
+//! ```text
+//!   Census --one for each ring--> Ward --chunks, only more of them--> places of connections
+//!                                  ^ the ring's `Roll` writes; readers take what they find
+//! ```
+//!
+//! A place is a few words that one ring writes and anybody reads, without a lock and without order:
+//! a row may be a mixture of two moments. Readers and rings meet at a lock only when places are
+//! added, and when a reader looks for them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{Arc, Mutex};
+
+/// Places that are added at a time.
+const CHUNK: usize = 256;
+
+macro_rules! doings {
+    ($($(#[$doc:meta])* $variant:ident $name:literal,)+) => {
+        /// What a connection does, or waits for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Doing { $($(#[$doc])* $variant,)+ }
+
+        impl Doing {
+            pub const ALL: &[Doing] = &[$(Doing::$variant,)+];
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Doing::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+doings! {
+    /// Its peer's requests.
+    Receiving "receiving",
+    /// The peer reads its replies.
+    Sending "sending",
+    /// Nothing is received: it holds more than its share.
+    Parked "parked",
+    /// Nothing is executed: the peer must read first.
+    MustRead "must_read",
+    /// A block to write replies in.
+    AwaitsBlock "awaits_block",
+    /// A buffer to receive into.
+    AwaitsBuffer "awaits_buffer",
+    /// Room in the queue to the workers.
+    Queueing "queueing",
+    AtWorker "at_worker",
+    /// The last replies are sent.
+    Draining "draining",
+    Closing "closing",
+}
+
+/// What there is to say of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    pub doing: Doing,
+    /// Bytes of blocks that hold its replies.
+    pub reply_bytes: u64,
+    /// Bytes of requests that wait.
+    pub request_bytes: u64,
+    /// Bytes of items that it keeps, because they are sent to it or come from it.
+    pub item_bytes: u64,
+    /// The tick at which bytes moved last.
+    pub active_at: u32,
+}
+
+/// The words of a place; the first is 0 while nobody is there.
+#[derive(Debug, Default)]
+struct Place {
+    doing: AtomicU64,
+    reply_bytes: AtomicU64,
+    request_bytes: AtomicU64,
+    item_bytes: AtomicU64,
+    active_at: AtomicU64,
+    address: [AtomicU64; 2],
+    /// 0 where there is no address.
+    port: AtomicU64,
+}
+
+type Chunk = Arc<[Place]>;
+
+#[derive(Debug, Default)]
+struct Ward(Mutex<Vec<Chunk>>);
+
+/// The connections of all rings.
+#[derive(Debug, Default)]
+pub struct Census(Mutex<Vec<Arc<Ward>>>);
+
+impl Census {
+    /// The roll of one more ring.
+    pub fn roll(&self) -> Roll {
+        let ward = Arc::new(Ward::default());
+        self.0.lock().push(Arc::clone(&ward));
+        Roll { ward, chunks: Vec::new() }
+    }
+
+    /// The first connection from `position` on, by its position: ring after ring, in the order of
+    /// the places of each.
+    pub fn next(&self, position: usize) -> Option<(usize, Sighting, Option<SocketAddr>)> {
+        let wards = self.0.lock();
+        let (first, mut place) = (position >> RING_SHIFT, position & ((1 << RING_SHIFT) - 1));
+        for (ring, ward) in wards.iter().enumerate().skip(first) {
+            let chunks = ward.0.lock();
+            while let Some(chunk) = chunks.get(place / CHUNK) {
+                if let Some(sighting) = chunk[place % CHUNK].read() {
+                    let address = chunk[place % CHUNK].address();
+                    return Some(((ring << RING_SHIFT) + place, sighting, address));
+                }
+                place += 1;
+            }
+            place = 0;
+        }
+        None
+    }
+
+    /// A short number for a position, as long as nobody new has its ring's place.
+    pub fn number(&self, position: usize) -> u64 {
+        let (ring, place) = (position >> RING_SHIFT, position & ((1 << RING_SHIFT) - 1));
+        // Lossless: no target has a wider usize.
+        (place * self.0.lock().len() + ring) as u64
+    }
+}
+
+/// A position is a ring and, in so many bits, a place.
+const RING_SHIFT: u32 = 32;
+
+/// Where one ring writes. Only its owner may.
+#[derive(Debug)]
+pub struct Roll {
+    ward: Arc<Ward>,
+    chunks: Vec<Chunk>,
+}
+
+impl Roll {
+    /// Somebody new has a place.
+    pub fn enter(&mut self, place: u32, address: Option<SocketAddr>) {
+        let place = place as usize;
+        while self.chunks.len() <= place / CHUNK {
+            let chunk: Chunk = (0..CHUNK).map(|_| Place::default()).collect();
+            self.ward.0.lock().push(Arc::clone(&chunk));
+            self.chunks.push(chunk);
+        }
+        self.place(place).set_address(address);
+    }
+
+    pub fn write(&self, place: u32, sighting: &Sighting) {
+        self.place(place as usize).write(sighting);
+    }
+
+    /// Nobody has the place any more.
+    pub fn leave(&self, place: u32) {
+        // Relaxed, as everywhere here: words that order nothing.
+        self.place(place as usize).doing.store(0, Ordering::Relaxed);
+    }
+
+    fn place(&self, place: usize) -> &Place {
+        &self.chunks[place / CHUNK][place % CHUNK]
+    }
+}
+
+impl Place {
+    fn write(&self, sighting: &Sighting) {
+        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        store(&self.reply_bytes, sighting.reply_bytes);
+        store(&self.request_bytes, sighting.request_bytes);
+        store(&self.item_bytes, sighting.item_bytes);
+        store(&self.active_at, sighting.active_at.into());
+        store(&self.doing, sighting.doing as u64 + 1);
+    }
+
+    fn read(&self) -> Option<Sighting> {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let doing = usize::try_from(load(&self.doing)).ok()?.checked_sub(1)?;
+        Some(Sighting {
+            doing: *Doing::ALL.get(doing)?,
+            reply_bytes: load(&self.reply_bytes),
+            request_bytes: load(&self.request_bytes),
+            item_bytes: load(&self.item_bytes),
+            active_at: u32::try_from(load(&self.active_at)).ok()?,
+        })
+    }
+
+    fn set_address(&self, address: Option<SocketAddr>) {
+        let (bits, port) = match address {
+            Some(SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped().to_bits(), v4.port()),
+            Some(SocketAddr::V6(v6)) => (v6.ip().to_bits(), v6.port()),
+            None => (0, 0),
+        };
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+        self.address[0].store(half(bits >> 64), Ordering::Relaxed);
+        self.address[1].store(half(bits), Ordering::Relaxed);
+        self.port.store(port.into(), Ordering::Relaxed);
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        let port =
+            u16::try_from(self.port.load(Ordering::Relaxed)).ok().filter(|port| *port > 0)?;
+        let [high, low] = [0, 1].map(|half: usize| self.address[half].load(Ordering::Relaxed));
+        let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
+        Some(SocketAddr::new(address, port))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const SEEN: Sighting = Sighting {
+        doing: Doing::Parked,
+        reply_bytes: 1,
+        request_bytes: 2,
+        item_bytes: 3,
+        active_at: 4,
+    };
+
+    #[test]
+    fn who_is_there_is_seen_ring_by_ring() {
+        let census = Census::default();
+        let (mut one, mut two) = (census.roll(), census.roll());
+        assert_eq!(census.next(0), None);
+        let addresses = ["127.0.0.1:5", "[2001:db8::1]:65535"].map(|text| text.parse().ok());
+        one.enter(300, addresses[0]);
+        one.write(300, &SEEN);
+        two.enter(0, addresses[1]);
+        two.write(0, &Sighting { doing: Doing::Closing, ..SEEN });
+        two.enter(1, None);
+        let (position, seen, address) = census.next(0).unwrap();
+        assert_eq!((seen, address, census.number(position)), (SEEN, addresses[0], 600));
+        let (position, seen, address) = census.next(position + 1).unwrap();
+        assert_eq!((seen.doing, address), (Doing::Closing, addresses[1]));
+        assert_eq!(census.number(position), 1);
+        assert_eq!(census.next(position + 1), None, "who is there but not seen yet");
+        one.leave(300);
+        assert_eq!(census.next(0).unwrap().0, position);
+    }
+}

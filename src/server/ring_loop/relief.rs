@@ -1,0 +1,190 @@
+//! Who must go, so that others find memory.
+//!
+//! There are three needs, and each looks only at what would meet it:
+//!
+//! - replies: somebody waits for a block, and none comes home. What counts are blocks.
+//! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
+//!   there is. What counts are blocks, and what the heap keeps.
+//! - items: something had to be refused, or a part of the memory is of no use, because it is being
+//!   filled or sent from. What counts is what a session keeps of it.
+//!
+//! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
+//! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who
+//! holds nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of
+//! the silent the largest go first, by powers of two of what they hold; of about the same size who
+//! has been silent longest; and no more of them than meet the need. Who is larger and has been
+//! silent for an eighth of that time counts as if it went: it goes soon, or moves. And a need for
+//! blocks or for the pool must have lasted so long, too. Who holds little is thus the last to go.
+
+use std::cmp::Reverse;
+
+use crate::base::metrics::Metric;
+use crate::base::slots::SlotId;
+use crate::net::close::CloseReason;
+use crate::net::connection::{Connection, Event, Held};
+use crate::net::throttle::Level;
+use crate::server::service::Service;
+use crate::sys::blocks::BLOCK_BYTES;
+use crate::sys::ring::Ring;
+
+use super::RingLoop;
+use super::memory::BLOCKS_NEEDED;
+use super::thirst::Appetite;
+use super::upkeep::LOOKS_PER_TICK;
+
+/// The part of the silence from which on somebody is expected to go.
+const NOTICE_SHARE: u32 = 8;
+
+/// How many go in one tick for want of blocks: to close who has much in its socket takes the kernel
+/// a while, in which nobody is served.
+const CLOSED_MAX: usize = 16;
+/// How many go where the limit of memory, or items, must not wait.
+const CLOSED_MAX_IN_HASTE: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    reason: CloseReason,
+    bytes: usize,
+    /// For so long who goes has been silent.
+    silence_ticks: u32,
+    /// For so long who counts as if it went.
+    notice_ticks: u32,
+    /// How many may go at a time.
+    closed_max: usize,
+}
+
+/// Somebody who may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Candidate {
+    id: SlotId,
+    bytes: usize,
+    silent_ticks: u32,
+}
+
+impl Candidate {
+    /// Who goes first is smallest.
+    fn rank(&self) -> (Reverse<u32>, Reverse<u32>) {
+        (Reverse(self.bytes.max(1).ilog2()), Reverse(self.silent_ticks))
+    }
+}
+
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    /// Closes those who must go for the needs of this moment.
+    pub(super) fn relieve(&mut self) {
+        self.thirsty.forget(|id| self.connections.get(id).is_none());
+        let [items, pool, replies] = self.needs();
+        if let Some(need) = items {
+            self.meet(need);
+        }
+        if pool.is_none() && replies.is_none() {
+            self.upkeep.needy_since = None;
+            return;
+        }
+        let since = self.upkeep.needy_since.get_or_insert(self.now.ticks);
+        let lasted_ticks = self.now.ticks - *since;
+        for need in [pool, replies].into_iter().flatten() {
+            if lasted_ticks >= u64::from(need.notice_ticks) {
+                self.meet(need);
+            }
+        }
+    }
+
+    fn needs(&mut self) -> [Option<Need>; 3] {
+        let throttle = self.settings.throttle;
+        let need = |reason, bytes: usize, is_urgent, is_hasty| {
+            let silence_ticks = throttle.silence_ticks(is_urgent);
+            let notice_ticks = silence_ticks / NOTICE_SHARE;
+            let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
+            let need = Need { reason, bytes, silence_ticks, notice_ticks, closed_max };
+            (bytes > 0).then_some(need)
+        };
+        let has_none = self.thirsty.len() > 0 && !self.has_blocks_for_all();
+        let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest);
+        let wanted = if has_none { self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES } else { 0 };
+        let (rings, pool) = (self.settings.rings, self.pool());
+        let excess = match self.upkeep.level {
+            Level::Dire => throttle.excess_bytes(pool.used(), pool.bytes),
+            Level::Calm | Level::Short => 0,
+        };
+        let overdrawn = self.service.overdrawn_bytes();
+        let excess = excess.max(overdrawn).div_ceil(rings);
+        // Asked once a second: what goes now is of use only a little later.
+        let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
+        [
+            need(CloseReason::Items, starved, false, true),
+            need(CloseReason::Pool, excess, is_urgent, overdrawn > 0),
+            need(CloseReason::Replies, wanted, is_urgent, false),
+        ]
+    }
+
+    fn meet(&mut self, need: Need) {
+        let places = self.connections.places();
+        let start = self.upkeep.cursor;
+        let looked = (0..places.min(LOOKS_PER_TICK)).map(|step| (start + step) % places.max(1));
+        let mut candidates: Vec<_> = looked
+            .filter_map(|place| self.connections.at(u32::try_from(place).ok()?))
+            .filter_map(|(id, each)| self.candidate(id, each, need))
+            .collect();
+        candidates.sort_unstable_by_key(Candidate::rank);
+        let (mut wanted, mut left) = (need.bytes, need.closed_max);
+        for Candidate { id, bytes, silent_ticks } in candidates {
+            if wanted == 0 || left == 0 {
+                break;
+            }
+            wanted = wanted.saturating_sub(bytes);
+            if silent_ticks < need.silence_ticks {
+                continue;
+            }
+            left -= 1;
+            self.counters.bump(Metric::ResponseObjOom);
+            self.end(id, Event::Abort, need.reason);
+        }
+    }
+
+    fn candidate(
+        &self,
+        id: SlotId,
+        each: &Connection<V::Session>,
+        need: Need,
+    ) -> Option<Candidate> {
+        let silent_ticks = each.silent_ticks(self.now);
+        let kept = self.service.held_bytes(&each.session);
+        let block_bytes = each.output.blocks() * BLOCK_BYTES;
+        let bytes = if need.reason == CloseReason::Items {
+            kept
+        } else if need.reason == CloseReason::Replies {
+            block_bytes
+        } else {
+            block_bytes + each.charged as usize
+        };
+        let is_amid = each.held == Held::No && (kept > 0 || !each.input.is_empty());
+        let may_go = each.reason().is_none()
+            && each.held != Held::Away
+            && (each.sending || is_amid)
+            && silent_ticks >= need.notice_ticks;
+        (bytes > 0 && may_go).then_some(Candidate { id, bytes, silent_ticks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_go_first_and_of_those_the_longest_silent() {
+        let candidate = |index, bytes, silent_ticks| {
+            let id = SlotId { index, generation: 0 };
+            Candidate { id, bytes, silent_ticks }
+        };
+        let mut all = [
+            candidate(4, 20_000, 999),
+            candidate(2, 40_000, 70),
+            candidate(5, 1, 9999),
+            candidate(1, 65_535, 90),
+            candidate(3, 33_000, 65),
+            candidate(0, 65_536, 65),
+        ];
+        all.sort_unstable_by_key(Candidate::rank);
+        assert_eq!(all.map(|each| each.id.index), [0, 1, 2, 3, 4, 5]);
+    }
+}

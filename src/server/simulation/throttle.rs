@@ -1,0 +1,275 @@
+//! Every level of the throttle, against the fake ring: who waits, who is parked and comes back, who
+//! is let in, who goes, and that nobody goes early.
+
+use super::*;
+use crate::net::throttle::Throttle;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A line whose reply takes more than five blocks.
+fn large() -> Vec<u8> {
+    [vec![b'b'; 95], b"9\n".to_vec()].concat()
+}
+
+/// What a ring has of its own, and no more; levels as told.
+fn world(park_percent: u8, drop_percent: u8) -> World {
+    let mut world = World::with(3, Dispatch::Inline, 0, 0);
+    *world.ring.throttle_mut() = Throttle { park_percent, drop_percent, ..Throttle::default() };
+    world
+}
+
+/// Lets peers in, in this order.
+fn let_in(world: &mut World, count: usize, deaf: bool) {
+    for _ in 0..count {
+        let before = world.peers().count();
+        let mut peer = Peer::default();
+        peer.deaf = deaf;
+        world.ring.ring_mut().arriving.push_back(peer);
+        while world.peers().count() == before {
+            world.turn();
+        }
+    }
+}
+
+fn say(world: &mut World, peer: usize, bytes: &[u8]) {
+    world.peers().nth(peer).unwrap().outgoing.extend(bytes);
+}
+
+fn closed(world: &mut World) -> Vec<bool> {
+    world.peers().map(|peer| peer.closed).collect()
+}
+
+fn turns(world: &mut World, count: usize) {
+    (0..count).for_each(|_| world.turn());
+}
+
+fn elapsed_ns(world: &World) -> u64 {
+    world.elapsed_ns.load(Ordering::Relaxed)
+}
+
+/// Goes on until a second is nearly over, when those that have begun mislead most.
+fn late_in_a_second(world: &mut World) {
+    while elapsed_ns(world) % SECOND_NS < SECOND_NS * 9 / 10 {
+        world.turn();
+    }
+}
+
+#[test]
+fn who_holds_nothing_is_served_although_others_want_all_there_is() {
+    for dispatch in [Dispatch::Inline, Dispatch::Queue] {
+        let mut world = World::with(3, dispatch, 0, 0);
+        // Nobody goes for that.
+        world.ring.throttle_mut().silence_ms = u32::MAX;
+        let_in(&mut world, 4, true);
+        let_in(&mut world, 1, false);
+        (0..4).for_each(|peer| say(&mut world, peer, &large().repeat(3)));
+        turns(&mut world, 60);
+        assert!(world.registry.sum(Metric::ReplyWaits) > 0, "memory is not short");
+        for _ in 0..20 {
+            say(&mut world, 4, b"a1\n");
+            turns(&mut world, 3);
+        }
+        turns(&mut world, 400);
+        let got = world.peers().nth(4).unwrap().got.clone();
+        assert!(got == replies(&b"a1\n".repeat(20)), "{dispatch:?}: {} bytes", got.len());
+    }
+}
+
+#[test]
+fn who_holds_more_than_its_share_is_parked_alone_and_comes_back() {
+    let mut world = world(30, 100);
+    let_in(&mut world, 2, true);
+    let_in(&mut world, 1, false);
+    say(&mut world, 0, &large().repeat(4));
+    turns(&mut world, 40);
+    say(&mut world, 1, b"a1\n");
+    turns(&mut world, 40);
+    for _ in 0..50 {
+        (0..3).for_each(|peer| say(&mut world, peer, b"a1\n"));
+        turns(&mut world, 2);
+    }
+    turns(&mut world, 20);
+    assert_eq!(world.registry.sum(Metric::ThrottleParked), 1);
+    let unread: Vec<_> = world.peers().map(|peer| peer.outgoing.len()).collect();
+    assert!(unread[0] >= 3 * 45, "TCP pushes back: {unread:?}");
+    assert_eq!(unread[1..], [0, 0], "nobody else is parked");
+    world.peers().for_each(|peer| peer.deaf = false);
+    turns(&mut world, 600);
+    assert_eq!(world.registry.sum(Metric::ThrottleParked), 0);
+    let expected = [large().repeat(4), b"a1\n".repeat(50)].concat();
+    assert!(world.peers().next().unwrap().got == replies(&expected));
+}
+
+#[test]
+fn without_pressure_nobody_is_parked() {
+    let mut world = world(100, 101);
+    let_in(&mut world, 2, true);
+    say(&mut world, 0, &large().repeat(4));
+    turns(&mut world, 40);
+    for _ in 0..50 {
+        say(&mut world, 0, b"a1\n");
+        turns(&mut world, 2);
+    }
+    turns(&mut world, 20);
+    assert_eq!(world.registry.sum(Metric::ThrottleParks), 0);
+    assert!(world.peers().next().unwrap().outgoing.is_empty());
+}
+
+/// They do not read, so that none comes back by holding less; then memory is no longer short.
+#[test]
+fn who_was_parked_first_comes_back_first() {
+    let mut world = world(20, 25);
+    let_in(&mut world, 6, true);
+    for peer in [4, 1, 5, 0, 3, 2] {
+        say(&mut world, peer, b"b9\n");
+        turns(&mut world, 30);
+        say(&mut world, peer, b"a1\na1\n");
+        turns(&mut world, 10);
+    }
+    let queue = world.ring.parked();
+    assert!(queue.len() >= 3, "{queue:?}");
+    *world.ring.throttle_mut() = Throttle { park_percent: 100, ..Throttle::default() };
+    world.ring.ring_mut().receiving.clear();
+    turns(&mut world, 4);
+    let order = &world.ring.ring_mut().receiving;
+    let back: Vec<_> = order.iter().copied().filter(|slot| queue.contains(slot)).collect();
+    assert_eq!(back[..queue.len()], queue);
+}
+
+#[test]
+fn nobody_is_let_in_while_memory_is_dire() {
+    let mut world = world(10, 30);
+    let_in(&mut world, 3, true);
+    (0..3).for_each(|peer| say(&mut world, peer, &large()));
+    while world.registry.sum(Metric::AcceptsPaused) == 0 {
+        world.turn();
+    }
+    turns(&mut world, 5);
+    world.ring.ring_mut().arriving.push_back(Peer::default());
+    turns(&mut world, 30);
+    assert_eq!(world.peers().count(), 3, "somebody was let in");
+    assert_eq!(world.registry.sum(Metric::ThrottleDeaf), 1);
+    assert_eq!(world.registry.sum(Metric::ListenDisabledNum), 0, "no descriptor is missing");
+    world.peers().for_each(|peer| peer.deaf = false);
+    turns(&mut world, 200);
+    assert_eq!(world.registry.sum(Metric::AcceptsPaused), 0);
+    assert_eq!(world.peers().count(), 4);
+}
+
+#[test]
+fn the_largest_goes_when_memory_is_dire_and_no_more_than_must() {
+    let mut world = world(20, 40);
+    let_in(&mut world, 3, true);
+    say(&mut world, 1, b"a1\n");
+    say(&mut world, 2, b"a1\n");
+    turns(&mut world, 200);
+    say(&mut world, 0, &large());
+    turns(&mut world, 20);
+    assert_eq!(closed(&mut world), [false; 3], "nobody has been silent for long enough");
+    turns(&mut world, 400);
+    assert_eq!(closed(&mut world), [true, false, false]);
+    assert_eq!(world.registry.sum(Metric::ClosedForPool), 1);
+    assert_eq!(world.registry.sum(Metric::ResponseObjOom), 1);
+}
+
+/// The time from when nothing more moved until the first peer was closed.
+fn until_closed(world: &mut World) -> u64 {
+    let (mut moved, mut got) = (elapsed_ns(world), 0);
+    for _ in 0..3000 {
+        let peer = world.peers().next().unwrap();
+        let (is_closed, now_got) = (peer.closed, peer.got.len());
+        if is_closed {
+            return elapsed_ns(world) - moved;
+        }
+        if std::mem::replace(&mut got, now_got) != now_got {
+            moved = elapsed_ns(world);
+        }
+        world.turn();
+    }
+    panic!("nobody is closed");
+}
+
+#[test]
+fn ten_seconds_are_ten_seconds() {
+    let mut world = world(100, 101);
+    let_in(&mut world, 1, false);
+    late_in_a_second(&mut world);
+    say(&mut world, 0, b"a1\n");
+    while world.peers().next().unwrap().got.is_empty() {
+        world.turn();
+    }
+    world.peers().next().unwrap().deaf = true;
+    say(&mut world, 0, &large().repeat(30));
+    let waited = until_closed(&mut world);
+    assert!((10 * SECOND_NS..12 * SECOND_NS).contains(&waited), "{waited} ns");
+    assert_eq!(world.registry.sum(Metric::ClosedStalled), 1);
+}
+
+#[test]
+fn two_seconds_of_silence_are_two_seconds() {
+    let mut world = world(10, 20);
+    let_in(&mut world, 1, false);
+    late_in_a_second(&mut world);
+    say(&mut world, 0, b"a1\n");
+    while world.peers().next().unwrap().got.is_empty() {
+        world.turn();
+    }
+    world.peers().next().unwrap().deaf = true;
+    say(&mut world, 0, &large());
+    let waited = until_closed(&mut world);
+    assert!((2 * SECOND_NS..3 * SECOND_NS).contains(&waited), "{waited} ns");
+    assert_eq!(world.registry.sum(Metric::ClosedForPool), 1);
+}
+
+#[test]
+fn five_seconds_to_drain_are_five_seconds() {
+    let mut world = world(100, 101);
+    let_in(&mut world, 1, true);
+    say(&mut world, 0, &large());
+    turns(&mut world, 40);
+    late_in_a_second(&mut world);
+    world.fleet.drain();
+    world.turn();
+    let waited = until_closed(&mut world);
+    assert!((5 * SECOND_NS - 100_000_000..7 * SECOND_NS).contains(&waited), "{waited} ns");
+    assert_eq!(world.registry.sum(Metric::ClosedDraining), 1);
+}
+
+#[test]
+fn who_keeps_little_of_what_items_want_stays() {
+    let mut world = World::with(9, Dispatch::Inline, 0, 16);
+    let_in(&mut world, 3, false);
+    say(&mut world, 0, b"a1\n");
+    say(&mut world, 2, b"a1\n");
+    turns(&mut world, 300);
+    say(&mut world, 1, b"a1\na1\na1\n");
+    turns(&mut world, 400);
+    world.ring.service_mut().starved = 2500;
+    while world.registry.sum(Metric::ClosedForItems) == 0 {
+        world.turn();
+    }
+    world.ring.service_mut().starved = 0;
+    turns(&mut world, 100);
+    assert_eq!(closed(&mut world), [false, true, false], "the largest, not the longest silent");
+}
+
+#[test]
+fn every_end_is_counted_by_its_reason() {
+    let mut world = World::with(4, Dispatch::Inline, 0, 2);
+    let_in(&mut world, 6, false);
+    (0..6).for_each(|peer| say(&mut world, peer, b"a1\n"));
+    turns(&mut world, 30);
+    say(&mut world, 0, b"q\n");
+    world.peers().nth(1).unwrap().finished = true;
+    world.peers().nth(2).unwrap().finished = true;
+    world.peers().nth(3).unwrap().reset = true;
+    turns(&mut world, 60);
+    let counts = |world: &World| {
+        [Metric::ClosedCommand, Metric::ClosedEnded, Metric::ClosedBroken, Metric::ClosedDraining]
+            .map(|metric| world.registry.sum(metric))
+    };
+    assert_eq!(counts(&world), [1, 2, 1, 0]);
+    world.fleet.drain();
+    turns(&mut world, 60);
+    assert_eq!(counts(&world), [1, 2, 1, 2]);
+}
