@@ -22,6 +22,7 @@ use super::slabs::Slabs;
 use super::slabs::Standing;
 use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
+use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -212,18 +213,27 @@ impl Table {
         let segment = |number| self.segment(number);
         self.directory(hash).search(hash, self.tag(hash), segment, |at| {
             let item = self.arena.item(at, keep);
-            (item.key() == key).then_some(item)
+            equal(item.key(), key).then_some(item)
         })
     }
 
     /// Why an item that is there is nevertheless a miss, if it is.
     #[inline]
     pub(in crate::store) fn death(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> Option<Miss> {
-        // Acquire: who was told of a flush finds nothing older.
-        if item.cas() <= self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire) {
-            return Some(Miss::Flushed);
-        }
-        item.expiry().is_due(now).then_some(Miss::Expired)
+        self.stripe(hash).death(item, now)
+    }
+
+    #[inline]
+    pub(in crate::store) fn stripe(&self, hash: KeyHash) -> &Stripe {
+        &self.stripes[self.stripe_index(hash)]
+    }
+
+    /// The part of the index that a key is in, in its stripe.
+    #[inline(always)]
+    pub(in crate::store) fn way(&self, hash: KeyHash) -> (&Stripe, Segment<'_>) {
+        let stripe = self.stripe_index(hash);
+        let number = self.directory_of(stripe).segment(self.tag(hash));
+        (&self.stripes[stripe], self.segment(number))
     }
 
     #[inline]
@@ -258,9 +268,8 @@ impl Table {
         }
     }
 
-    #[inline]
-    fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
-        self.segment(self.directory(hash).segment(self.tag(hash)))
+    pub(in crate::store) fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
+        self.way(hash).1
     }
 
     /// Frees the memory of an item that nobody can see.
@@ -295,15 +304,22 @@ impl Table {
         pages.free() + pages.coming().min(wanted / 2) < wanted
     }
 
-    /// Asks for the first line of every item that may be the one. The bucket should be here by now.
+    /// Asks for an item that may be the one, and names it. Its bucket should be here by now.
     #[inline]
-    pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
-        let tag = self.tag(hash);
-        let segment = self.segment(self.directory(hash).segment(tag));
-        segment.search(hash, tag, |at: Ref| {
+    pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) -> Option<Ref> {
+        self.segment_of(hash).search(hash, self.tag(hash), |at: Ref| {
             self.arena.prefetch(at);
-            Some(())
-        });
+            Some(at)
+        })
+    }
+
+    /// Asks for the buckets in which the entry of a key may be if not in its home, which should be
+    /// here by now.
+    pub(in crate::store) fn prefetch_away(&self, hash: KeyHash) {
+        let segment = self.segment_of(hash);
+        for bucket in segment.away(hash, self.tag(hash)) {
+            self.arena.prefetch_bucket(segment.number(), bucket);
+        }
     }
 
     /// Declares everything stored so far dead.
@@ -402,6 +418,16 @@ impl Table {
 }
 
 impl Stripe {
+    /// Why an item of this stripe is a miss, if it is.
+    #[inline]
+    pub(in crate::store) fn death(&self, item: &Item<'_>, now: Now) -> Option<Miss> {
+        // Acquire: who was told of a flush finds nothing older.
+        if item.cas() <= self.flushed.load(Ordering::Acquire) {
+            return Some(Miss::Flushed);
+        }
+        item.expiry().is_due(now).then_some(Miss::Expired)
+    }
+
     fn new() -> Stripe {
         Stripe {
             depth: AtomicU32::new(0),
