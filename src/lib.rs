@@ -25,7 +25,8 @@
 //!    the work is long, a worker that serves this ring's queue executes instead.
 //! 4. `server::batch::execute`: shows the window of the input to `command::Executor::drive`.
 //! 5. `protocol::memcache::head`: says that a list of keys begins; `keys` borrows the key.
-//! 6. `store::Participant::get`: hash, stripe, segment, bucket, slot, item; no lock, no copy.
+//! 6. `store::Participant::get`: hash, stripe, segment, bucket, slot, item; no lock, no copy. Where
+//!    more gets follow, `command::ahead` takes them all this way step by step, by `store::Seek`.
 //! 7. `protocol::memcache::reply`: writes the item into the block at the end of `net::output`.
 //! 8. `server::ring_loop::advance`: asks `net::connection::step`, which says `Send`.
 //! 9. `sys::uring`: the send is noted, and goes with the next `enter`, with all others of the turn.

@@ -3,6 +3,7 @@
 mod clients;
 mod compare;
 mod cores;
+mod instructions;
 mod machine;
 mod null;
 mod options;
@@ -23,6 +24,7 @@ use crate::replay::Replay;
 #[allow(clippy::print_stderr, reason = "this is where the program says why it failed")]
 fn main() -> ExitCode {
     let done = match Options::parse().command {
+        Command::Instructions(options) => instructions::run(&options),
         Command::Load(options) => return ringcached_load::main_with(&options),
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),

@@ -27,7 +27,7 @@ const LOANS_MAX: usize = 64;
 
 /// Answers every `request_bytes` bytes with `reply`.
 #[derive(Debug)]
-struct Null {
+pub struct Null {
     request_bytes: usize,
     reply: Arc<[u8]>,
     lent: usize,
@@ -35,7 +35,7 @@ struct Null {
 }
 
 impl Null {
-    fn new(key_bytes: usize, value_bytes: usize) -> Null {
+    pub fn new(key_bytes: usize, value_bytes: usize) -> Null {
         let key = "0".repeat(key_bytes);
         let value = "v".repeat(value_bytes);
         let reply = format!("VALUE {key} 0 {value_bytes}\r\n{value}\r\nEND\r\n");

@@ -5,17 +5,15 @@ use super::limits::REPLY_HEAD_BYTES_MAX;
 /// Where the replies of one connection are written, in order.
 ///
 /// `is_full` is advice that a writer must take between two replies, and between two pieces of a
-/// large value; `space` and `put` never fail, because nobody writes more than `PIECE_BYTES_MAX` and
+/// large value; `write` and `put` never fail, because nobody writes more than `PIECE_BYTES_MAX` and
 /// two reply heads of `REPLY_HEAD_BYTES_MAX` before asking again.
 pub trait Output {
-    /// At least `bytes` of contiguous space. What it holds is unspecified until written.
+    /// Lets `fill` write to `bytes` of contiguous space, whose content is unspecified, and appends
+    /// as many of them as it says.
     ///
     /// # Panics
-    /// If `bytes` is more than `REPLY_HEAD_BYTES_MAX`.
-    fn space(&mut self, bytes: usize) -> &mut [u8];
-
-    /// Makes the first `bytes` of the last `space` part of the reply.
-    fn advance(&mut self, bytes: usize);
+    /// If `bytes` is more than `REPLY_HEAD_BYTES_MAX`, or if `fill` says more than `bytes`.
+    fn write(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> usize);
 
     /// True when the peer must read before more is written.
     fn is_full(&self) -> bool;
@@ -23,8 +21,10 @@ pub trait Output {
     /// Appends `bytes`, however many.
     fn put(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(REPLY_HEAD_BYTES_MAX) {
-            self.space(piece.len())[..piece.len()].copy_from_slice(piece);
-            self.advance(piece.len());
+            self.write(piece.len(), |space| {
+                space.copy_from_slice(piece);
+                piece.len()
+            });
         }
     }
 }
@@ -55,14 +55,10 @@ impl Memory {
 }
 
 impl Output for Memory {
-    fn space(&mut self, bytes: usize) -> &mut [u8] {
+    fn write(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
         assert!(bytes <= REPLY_HEAD_BYTES_MAX);
         self.bytes.resize(self.len + bytes, 0);
-        &mut self.bytes[self.len..]
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.len += bytes;
+        self.len += fill(&mut self.bytes[self.len..]);
         assert!(self.len <= self.bytes.len());
     }
 

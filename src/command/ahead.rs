@@ -4,88 +4,108 @@
 //! one after the other. Read first and asked for together, they cost little more than one. So with
 //! a run of storage commands, whose heads are read twice for that.
 
+use super::session::KeyList;
+use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
-use crate::protocol::memcache::{
-    Head, KeyTouch, LINE_END, NextKey, Parsed, next_key, parse, parse_list,
-};
-use crate::store::Participant;
+use crate::protocol::memcache::{Head, LINE_END, NextKey, Parsed, next_key, parse, parse_list};
+use crate::store::{Participant, Seek};
 
-/// How many keys are on their way at once: about as many lines as a core can wait for.
-const KEYS_MAX: usize = 16;
+/// How many keys are read ahead: the index has come for the first when the last is read.
+const KEYS_MAX: usize = 32;
 
-/// A key of the present input, by its place there.
+/// How many keys after the one that is answered items are asked for: an item is two lines, and a
+/// core can wait for about sixteen.
+const LEAD: usize = 8;
+
+/// How many storage commands are read ahead.
+const HEADS_MAX: usize = 16;
+
+/// A key of the present input.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct KeyAhead {
-    pub hash: KeyHash,
-    pub start: usize,
-    pub end: usize,
+pub(super) struct KeyAhead<'b> {
+    pub key: &'b [u8],
+    pub seek: Seek<'b>,
     /// Where what follows the key begins: after the line end, if it is the last.
     pub next: usize,
     pub last: bool,
+    /// It is the first of a list of its own, whose head says the same as that of the one before.
+    pub begins: bool,
 }
 
-/// Keys read and not answered, in order. They belong to one input, and to lists that will be read.
+/// Keys read and not answered, in order.
 #[derive(Debug)]
-pub(super) struct Ahead {
-    keys: [KeyAhead; KEYS_MAX],
+pub(super) struct Ahead<'b> {
+    keys: [Option<KeyAhead<'b>>; KEYS_MAX],
     len: usize,
-    taken: usize,
 }
 
-impl Ahead {
-    pub const NONE: Ahead = Ahead {
-        keys: [KeyAhead { hash: KeyHash(0), start: 0, end: 0, next: 0, last: false }; KEYS_MAX],
-        len: 0,
-        taken: 0,
-    };
-
+impl<'b> Ahead<'b> {
     #[inline]
-    pub fn clear(&mut self) {
-        (self.len, self.taken) = (0, 0);
+    pub fn new() -> Ahead<'b> {
+        Ahead { keys: [None; KEYS_MAX], len: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The key at `place`, which is answered now; others after it are looked for meanwhile.
+    #[inline]
+    pub fn key(&mut self, place: usize) -> Option<&KeyAhead<'b>> {
+        if self.len > 1 {
+            self.sight(place + LEAD);
+            self.sight_away(place + LEAD / 2);
+        }
+        self.keys.get(place)?.as_ref()
     }
 
     #[inline]
-    pub fn first(&self) -> Option<KeyAhead> {
-        (self.taken < self.len).then(|| self.keys[self.taken])
+    fn sight(&mut self, place: usize) {
+        if let Some(Some(key)) = self.keys.get_mut(place) {
+            key.seek.sight();
+        }
     }
 
     #[inline]
-    pub fn take(&mut self) {
-        self.taken += 1;
+    fn sight_away(&mut self, place: usize) {
+        if let Some(Some(key)) = self.keys.get_mut(place) {
+            key.seek.sight_away();
+        }
     }
 
-    /// Reads keys from `input[at..]` on, where a key of a list is due, as far as nothing but keys
-    /// and lists of keys comes; `most` at the most.
+    /// Reads keys from `input[at..]` on, where a key of `list` is due, as far as nothing but keys
+    /// and lists like this one comes; `most` at the most.
     #[inline]
-    pub fn read(&mut self, input: &[u8], mut at: usize, most: usize, participant: &Participant) {
-        self.clear();
-        let mut key_due = true;
-        while self.len < KEYS_MAX.min(most) {
-            if !key_due {
-                match parse_list(&input[at..]) {
-                    Some(Parsed::Keys { list, consumed }) if list.touch != KeyTouch::BadExptime => {
-                        at += consumed;
-                    }
-                    _ => break,
+    pub fn read(
+        &mut self,
+        (input, mut at): (&'b [u8], usize),
+        most: usize,
+        list: &KeyList,
+        now: Now,
+        participant: &'b Participant,
+    ) {
+        let mut begins = false;
+        for place in self.keys.iter_mut().take(most) {
+            if begins {
+                let Some(Parsed::Keys { list: head, consumed }) = parse_list(&input[at..]) else {
+                    break;
+                };
+                if !KeyList::begin(head, now).is_like(list) {
+                    break;
                 }
+                at += consumed;
             }
             let NextKey::Key { key, last, consumed } = next_key(&input[at..]) else { break };
-            let next = at + consumed;
-            let end = if last { next - line_end_bytes(&input[..next]) } else { next };
-            let hash = participant.table().hash(key);
-            let start = end - key.len();
-            self.keys[self.len] = KeyAhead { hash, start, end, next, last };
+            at += consumed;
+            let seek = participant.seek(participant.table().hash(key));
+            *place = Some(KeyAhead { key, seek, next: at, last, begins });
             self.len += 1;
-            (at, key_due) = (next, !last);
+            begins = last;
         }
         // One by itself is looked up as soon as it could be asked for.
         if self.len > 1 {
-            for key in &self.keys[..self.len] {
-                participant.prefetch(key.hash);
-            }
-            for key in &self.keys[..self.len] {
-                participant.prefetch_item(key.hash);
-            }
+            (0..LEAD).for_each(|place| self.sight(place));
+            (0..LEAD / 2).for_each(|place| self.sight_away(place));
         }
     }
 }
@@ -107,8 +127,8 @@ fn foresee_by(
     hash: impl Fn(&[u8]) -> KeyHash,
     ask_for: impl FnOnce(&[KeyHash]),
 ) -> usize {
-    let (mut hashes, mut len, mut at) = ([KeyHash(0); KEYS_MAX], 0, 0);
-    while len < KEYS_MAX && at < input.len() {
+    let (mut hashes, mut len, mut at) = ([KeyHash(0); HEADS_MAX], 0, 0);
+    while len < HEADS_MAX && at < input.len() {
         let Parsed::Head { head, consumed } = parse(&input[at..]) else { break };
         let (key, value_bytes) = match head {
             // Lossless: usize has 64 bits.
@@ -131,11 +151,6 @@ fn foresee_by(
         ask_for(&hashes[..len]);
     }
     at
-}
-
-/// Bytes of the line end with which `line` ends.
-fn line_end_bytes(line: &[u8]) -> usize {
-    if line.ends_with(b"\r\n") { 2 } else { 1 }
 }
 
 #[cfg(test)]
@@ -189,8 +204,8 @@ mod tests {
     fn one_by_itself_is_not_asked_for_and_no_more_than_fit_are() {
         assert_foresees("delete a\r\n", "", &[]);
         assert_foresees("delete a\r\n", "get b\r\n", &[]);
-        let seen: String = (10..10 + KEYS_MAX).map(|key| format!("delete {key}\r\n")).collect();
-        let keys: Vec<String> = (10..10 + KEYS_MAX).map(|key| key.to_string()).collect();
+        let seen: String = (10..10 + HEADS_MAX).map(|key| format!("delete {key}\r\n")).collect();
+        let keys: Vec<String> = (10..10 + HEADS_MAX).map(|key| key.to_string()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         assert_foresees(&seen, "delete more\r\n", &keys);
     }

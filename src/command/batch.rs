@@ -32,7 +32,6 @@ impl<'b, O: Output> Batch<'b, O> {
         budget: &'b mut Budget,
         output: &'b mut O,
     ) -> Batch<'b, O> {
-        executor.ahead.clear();
         Batch { executor, now, output, budget, input, consumed: 0, foreseen: 0 }
     }
 

@@ -1,17 +1,15 @@
 //! Lists of keys: `get`, `gets`, `gat`, `gats`.
 
-use super::ahead::KeyAhead;
+use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::session::{KeyList, Sending, State, Touch};
-use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, Verdict};
-use crate::base::clock::Expiry;
+use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, Budget, Cost, Verdict};
+use crate::base::clock::Now;
 use crate::base::limits::PIECE_BYTES_MAX;
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Counters, Metric};
 use crate::base::output::Output;
-use crate::protocol::memcache::{
-    KeyList as ListHead, KeyTouch, NextKey, ProtocolError, next_key, reply,
-};
-use crate::store::{Miss, Pin};
+use crate::protocol::memcache::{KeyList as ListHead, NextKey, ProtocolError, next_key, reply};
+use crate::store::{Miss, Participant, Pin};
 
 /// What a key was answered with.
 enum Answer {
@@ -23,67 +21,175 @@ enum Answer {
     Refused,
 }
 
+/// What was counted for keys, until the counters are told.
+#[derive(Debug, Default)]
+struct Tally {
+    lists: u64,
+    hits: u64,
+    misses: u64,
+    expired: u64,
+    flushed: u64,
+}
+
+impl Tally {
+    #[cold]
+    fn miss(&mut self, miss: Miss) {
+        self.misses += 1;
+        self.expired += u64::from(miss == Miss::Expired);
+        self.flushed += u64::from(miss == Miss::Flushed);
+    }
+
+    #[inline]
+    fn tell(&self, touching: bool, counters: &Counters) {
+        let (cmd, hits, misses) = match touching {
+            true => (Metric::CmdTouch, Metric::TouchHits, Metric::TouchMisses),
+            false => (Metric::CmdGet, Metric::GetHits, Metric::GetMisses),
+        };
+        counters.add(Metric::Requests, self.lists);
+        counters.add(cmd, self.hits + self.misses);
+        counters.add(hits, self.hits);
+        if self.misses > 0 {
+            counters.add(misses, self.misses);
+            counters.add(Metric::GetExpired, self.expired);
+            counters.add(Metric::GetFlushed, self.flushed);
+        }
+    }
+}
+
+/// The parts of a batch with which keys are answered.
+struct Answering<'a, O> {
+    participant: &'a Participant,
+    output: &'a mut O,
+    budget: &'a mut Budget,
+    consumed: &'a mut usize,
+    now: Now,
+    tally: Tally,
+}
+
+impl<O: Output> Answering<'_, O> {
+    /// Answers keys, of which the first is due in `list`, until something stops it. Says what comes
+    /// next, and why it stopped before the last.
+    #[inline]
+    fn run(&mut self, ahead: &mut Ahead<'_>, mut list: KeyList) -> (State, Step) {
+        let mut is_open = true;
+        for place in 0.. {
+            let Some(key) = ahead.key(place) else { break };
+            if key.begins {
+                list.keys = 0;
+            }
+            let stop = match self.budget.cost {
+                _ if self.output.is_full() => Some(Verdict::OutputFull),
+                Cost::Bounded if list.keys >= BOUNDED_KEYS => Some(Verdict::Defer),
+                Cost::Bounded | Cost::Any => None,
+            };
+            if stop.is_some() {
+                return (after(list, is_open), stop);
+            }
+            self.tally.lists += u64::from(key.begins);
+            self.budget.requests -= 1;
+            *self.consumed = key.next;
+            list.keys = list.keys.saturating_add(1);
+            is_open = !key.last;
+            match self.answer(key, &list) {
+                Answer::Whole => {}
+                Answer::Refused if is_open => return (State::SkippingLine, None),
+                Answer::Refused => return (State::Idle, None),
+                Answer::Begun(pin) => {
+                    let list = is_open.then_some(list);
+                    return (State::Sending(Sending { pin, offset: 0, list }), None);
+                }
+            }
+        }
+        (after(list, is_open), None)
+    }
+
+    /// Finds the item of one key and writes it, or as much of it as may be written at once.
+    #[inline]
+    fn answer(&mut self, due: &KeyAhead<'_>, list: &KeyList) -> Answer {
+        let found = match list.touch {
+            Touch::Expiry(expiry) => {
+                self.participant.touch(due.key, due.seek.hash(), expiry, self.now)
+            }
+            Touch::No | Touch::Bad => due.seek.get(due.key, self.now),
+        };
+        let item = match found {
+            Ok(item) => item,
+            Err(miss) => {
+                self.tally.miss(miss);
+                if due.last {
+                    self.output.put(reply::END);
+                }
+                return Answer::Whole;
+            }
+        };
+        self.tally.hits += 1;
+        let head = reply::ValueHead {
+            key: due.key,
+            flags: item.flags(),
+            value_bytes: item.value_bytes(),
+            cas: list.with_cas.then(|| item.cas()),
+        };
+        match item.value() {
+            Some(value) if value.len() <= PIECE_BYTES_MAX => {
+                reply::value(self.output, &head, value, due.last);
+                Answer::Whole
+            }
+            _ => match self.participant.pin(&item) {
+                Some(pin) => {
+                    reply::value_head(self.output, &head);
+                    Answer::Begun(pin)
+                }
+                None => {
+                    self.output.put(reply::REFCOUNT_OVERFLOW);
+                    Answer::Refused
+                }
+            },
+        }
+    }
+}
+
+fn after(list: KeyList, is_open: bool) -> State {
+    if is_open { State::KeyList(list) } else { State::Idle }
+}
+
 impl<O: Output> Batch<'_, O> {
     #[inline]
     pub fn start_list(&mut self, head: ListHead, state: &mut State) {
         self.count(Metric::Requests);
-        let touch = match head.touch {
-            KeyTouch::No => Touch::No,
-            KeyTouch::Exptime(exptime) => Touch::Expiry(Expiry::from_wire(exptime, self.now)),
-            KeyTouch::BadExptime => Touch::Bad,
-        };
-        *state = State::KeyList(KeyList { with_cas: head.with_cas, touch, keys: 0 });
+        *state = State::KeyList(KeyList::begin(head, self.now));
     }
 
-    /// Answers keys until the line ends.
+    /// Answers keys: those that come next in the list, and in lists like it that follow at once.
     #[inline]
     pub fn key_list(&mut self, state: &mut State) -> Step {
         let State::KeyList(list) = state else { unreachable!() };
-        loop {
-            let Some(key) = self.key_ahead() else { return self.end_list(state) };
-            if let Some(verdict) = self.obstacle() {
-                return Some(verdict);
-            }
-            if list.keys >= BOUNDED_KEYS && self.is_bounded() {
-                return Some(Verdict::Defer);
-            }
-            if matches!(list.touch, Touch::Bad) {
-                return self.end_list(state);
-            }
-            self.pay();
-            self.executor.ahead.take();
-            self.consume(key.next - self.consumed);
-            list.keys = list.keys.saturating_add(1);
-            let answer = self.answer(key, list);
-            let list = (!key.last).then_some(*list);
-            match (answer, list) {
-                (Answer::Whole, Some(_)) => {}
-                (Answer::Whole, None) => {
-                    *state = State::Idle;
-                    return None;
-                }
-                (Answer::Refused, list) => {
-                    *state = if list.is_some() { State::SkippingLine } else { State::Idle };
-                    return None;
-                }
-                (Answer::Begun(pin), list) => {
-                    *state = State::Sending(Sending { pin, offset: 0, list });
-                    return None;
-                }
-            }
+        let list = *list;
+        // No more than will be answered now: whoever goes on has to read the others again.
+        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
+        let participant = &self.executor.participant;
+        let mut ahead = Ahead::new();
+        ahead.read((self.input, self.consumed), most, &list, self.now, participant);
+        if ahead.is_empty() {
+            return self.end_list(state);
         }
-    }
-
-    /// The key that is due, if there is one; others after it may have been read too.
-    #[inline]
-    fn key_ahead(&mut self) -> Option<KeyAhead> {
-        let executor = &mut *self.executor;
-        if executor.ahead.first().is_none() {
-            // No more than will be answered now: whoever goes on has to read the others again.
-            let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
-            executor.ahead.read(self.input, self.consumed, most, &executor.participant);
+        if let Some(verdict) = self.obstacle() {
+            return Some(verdict);
         }
-        executor.ahead.first()
+        if list.touch == Touch::Bad {
+            return self.end_list(state);
+        }
+        let mut answering = Answering {
+            participant,
+            output: &mut *self.output,
+            budget: &mut *self.budget,
+            consumed: &mut self.consumed,
+            now: self.now,
+            tally: Tally::default(),
+        };
+        let (next, step) = answering.run(&mut ahead, list);
+        answering.tally.tell(list.touch != Touch::No, &self.executor.counters);
+        *state = next;
+        step
     }
 
     /// No key comes: the line ends, or something in it ends the list, or more is needed.
@@ -95,8 +201,6 @@ impl<O: Output> Batch<'_, O> {
             self.consume(consumed);
             return Some(Verdict::NeedInput);
         }
-        // What was read of a list that ends here will never be due.
-        self.executor.ahead.clear();
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
@@ -119,64 +223,6 @@ impl<O: Output> Batch<'_, O> {
             }
         }
         None
-    }
-
-    /// Finds the item of one key and writes it, or as much of it as may be written at once.
-    #[inline]
-    fn answer(&mut self, due: KeyAhead, list: &KeyList) -> Answer {
-        let KeyAhead { hash, start, end, next: _, last } = due;
-        let key = &self.input[start..end];
-        let participant = &self.executor.participant;
-        let counters = &self.executor.counters;
-        let found = match list.touch {
-            Touch::Expiry(expiry) => {
-                counters.bump(Metric::CmdTouch);
-                participant.touch(key, hash, expiry, self.now)
-            }
-            Touch::No | Touch::Bad => {
-                counters.bump(Metric::CmdGet);
-                participant.get(key, hash, self.now)
-            }
-        };
-        let touching = matches!(list.touch, Touch::Expiry(_));
-        let item = match found {
-            Ok(item) => item,
-            Err(miss) => {
-                counters.bump(if touching { Metric::TouchMisses } else { Metric::GetMisses });
-                match miss {
-                    Miss::Absent => {}
-                    Miss::Expired => counters.bump(Metric::GetExpired),
-                    Miss::Flushed => counters.bump(Metric::GetFlushed),
-                }
-                if last {
-                    self.output.put(reply::END);
-                }
-                return Answer::Whole;
-            }
-        };
-        counters.bump(if touching { Metric::TouchHits } else { Metric::GetHits });
-        let head = reply::ValueHead {
-            key,
-            flags: item.flags(),
-            value_bytes: item.value_bytes(),
-            cas: list.with_cas.then(|| item.cas()),
-        };
-        match item.value() {
-            Some(value) if value.len() <= PIECE_BYTES_MAX => {
-                reply::value(self.output, &head, value, last);
-                Answer::Whole
-            }
-            _ => match participant.pin(&item) {
-                Some(pin) => {
-                    reply::value_head(self.output, &head);
-                    Answer::Begun(pin)
-                }
-                None => {
-                    self.output.put(reply::REFCOUNT_OVERFLOW);
-                    Answer::Refused
-                }
-            },
-        }
     }
 
     /// Goes on with a value that is replied in pieces.

@@ -23,8 +23,8 @@
 //! looked at again. An incomplete head or key is not consumed.
 //!
 //! Follow one `get`: `drive` sees an idle session, `protocol::memcache::parse` says that a list of
-//! keys begins, `next_key` borrows the key from the input, `Participant::get` finds the item, and
-//! `reply::value` writes it to the output.
+//! keys begins, `ahead` reads its key, and those of the gets that follow, and lets the store look
+//! for them, `Seek::get` finds the item, and `reply::value` writes it to the output.
 
 #![forbid(unsafe_code)]
 
@@ -56,7 +56,6 @@ use crate::base::output::Output;
 use crate::base::sync::Arc as SyncArc;
 use crate::store::{Participant, Table};
 
-use ahead::Ahead;
 use batch::Batch;
 use session::State;
 
@@ -145,7 +144,6 @@ pub struct Executor {
     shared: Arc<Shared>,
     participant: Participant,
     counters: SyncArc<Counters>,
-    ahead: Ahead,
 }
 
 impl Executor {
@@ -155,7 +153,7 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters, ahead: Ahead::NONE }
+        Executor { shared, participant, counters }
     }
 
     /// Executes what `input` asks for, until something stops it.

@@ -1,7 +1,7 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
-use crate::base::clock::Expiry;
-use crate::protocol::memcache::StoreVerb;
+use crate::base::clock::{Expiry, Now};
+use crate::protocol::memcache::{KeyList as ListHead, KeyTouch, StoreVerb};
 use crate::store::{Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
@@ -40,8 +40,27 @@ pub(super) struct KeyList {
     pub keys: u32,
 }
 
+impl KeyList {
+    /// A list whose head has been read.
+    #[inline]
+    pub fn begin(head: ListHead, now: Now) -> KeyList {
+        let touch = match head.touch {
+            KeyTouch::No => Touch::No,
+            KeyTouch::Exptime(exptime) => Touch::Expiry(Expiry::from_wire(exptime, now)),
+            KeyTouch::BadExptime => Touch::Bad,
+        };
+        KeyList { with_cas: head.with_cas, touch, keys: 0 }
+    }
+
+    /// True when the keys of both are answered in the same way.
+    #[inline]
+    pub fn is_like(&self, other: &KeyList) -> bool {
+        self.with_cas == other.with_cas && self.touch == other.touch
+    }
+}
+
 /// What becomes of the exptimes of the keys.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Touch {
     No,
     /// Due as it was when the head was read.

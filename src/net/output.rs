@@ -128,26 +128,24 @@ impl<'a, B: Blocks> Writer<'a, B> {
         Writer { output, source, limit_bytes }
     }
 
-    fn room(&self) -> usize {
-        self.output.blocks.back().map_or(0, |block| BLOCK_BYTES - block.bytes().len())
+    #[cold]
+    fn push(&mut self) {
+        self.output.blocks.push_back(self.source.take());
     }
 }
 
 impl<B: Blocks> output::Output for Writer<'_, B> {
     #[inline]
-    fn space(&mut self, bytes: usize) -> &mut [u8] {
+    fn write(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
         assert!(bytes <= REPLY_HEAD_BYTES_MAX);
-        if self.room() < bytes {
-            self.output.blocks.push_back(self.source.take());
+        if self.output.blocks.back().is_none_or(|block| block.room() < bytes) {
+            self.push();
         }
-        self.output.blocks.back_mut().expect("there is a block, or one was pushed").space()
-    }
-
-    #[inline]
-    fn advance(&mut self, bytes: usize) {
-        self.output.unsent_bytes += bytes;
-        let block = self.output.blocks.back_mut().expect("space was given from it");
-        block.advance(bytes);
+        let block = self.output.blocks.back_mut().expect("there is a block, or one was pushed");
+        let written = fill(&mut block.space()[..bytes]);
+        assert!(written <= bytes);
+        block.advance(written);
+        self.output.unsent_bytes += written;
     }
 
     #[inline]

@@ -5,8 +5,8 @@
 //! pool; when there is none, something is evicted.
 //!
 //! ```text
-//!   Participant     one per thread: verbs (participant, write, modify), room (memory, probation,
-//!      |            evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!   Participant     one per thread: verbs (participant, seek, write, modify), room (memory,
+//!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -34,6 +34,9 @@
 //! key decides. Nothing of that is locked: the participant is online, so nothing it finds is freed
 //! before it says `quiesce`, and the borrow checker sees to it that it has let go of it by then.
 //!
+//! A run of them takes the same way step by step, with steps of other keys in between, so that the
+//! memory of many comes at once: see `seek`.
+//!
 //! Follow one `set`: `Participant::reserve` chooses log or class, and `allocate` finds a slot
 //! there, or frees slots or a page until there is one. `fill` writes the value, which nobody sees.
 //! `commit` locks the stripe, looks for the old item, and links the new one in its place; the old
@@ -54,6 +57,7 @@ mod modify;
 mod pages;
 mod participant;
 mod probation;
+mod seek;
 mod sizes;
 mod slabs;
 mod steal;
@@ -68,6 +72,7 @@ pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
 pub use limbo::limbo_bytes_max;
 pub use loan::lendable_bytes;
 pub use participant::Participant;
+pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 

@@ -113,12 +113,25 @@ impl Participant {
     /// Why there is none.
     #[inline]
     pub fn get(&self, key: &[u8], hash: KeyHash, now: Now) -> Result<Item<'_>, Miss> {
-        self.requests.set(self.requests.get() + 1);
-        let item = self.peek(key, hash, now)?;
-        if item.heat_up() {
-            self.count_first_hit(&item);
+        match self.peek(key, hash, now) {
+            Ok(item) => {
+                self.count_get(&item);
+                Ok(item)
+            }
+            Err(miss) => {
+                self.requests.set(self.requests.get() + 1);
+                Err(miss)
+            }
         }
-        Ok(item)
+    }
+
+    /// Somebody has asked for an item.
+    #[inline]
+    pub(in crate::store) fn count_get(&self, item: &Item<'_>) {
+        self.requests.set(self.requests.get() + 1);
+        if item.heat_up() {
+            self.count_first_hit(item);
+        }
     }
 
     /// The item of a key, which takes no notice.

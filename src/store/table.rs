@@ -23,6 +23,7 @@ use super::slabs::Slabs;
 use super::slabs::Standing;
 use super::tend::Tending;
 use super::{Figures, Miss, StorePlan};
+use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
 use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -217,19 +218,27 @@ impl Table {
         let segment = |number| self.segment(number);
         self.directory(hash).search(hash, segment, |at| {
             let item = self.arena.item(at, keep);
-            (item.key() == key).then_some(item)
+            equal(item.key(), key).then_some(item)
         })
     }
 
     /// Why an item that is there is nevertheless a miss, if it is.
     #[inline]
     pub(in crate::store) fn death(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> Option<Miss> {
-        // Acquire: who was told of a flush finds nothing older.
-        let flushed = self.stripes[self.stripe_index(hash)].flushed.load(Ordering::Acquire);
-        if flushed.wrapping_sub(item.cas()) % (1 << CAS_BITS) < CAS_REACH {
-            return Some(Miss::Flushed);
-        }
-        item.expiry().is_due(now).then_some(Miss::Expired)
+        self.stripe(hash).death(item, now)
+    }
+
+    #[inline]
+    pub(in crate::store) fn stripe(&self, hash: KeyHash) -> &Stripe {
+        &self.stripes[self.stripe_index(hash)]
+    }
+
+    /// The part of the index that a key is in, in its stripe.
+    #[inline(always)]
+    pub(in crate::store) fn way(&self, hash: KeyHash) -> (&Stripe, Segment<'_>) {
+        let stripe = self.stripe_index(hash);
+        let number = self.directory_of(stripe).segment(Tag::of(hash));
+        (&self.stripes[stripe], self.segment(number))
     }
 
     /// As `death`, for who goes through items whose keys nobody asked for: `word` is the header.
@@ -269,10 +278,8 @@ impl Table {
         }
     }
 
-    /// Where the entry of a key is, if there is any.
-    #[inline]
     pub(in crate::store) fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
-        self.segment(self.directory(hash).segment(Tag::of(hash)))
+        self.way(hash).1
     }
 
     /// Frees the memory of an item that nobody can see.
@@ -313,20 +320,29 @@ impl Table {
         pages.free() + pages.coming().min(wanted / 2) < wanted
     }
 
-    /// Asks for the first line of every item that may be the one. The bucket should be here by now.
+    /// Asks for an item that may be the one, and names it. Its bucket should be here by now.
     #[inline]
-    pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) {
+    pub(in crate::store) fn prefetch_item(&self, hash: KeyHash) -> Option<Ref> {
         self.segment_of(hash).search(hash, |at: Ref| {
             self.arena.prefetch(at);
-            Some(())
-        });
+            Some(at)
+        })
+    }
+
+    /// Asks for the buckets in which the entry of a key may be if not in its home, which should be
+    /// here by now.
+    pub(in crate::store) fn prefetch_away(&self, hash: KeyHash) {
+        let segment = self.segment_of(hash);
+        for bucket in segment.away(hash) {
+            self.arena.prefetch_bucket(segment.number(), bucket);
+        }
     }
 
     /// The cas of the next item of a stripe, whose lock is `writer`.
     pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {
         let cas = writer.cas.get() + 1;
         writer.cas.set(cas);
-        let flushed = &self.stripes[self.stripe_index(hash)].flushed;
+        let flushed = &self.stripe(hash).flushed;
         if cas - flushed.load(Ordering::Relaxed) >= CAS_REACH {
             self.flushes.fetch_add(1, Ordering::Relaxed);
             // Release: as in `flush_now`; who finds the new item finds it alive.
@@ -431,6 +447,17 @@ impl Table {
 }
 
 impl Stripe {
+    /// Why an item of this stripe is a miss, if it is.
+    #[inline]
+    pub(in crate::store) fn death(&self, item: &Item<'_>, now: Now) -> Option<Miss> {
+        // Acquire: who was told of a flush finds nothing older.
+        let flushed = self.flushed.load(Ordering::Acquire);
+        if flushed.wrapping_sub(item.cas()) % (1 << CAS_BITS) < CAS_REACH {
+            return Some(Miss::Flushed);
+        }
+        item.expiry().is_due(now).then_some(Miss::Expired)
+    }
+
     fn new() -> Stripe {
         Stripe {
             depth: AtomicU32::new(0),

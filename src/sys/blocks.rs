@@ -51,9 +51,16 @@ impl Block {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 
+    /// Bytes that can still be written.
+    #[inline]
+    pub fn room(&self) -> usize {
+        BLOCK_BYTES - self.len as usize
+    }
+
     /// The part that is not written yet.
+    #[inline]
     pub fn space(&mut self) -> &mut [u8] {
-        let room = BLOCK_BYTES - self.len as usize;
+        let room = self.room();
         // SAFETY: R1: inside the block.
         let end = unsafe { self.start.add(self.len as usize) };
         // SAFETY: R1, R3: initialised from birth; the kernel reads nothing beyond the `len` it was
@@ -65,8 +72,9 @@ impl Block {
     ///
     /// # Panics
     /// If there is less space.
+    #[inline]
     pub fn advance(&mut self, bytes: usize) {
-        assert!(bytes <= BLOCK_BYTES - self.len as usize);
+        assert!(bytes <= self.room());
         self.len += u32::try_from(bytes).expect("a block is smaller than 4 GiB");
     }
 

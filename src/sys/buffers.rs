@@ -95,13 +95,12 @@ impl BufferPool {
     ///
     /// # Panics
     /// If the buffer is held, or smaller.
-    #[cfg(test)]
     pub fn fill(&mut self, index: u16, bytes: &[u8]) -> Filled {
         assert!(!self.lent[usize::from(index)] && bytes.len() <= self.buffer_bytes as usize);
         let address = self.address(index);
         // SAFETY: nobody holds the buffer, and the bytes fit.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address.as_ptr(), bytes.len()) };
-        self.claim(index, u32::try_from(bytes.len()).unwrap())
+        self.claim(index, u32::try_from(bytes.len()).expect("no more than a buffer holds"))
     }
 
     /// Takes a buffer back as `BufferRing` does.

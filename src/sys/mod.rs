@@ -1,7 +1,8 @@
 //! The kernel: all of io_uring and libc. With `store/arena` the only room with `unsafe`.
 //!
 //! Everything else sees a ring through the trait `ring::Ring`, whose real form is `uring::Uring`
-//! and whose form for simulations is `fake::FakeRing`. Four rules carry all the `unsafe` in here:
+//! and whose forms without a kernel are `fake::FakeRing`, for simulations, and
+//! `treadmill::Treadmill`, for counting instructions. Four rules carry all the `unsafe` in here:
 //!
 //! - R1 Memory the kernel may write comes from a region that is mapped once and never unmapped.
 //! - R2 A byte the kernel may write has one owner; our ownership is a token that is neither `Copy`
@@ -30,6 +31,7 @@ pub mod signals;
 pub mod socket;
 pub mod thread;
 pub mod token;
+pub mod treadmill;
 pub mod uring;
 pub mod user;
 pub mod wake;

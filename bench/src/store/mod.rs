@@ -9,7 +9,7 @@
 mod bytes;
 mod check;
 mod expiry;
-mod local;
+pub mod local;
 mod lookup;
 pub mod options;
 mod pauses;

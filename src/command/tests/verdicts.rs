@@ -45,6 +45,29 @@ fn requests_are_counted() {
 }
 
 #[test]
+fn lists_that_come_together_are_counted_as_if_each_came_alone() {
+    use Metric::*;
+    let list = |number| match number % 8 {
+        0 => "gets a b\r\n",
+        1 | 2 => "gat 10 a none\r\n",
+        3 => "gat 20 a\n",
+        4 => "get none  b \r\n",
+        _ => "get b\r\n",
+    };
+    let lists: String = (0..200).map(list).collect();
+    let all = [Requests, CmdGet, GetHits, GetMisses, CmdTouch, TouchHits, TouchMisses];
+    let outcome = |manner| {
+        let mut rig = Rig::new(false);
+        let _ = talk(&mut rig, "set a 1 0 1\nx\nset b 123 0 2\nyy\n");
+        let reply = rig.send(lists.as_bytes(), manner);
+        (reply, all.map(|metric| rig.counted(metric)))
+    };
+    let together = outcome(Manner::Whole);
+    assert_eq!(together.1, [202, 175, 150, 25, 125, 75, 50]);
+    assert_eq!(together, outcome(Manner::Bytewise));
+}
+
+#[test]
 fn statistics_have_memcached_s_names_and_order() {
     let mut rig = Rig::new(false);
     let _ = talk(&mut rig, "verbosity 9\nset k 0 0 1\nx\nget k\n");

@@ -3,7 +3,7 @@
 use super::error::ProtocolError;
 use super::head::Parsed;
 use super::number::signed;
-use super::search::{find, find_either};
+use super::search::{find, find_either, find_low};
 use crate::base::limits::{HEAD_BYTES_MAX, KEY_BYTES_MAX};
 
 /// The head of a list of keys: what to do with each.
@@ -45,8 +45,10 @@ pub fn parse_list(input: &[u8]) -> Option<Parsed<'_>> {
     let list = |with_cas, touch, consumed| {
         Some(Parsed::Keys { list: KeyList { with_cas, touch }, consumed })
     };
+    if input.first_chunk() == Some(b"get ") {
+        return list(false, KeyTouch::No, 4);
+    }
     match input {
-        [b'g', b'e', b't', b' ', ..] => list(false, KeyTouch::No, 4),
         [b'g', b'e', b't', b's', b' ', ..] => list(true, KeyTouch::No, 5),
         [b'g', b'a', b't', b' ', ..] => parse_touch(input, 4, false),
         [b'g', b'a', b't', b's', b' ', ..] => parse_touch(input, 5, true),
@@ -76,8 +78,28 @@ fn parse_touch(input: &[u8], verb_bytes: usize, with_cas: bool) -> Option<Parsed
 }
 
 /// Reads the next key of a list.
-#[inline]
+#[inline(always)]
 pub fn next_key(input: &[u8]) -> NextKey<'_> {
+    plain_key(input).unwrap_or_else(|| any_key(input))
+}
+
+/// The next key, if it is as most keys are: one space before it at most, no control character in
+/// it, and what follows it is there.
+#[inline(always)]
+fn plain_key(input: &[u8]) -> Option<NextKey<'_>> {
+    let start = usize::from(input.first() == Some(&b' '));
+    let rest = &input[start..];
+    let (len, end) = find_low(&rest[..rest.len().min(KEY_BYTES_MAX + 2)], b' ')?;
+    let (last, end_bytes) = match end {
+        b' ' => (false, 0),
+        b'\r' if rest.get(len + 1) == Some(&b'\n') => (true, 2),
+        _ => return None,
+    };
+    let key = rest.get(..len).filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))?;
+    Some(NextKey::Key { key, last, consumed: start + len + end_bytes })
+}
+
+fn any_key(input: &[u8]) -> NextKey<'_> {
     // Spaces are consumed at once, or a peer could make us keep any number of them.
     let start = input.iter().take_while(|&&byte| byte == b' ').count();
     let rest = &input[start..];

@@ -37,18 +37,37 @@ pub const DECIMAL_BYTES_MAX: usize = 20;
 ///
 /// # Panics
 /// If `space` is shorter than `DECIMAL_BYTES_MAX` and the number does not fit.
-#[inline]
+#[inline(always)]
 pub fn write_decimal(space: &mut [u8], number: u64) -> usize {
+    // Most flags and lengths have one digit or two.
+    match number {
+        0..10 => {
+            space[0] = ascii(number);
+            1
+        }
+        10..100 => {
+            space[..2].copy_from_slice(&[ascii(number / 10), ascii(number % 10)]);
+            2
+        }
+        100.. => write_long(space, number),
+    }
+}
+
+fn write_long(space: &mut [u8], number: u64) -> usize {
     let len = digits(number);
     let mut rest = number;
     for place in space[..len].iter_mut().rev() {
-        *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        *place = ascii(rest % 10);
         rest /= 10;
     }
     len
 }
 
-#[inline]
+#[inline(always)]
+fn ascii(digit: u64) -> u8 {
+    b'0' + digit.to_le_bytes()[0]
+}
+
 fn digits(number: u64) -> usize {
     let mut len = 1;
     let mut bound = 10u64;
@@ -70,7 +89,7 @@ mod tests {
     fn written_numbers_are_read_back() {
         let mut space = [0; DECIMAL_BYTES_MAX];
         let powers = (0..20).map(|power| 10u64.pow(power));
-        for number in powers.flat_map(|p| [p - 1, p, p + 1]).chain([u64::MAX]) {
+        for number in powers.flat_map(|p| [p - 1, p, p + 1]).chain(0..1000).chain([u64::MAX]) {
             let len = write_decimal(&mut space, number);
             assert_eq!(space[..len], *number.to_string().as_bytes());
             assert_eq!(decimal(&space[..len]), Some(number));

@@ -1,6 +1,8 @@
 //! Replies, as bytes.
 
+use super::LINE_END;
 use super::number::{DECIMAL_BYTES_MAX, write_decimal};
+use crate::base::bytes::copy;
 use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
 use crate::base::output::Output;
 
@@ -28,7 +30,7 @@ const VALUE_HEAD_BYTES_MAX: usize =
 
 const _: () = assert!(VALUE_HEAD_BYTES_MAX + TAIL.len() <= REPLY_HEAD_BYTES_MAX);
 
-const TAIL: &[u8] = b"\r\nEND\r\n";
+const TAIL: &[u8; 7] = b"\r\nEND\r\n";
 
 /// What the head of a value says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +44,9 @@ pub struct ValueHead<'a> {
 
 impl ValueHead<'_> {
     /// Writes the head at the start of `space` and says how long it is.
-    #[inline]
+    #[inline(always)]
     fn write(&self, space: &mut [u8]) -> usize {
-        let mut len = append(space, 0, b"VALUE ");
+        let mut len = fixed(space, 0, b"VALUE ");
         len = append(space, len, self.key);
         len = append_number(space, len, u64::from(self.flags));
         // Lossless: no target has a wider usize.
@@ -52,17 +54,23 @@ impl ValueHead<'_> {
         if let Some(cas) = self.cas {
             len = append_number(space, len, cas);
         }
-        append(space, len, b"\r\n")
+        fixed(space, len, LINE_END)
     }
 }
 
-#[inline]
+#[inline(always)]
 fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
-    space[at..at + bytes.len()].copy_from_slice(bytes);
+    copy(&mut space[at..], bytes);
     at + bytes.len()
 }
 
-#[inline]
+#[inline(always)]
+fn fixed<const N: usize>(space: &mut [u8], at: usize, bytes: &[u8; N]) -> usize {
+    space[at..at + N].copy_from_slice(bytes);
+    at + N
+}
+
+#[inline(always)]
 fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
     space[at] = b' ';
     at + 1 + write_decimal(&mut space[at + 1..], number)
@@ -70,8 +78,7 @@ fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
 
 /// Appends the head of a value whose bytes follow in pieces; `value_end` ends it.
 pub fn value_head(output: &mut impl Output, head: &ValueHead<'_>) {
-    let len = head.write(output.space(VALUE_HEAD_BYTES_MAX));
-    output.advance(len);
+    output.write(VALUE_HEAD_BYTES_MAX, |space| head.write(space));
 }
 
 /// Appends what follows a value's bytes; `last` ends the whole reply.
@@ -80,7 +87,7 @@ pub fn value_end(output: &mut impl Output, last: bool) {
 }
 
 const fn tail(last: bool) -> &'static [u8] {
-    if last { TAIL } else { b"\r\n" }
+    if last { TAIL } else { LINE_END }
 }
 
 /// Appends a whole value; `last` ends the reply with it.
@@ -94,19 +101,23 @@ pub fn value(output: &mut impl Output, head: &ValueHead<'_>, value: &[u8], last:
         output.put(tail);
         return;
     }
-    let space = output.space(bytes_max);
-    let mut len = head.write(space);
-    len = append(space, len, value);
-    len = append(space, len, tail);
-    output.advance(len);
+    output.write(bytes_max, |space| {
+        let mut len = head.write(space);
+        len = append(space, len, value);
+        // Each of a length that is known: nothing is called.
+        match last {
+            true => fixed(space, len, TAIL),
+            false => fixed(space, len, LINE_END),
+        }
+    });
 }
 
 /// Appends the new value of `incr` or `decr`.
 pub fn number(output: &mut impl Output, number: u64) {
-    let space = output.space(DECIMAL_BYTES_MAX + 2);
-    let len = write_decimal(space, number);
-    let len = append(space, len, b"\r\n");
-    output.advance(len);
+    output.write(DECIMAL_BYTES_MAX + 2, |space| {
+        let len = write_decimal(space, number);
+        append(space, len, b"\r\n")
+    });
 }
 
 /// Appends one row of statistics.

@@ -1,5 +1,7 @@
 //! A line in words.
 
+use super::search::find;
+
 /// As many words as a command looks at by their place.
 const WORDS_MAX: usize = 6;
 
@@ -13,14 +15,24 @@ pub struct Words<'a> {
 impl<'a> Words<'a> {
     pub fn of(line: &'a [u8]) -> Words<'a> {
         let mut words = Words { first: [b""; WORDS_MAX], last: b"", count: 0 };
-        for word in line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()) {
-            if let Some(place) = words.first.get_mut(words.count) {
-                *place = word;
+        let mut rest = line;
+        while !rest.is_empty() {
+            let len = find(rest, b' ').unwrap_or(rest.len());
+            if len > 0 {
+                words.push(&rest[..len]);
             }
-            words.last = word;
-            words.count += 1;
+            rest = rest.get(len + 1..).unwrap_or_default();
         }
         words
+    }
+
+    #[inline]
+    fn push(&mut self, word: &'a [u8]) {
+        if let Some(place) = self.first.get_mut(self.count) {
+            *place = word;
+        }
+        self.last = word;
+        self.count += 1;
     }
 
     /// The word at `place`, the verb being at 0; empty when there is none.

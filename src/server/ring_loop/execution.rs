@@ -22,7 +22,7 @@ use super::upkeep::OUTPUT_BYTES_MAX;
 const TURN_REQUESTS_MAX: u32 = 4096;
 
 /// Turns of a connection are multiples of so many requests: that many are looked up together.
-const REQUESTS_STEP: u32 = 16;
+const REQUESTS_STEP: u32 = 32;
 
 /// Most blocks that travel with a batch.
 pub(super) const SPARE_BLOCKS: usize = 8;

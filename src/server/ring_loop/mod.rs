@@ -148,7 +148,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// One turn: one entry into the kernel, and all that follows from what it brought.
-    fn turn(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the kernel refuses to run the ring.
+    pub fn turn(&mut self) -> io::Result<()> {
         self.hear();
         self.enter()?;
         self.now = self.clock.now();
@@ -311,12 +314,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 #[cfg(test)]
 use crate::sys::blocks::BLOCK_BYTES;
 
-#[cfg(test)]
 impl<R: Ring, V: Service> RingLoop<R, V> {
+    /// For rings without a kernel: what they were told.
     pub fn ring_mut(&mut self) -> &mut R {
         &mut self.ring
     }
+}
 
+#[cfg(test)]
+impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn service_mut(&mut self) -> &mut V {
         &mut self.service
     }

@@ -62,9 +62,9 @@ impl Words {
     #[inline]
     pub(in crate::store) fn as_slice(&self) -> &[AtomicU32] {
         not_under_loom();
-        let at = self.region.span(0, self.len * size_of::<u32>()).cast();
-        // SAFETY: in bounds, aligned, zero-filled, never unmapped, and known only to this value,
-        // which gives it out as atomics only.
+        let at = self.region.at(0).cast();
+        // SAFETY: in bounds, as `map` made the region for just these; aligned, zero-filled, never
+        // unmapped, and known only to this value, which gives it out as atomics only.
         unsafe { std::slice::from_raw_parts(at.as_ptr(), self.len) }
     }
 }

@@ -21,7 +21,7 @@ mod shares;
 pub(in crate::store) use directory::{Directory, Split};
 pub(in crate::store) use pool::{SegmentPool, Used};
 pub(in crate::store) use roll::{Owner, ROLL_WORDS};
-pub(in crate::store) use segment::{Place, Segment};
+pub(in crate::store) use segment::{Glance, Place, Segment};
 pub(in crate::store) use shares::stripe_of;
 
 use super::arena::Ref;

@@ -71,6 +71,11 @@ impl<'s> Segment<'s> {
     }
 
     #[inline]
+    pub fn bucket(self, bucket: usize) -> &'s Bucket {
+        &self.buckets[bucket]
+    }
+
+    #[inline]
     pub(super) fn roll(self) -> Roll<'s> {
         Roll::new(self.rolls, self.number)
     }
@@ -130,6 +135,15 @@ impl<'s> Segment<'s> {
             return Some(found);
         }
         self.stash_of(meta).find_map(|bucket| look_through(&self.buckets[bucket], tag, &mut look))
+    }
+
+    /// The buckets beside its home in which a key's entry may be.
+    pub fn away(self, hash: KeyHash) -> impl Iterator<Item = usize> {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        // Acquire: as in `search`.
+        let meta = self.buckets[home].meta.load(Ordering::Acquire);
+        let other = (meta & AWAY_MASK != 0).then(|| self.other(home, tag));
+        other.into_iter().chain(self.stash_of(meta))
     }
 
     /// The stash buckets that a home with `meta` has entries in.
@@ -363,6 +377,29 @@ impl<'s> Segment<'s> {
     fn set_meta(self, bucket: usize, meta: u64) {
         // Release: pairs with the Acquire in `search`. There is one writer.
         self.buckets[bucket].meta.store(meta, Ordering::Release);
+    }
+}
+
+/// What a home bucket says of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    At(Ref),
+    /// It may be in another bucket.
+    Away,
+    Absent,
+}
+
+impl Bucket {
+    /// Looks for a tag in the home bucket of its key. Anybody may call this.
+    #[inline]
+    pub(in crate::store) fn glance(&self, tag: Tag) -> Glance {
+        // Acquire: as in `search`.
+        let meta = self.meta.load(Ordering::Acquire);
+        match look_through(self, tag, &mut Some) {
+            Some(at) => Glance::At(at),
+            None if meta >> AWAY_SHIFT != 0 => Glance::Away,
+            None => Glance::Absent,
+        }
     }
 }
 

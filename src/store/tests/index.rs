@@ -7,7 +7,7 @@ use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::store::{Condition, ItemHead, Outcome, Participant, Table};
+use crate::store::{Condition, ItemHead, Miss, Outcome, Participant, Table};
 
 /// Lines of a segment that are not its ghost.
 const NEAR_LINES: f64 = 210.0;
@@ -221,4 +221,44 @@ fn the_ghost_answers_for_the_table() {
         table.ghost_remove(hash(&table, key));
     }
     assert!(known(100_000..110_000) < 30);
+}
+
+/// A seek finds what a get finds, wherever the entry is, and nothing that has another key.
+#[test]
+fn what_is_sought_is_what_is_there() {
+    const KEYS: u64 = 20_000;
+    let (table, registry) = (table(16 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    for key in 0..KEYS {
+        set(&mut one, &key.to_le_bytes(), &key.to_be_bytes());
+    }
+    for key in 0..KEYS + 1000 {
+        let mut seek = one.seek(table.hash(&key.to_le_bytes()));
+        seek.sight();
+        seek.sight_away();
+        let found = seek.get(&key.to_le_bytes(), NOW).ok().and_then(|item| item.value());
+        let wanted = (key < KEYS).then(|| key.to_be_bytes());
+        assert_eq!(found, wanted.as_ref().map(|value| &value[..]), "{key}");
+        let other = seek.get(&(key + 1).to_le_bytes(), NOW);
+        assert_eq!(other.map(|item| item.value_bytes()), Err(Miss::Absent), "{key}");
+    }
+    assert_eq!(registry.sum(Metric::CurrItems), KEYS);
+}
+
+/// What was seen stays what it was, but for its death.
+#[test]
+fn what_was_seen_stays_until_the_thread_quiesces() {
+    let (table, registry) = (table(16 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    let mut two = table.participant(registry.counters("two"));
+    set(&mut one, b"key", b"old");
+    let mut seek = one.seek(table.hash(b"key"));
+    seek.sight();
+    seek.sight_away();
+    set(&mut two, b"key", b"new");
+    two.quiesce();
+    let value = seek.get(b"key", NOW).map(|item| item.value().map(<[u8]>::to_vec));
+    assert_eq!(value, Ok(Some(b"old".to_vec())));
+    table.flush_now();
+    assert_eq!(seek.get(b"key", NOW).map(|item| item.cas()), Err(Miss::Flushed));
 }

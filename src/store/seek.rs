@@ -1,0 +1,97 @@
+//! Looking for keys ahead of their turn, so that the memory of many of them comes at once.
+//!
+//! ```text
+//!   Participant::seek   the home bucket is asked for
+//!   Seek::sight         the tag is there: the item is asked for
+//!                       it is not: the other buckets in which it may be are asked for
+//!   Seek::sight_away    the tag is there: the item is asked for
+//!   Seek::get           the item that was seen, if it has the key; or all of a look-up
+//! ```
+//!
+//! Each step touches what the one before asked for, so steps of other keys come between the two. A
+//! seek borrows its participant: what was seen stays readable until the thread quiesces. It may
+//! have been replaced since by another thread: the look-up took place when it was seen.
+
+use super::arena::{Item, Ref};
+use super::index::{Bucket, Glance, Tag};
+use super::table::Stripe;
+use super::{Miss, Participant};
+use crate::base::bytes::equal;
+use crate::base::clock::Now;
+use crate::base::hash::KeyHash;
+
+/// A key that is being looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Seek<'p> {
+    one: &'p Participant,
+    stripe: &'p Stripe,
+    home: &'p Bucket,
+    hash: KeyHash,
+    /// An item with the right tag, or none.
+    at: Ref,
+    /// The entry may be in another bucket than the home.
+    is_away: bool,
+}
+
+impl Participant {
+    /// Begins to look for a key.
+    #[inline]
+    pub fn seek(&self, hash: KeyHash) -> Seek<'_> {
+        let (stripe, segment) = self.table.way(hash);
+        let home = segment.home(hash);
+        self.table.arena.prefetch_bucket(segment.number(), home);
+        let home = segment.bucket(home);
+        Seek { one: self, stripe, home, hash, at: Ref::NONE, is_away: false }
+    }
+}
+
+impl<'p> Seek<'p> {
+    pub fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    #[inline]
+    pub fn sight(&mut self) {
+        let table = &self.one.table;
+        match self.home.glance(Tag::of(self.hash)) {
+            Glance::At(at) => {
+                table.arena.prefetch(at);
+                self.at = at;
+            }
+            Glance::Away => {
+                self.is_away = true;
+                table.prefetch_away(self.hash);
+            }
+            Glance::Absent => {}
+        }
+    }
+
+    #[inline]
+    pub fn sight_away(&mut self) {
+        if self.is_away {
+            self.at = self.one.table.prefetch_item(self.hash).unwrap_or(Ref::NONE);
+        }
+    }
+
+    /// See `Participant::get`.
+    ///
+    /// # Errors
+    /// Why there is no item.
+    #[inline]
+    pub fn get(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
+        if self.at != Ref::NONE {
+            let item = self.one.table.arena.item(self.at, self.one.keep());
+            if equal(item.key(), key) && self.stripe.death(&item, now).is_none() {
+                self.one.count_get(&item);
+                return Ok(item);
+            }
+        }
+        self.get_anew(key, now)
+    }
+
+    /// Only the whole look-up knows for sure that there is nothing, and buries what is dead.
+    #[inline(never)]
+    fn get_anew(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
+        self.one.get(key, self.hash, now)
+    }
+}

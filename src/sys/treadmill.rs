@@ -1,0 +1,130 @@
+//! A ring without a kernel, on which one connection runs on the spot: for counting instructions.
+//!
+//! In every turn the peer has read the replies to the last requests, and sends the same ones again.
+//! It does next to nothing itself, so that what a turn takes is what the server takes.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::base::slots::SlotId;
+
+use super::blocks::{Block, BlockPool, Landed};
+use super::buffers::{BufferPool, Filled};
+use super::ring::{Completion, Received, Ring};
+use super::socket::Socket;
+
+/// Longest requests of a turn: a receive buffer of a server holds as many bytes.
+pub const REQUESTS_BYTES_MAX: u32 = 4096;
+
+/// What the peer's socket is called; nothing is ever done with it.
+const NO_DESCRIPTOR: i32 = -1;
+
+#[derive(Debug)]
+pub struct Treadmill {
+    requests: Vec<u8>,
+    buffers: BufferPool,
+    blocks: BlockPool,
+    ready: VecDeque<Completion>,
+    /// The connection that is received from.
+    armed: Option<SlotId>,
+    replied_bytes: u64,
+}
+
+impl Treadmill {
+    /// A ring whose one peer sends `requests` in every turn.
+    ///
+    /// # Errors
+    /// What mmap(2) says; more bytes than `REQUESTS_BYTES_MAX` are refused.
+    pub fn new(requests: Vec<u8>) -> io::Result<Treadmill> {
+        if requests.len() > REQUESTS_BYTES_MAX as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Treadmill {
+            requests,
+            buffers: BufferPool::map(0, 1, REQUESTS_BYTES_MAX)?,
+            blocks: BlockPool::map(0)?,
+            ready: VecDeque::new(),
+            armed: None,
+            replied_bytes: 0,
+        })
+    }
+
+    /// Bytes of all replies so far.
+    pub fn replied_bytes(&self) -> u64 {
+        self.replied_bytes
+    }
+}
+
+impl Ring for Treadmill {
+    fn accept(&mut self, listener: u32) {
+        let result = Ok(Socket::from_raw(NO_DESCRIPTOR));
+        self.ready.push_back(Completion::Accepted { listener, result, armed: true });
+    }
+
+    fn cancel_accept(&mut self, _listener: u32) {}
+
+    fn receive(&mut self, _socket: &Socket, slot: SlotId) {
+        self.armed = Some(slot);
+    }
+
+    fn cancel_receive(&mut self, _slot: SlotId) {
+        if let Some(slot) = self.armed.take() {
+            let received = Received::Stopped;
+            self.ready.push_back(Completion::Received { slot, received, armed: false });
+        }
+    }
+
+    fn send<'b>(
+        &mut self,
+        _socket: &Socket,
+        slot: SlotId,
+        blocks: impl Iterator<Item = &'b mut Block>,
+        skip: usize,
+    ) {
+        let launch = |block: &'b mut Block| {
+            block.launch();
+            block.bytes().len()
+        };
+        let bytes = blocks.map(launch).sum::<usize>() - skip;
+        self.replied_bytes += bytes as u64;
+        let landed = Landed(());
+        self.ready.push_back(Completion::Sent { slot, result: Ok(bytes), landed });
+    }
+
+    fn shutdown(&mut self, _socket: &Socket) {}
+
+    fn close(&mut self, _socket: Socket) {}
+
+    fn refuse(&mut self, _socket: Socket, _words: &[u8]) {}
+
+    fn enter(&mut self, _wait: bool) -> io::Result<()> {
+        if let Some(slot) = self.armed {
+            let filled = self.buffers.fill(0, &self.requests);
+            let received = Received::Bytes(filled);
+            self.ready.push_back(Completion::Received { slot, received, armed: true });
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        self.ready.pop_front()
+    }
+
+    fn provide(&mut self, filled: Filled) {
+        self.buffers.settle(filled);
+    }
+
+    fn is_dry(&self) -> bool {
+        false
+    }
+
+    fn resize(&mut self, _connections: usize) {}
+
+    fn blocks(&mut self) -> &mut BlockPool {
+        &mut self.blocks
+    }
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+}
