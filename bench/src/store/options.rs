@@ -184,12 +184,22 @@ pub struct Growth {
     /// Make no huge pages
     #[arg(long)]
     pub no_huge_pages: bool,
+    /// Lock the memory of the tables before anything is stored, so that what the kernel and its
+    /// host need to bring it is in no time; implies --no-huge-pages
+    #[arg(long)]
+    pub lock: bool,
     /// Core of the thread that stores
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub store_core: usize,
     /// Core of the thread that gets
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub get_core: usize,
+}
+
+impl Growth {
+    pub fn makes_huge_pages(&self) -> bool {
+        !self.no_huge_pages && !self.lock
+    }
 }
 
 /// Nanoseconds per look-up, one at a time and in batches that are prefetched.

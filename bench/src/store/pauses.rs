@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use ringcached::base::clock::Now;
 use ringcached::base::metrics::Registry;
 use ringcached::server::upkeep::Upkeep;
-use ringcached::store::{Outcome, Participant};
+use ringcached::store::{Outcome, Participant, Table};
 use ringcached_load::clock::Clock;
 use ringcached_load::values::mix;
 
@@ -187,15 +189,23 @@ fn row(sheet: &mut Sheet, what: &str, laps: &Laps) {
     ]);
 }
 
+fn open(options: &Growth, memory_bytes: u64, threads: u32) -> io::Result<Arc<Table>> {
+    let table = local::table(memory_bytes, threads, false)?;
+    if options.lock {
+        mlockall(MlockAllFlags::MCL_CURRENT)?;
+    }
+    Ok(table)
+}
+
 /// One thread stores, one gets. Times of gets and of sets, and how many gets were wrong.
 fn together(options: &Growth, memory_bytes: u64) -> io::Result<(Laps, Laps, u64)> {
-    let table = local::table(memory_bytes, 2, false)?;
+    let table = open(options, memory_bytes, 2)?;
     let (registry, progress) = (Registry::default(), Progress::default());
     let mut storing = table.participant(registry.counters("set"));
     store(&mut storing, 0..options.from, &progress, &mut Laps::start()?)?;
     std::thread::scope(|scope| {
         let progress = &progress;
-        if !options.no_huge_pages {
+        if options.makes_huge_pages() {
             let upkeep = Upkeep::new(&table, registry.counters("upkeep"));
             scope.spawn(move || tend_until_done(upkeep, progress));
         }
@@ -269,12 +279,12 @@ fn get(mut one: Participant, progress: &Progress) -> io::Result<(Laps, u64)> {
 
 /// One thread fills a table from nothing.
 fn alone(options: &Growth, memory_bytes: u64) -> io::Result<Laps> {
-    let table = local::table(memory_bytes, 1, false)?;
+    let table = open(options, memory_bytes, 1)?;
     let (registry, progress) = (Registry::default(), Progress::default());
     let mut one = table.participant(registry.counters("set"));
     std::thread::scope(|scope| {
         let progress = &progress;
-        if !options.no_huge_pages {
+        if options.makes_huge_pages() {
             let upkeep = Upkeep::new(&table, registry.counters("upkeep"));
             scope.spawn(move || tend_until_done(upkeep, progress));
         }
@@ -369,6 +379,7 @@ mod tests {
             items: 60_000,
             memory: Some(64),
             no_huge_pages: true,
+            lock: false,
             store_core: core,
             get_core: core,
         };
