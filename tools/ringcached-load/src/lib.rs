@@ -37,6 +37,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::client::Findings;
@@ -46,6 +47,8 @@ use crate::options::Options;
 use crate::report::{Preload, Report};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Files that are no connections, amply.
+const OTHER_FILES: u64 = 64;
 
 /// Runs what the options say and prints the report; the whole program but for the parsing.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program's output")]
@@ -78,6 +81,7 @@ pub fn measure(options: &Options) -> io::Result<Report> {
         Some(path) => Some(File::create(path).map_err(|e| because(&shown(path), &e))?),
         None => None,
     };
+    allow_files(options.connections)?;
     let sockets = connect(options)?;
     let mut crew =
         Crew::new(sockets, options.threads, &options.core, (&mix, options.seed), orders.depth)?;
@@ -110,6 +114,16 @@ fn write_hdr(file: File, findings: &Findings) -> io::Result<()> {
 
 fn shown(path: &Path) -> String {
     format!("cannot write {} (--hdr)", path.display())
+}
+
+/// Raises the limit of open files as far as this process may, where the connections need it.
+fn allow_files(connections: u16) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = u64::from(connections) + OTHER_FILES;
+    if soft < wanted && soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    }
+    Ok(())
 }
 
 fn connect(options: &Options) -> io::Result<Vec<Socket>> {

@@ -209,6 +209,17 @@ impl Report {
                  else, or another of them, used."
             ));
         }
+        let strange = self.failures.error + self.failures.framing + self.failures.unanswered;
+        if self.dialect != Dialect::Text
+            && strange > 0
+            && self.hits + self.misses + self.stored == 0
+        {
+            notes.push(format!(
+                "Hardly a reply made sense: perhaps the server does not speak this dialect \
+                 (--dialect {}).",
+                self.dialect.name()
+            ));
+        }
         if self.hits == 0 && self.misses > 0 {
             notes.push(
                 "Not one key was found: store them first, with --preload, or see that --keys, \

@@ -34,6 +34,17 @@ pub enum Dialect {
     Binary,
 }
 
+impl Dialect {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Text => "text",
+            Dialect::Meta => "meta",
+            Dialect::Binary => "binary",
+        }
+    }
+}
+
 /// What comes next in the reply to a request. `bytes` is its length, line end and all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head<'a> {

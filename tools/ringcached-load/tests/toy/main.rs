@@ -130,6 +130,12 @@ fn a_server_that_fails_ends_the_run() {
     assert_eq!((silent.failures.unanswered, silent.requests), (6, 0));
     assert!(silent.latency.max_us >= 200_000.0, "{silent}");
 
+    // A server that speaks another dialect, as it were.
+    let line = "--dialect meta --preload-only -k 10 -c 1 --timeout 0.2";
+    let strange = load(start(Fault::NotMeta), line);
+    assert_eq!((strange.failures.error, strange.preload.unwrap().stored), (1, 0), "{strange}");
+    assert!(strange.notes.iter().any(|note| note.contains("--dialect meta")), "{strange}");
+
     let unframed = load(start(Fault::Unframed), "-p -k 10 -c 1 -d 2 -t 1000 --warm-up 0");
     assert!(unframed.failures.framing >= 1 && unframed.connections_lost == 1, "{unframed}");
 }

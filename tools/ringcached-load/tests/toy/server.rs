@@ -12,6 +12,8 @@ pub enum Fault {
     None,
     /// Every tenth value has a wrong byte.
     Corrupt,
+    /// Meta commands are unknown, once; then nothing is answered.
+    NotMeta,
     /// Gets are never answered.
     Silent,
     /// Connections are closed after some gets.
@@ -73,6 +75,10 @@ fn line(input: &mut impl BufRead, store: &Store, fault: Fault) -> Option<Vec<u8>
         Some(value)
     };
     match *words.as_slice() {
+        ["ms", "key-0000000000000000", ..] if fault == Fault::NotMeta => {
+            return Some(b"ERROR\r\n".to_vec());
+        }
+        _ if fault == Fault::NotMeta => return Some(Vec::new()),
         ["set", key, _, _, bytes] => {
             store.set(key, value(bytes)?);
             return Some(b"STORED\r\n".to_vec());
@@ -106,7 +112,12 @@ fn line(input: &mut impl BufRead, store: &Store, fault: Fault) -> Option<Vec<u8>
     match fault {
         Fault::Close if store.has_begun() => return None,
         Fault::Unframed if store.has_begun() => {}
-        Fault::None | Fault::Corrupt | Fault::Silent | Fault::Close | Fault::Unframed => {
+        Fault::None
+        | Fault::Corrupt
+        | Fault::NotMeta
+        | Fault::Silent
+        | Fault::Close
+        | Fault::Unframed => {
             reply.extend_from_slice(b"END\r\n");
         }
     }
