@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
+use crate::latency::options::Latency;
 use crate::replay::Replay;
 use crate::store::options::Store;
 
@@ -20,6 +21,7 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Compare(Box<Compare>),
+    Latency(Box<Latency>),
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
     Replay(Box<Replay>),
@@ -215,7 +217,7 @@ impl FromStr for Labelled {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.05..=600.0).contains(&number) => Ok(number),
         _ => Err("expected a number from 0.05 to 600".to_owned()),
@@ -230,12 +232,10 @@ mod tests {
 
     fn compare(words: &[&str]) -> Compare {
         let words = ["ringcached-bench", "compare"].iter().chain(words);
-        match Options::parse_from(words).command {
-            Command::Compare(compare) => *compare,
-            Command::Load(_) | Command::NullServer(_) | Command::Replay(_) | Command::Store(_) => {
-                unreachable!("compare was asked for")
-            }
-        }
+        let Command::Compare(compare) = Options::parse_from(words).command else {
+            unreachable!("compare was asked for");
+        };
+        *compare
     }
 
     #[test]

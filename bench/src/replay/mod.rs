@@ -235,12 +235,10 @@ mod tests {
 
     fn replay(words: &[&str]) -> Replay {
         let words = ["ringcached-bench", "replay"].iter().chain(words);
-        match Options::parse_from(words).command {
-            Command::Replay(replay) => *replay,
-            Command::Compare(_) | Command::Load(_) | Command::NullServer(_) | Command::Store(_) => {
-                unreachable!("replay was asked for")
-            }
-        }
+        let Command::Replay(replay) = Options::parse_from(words).command else {
+            unreachable!("replay was asked for");
+        };
+        *replay
     }
 
     #[test]
