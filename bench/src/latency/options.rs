@@ -55,7 +55,8 @@ pub struct Latency {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub depth_max: u32,
     /// Rounds: slices of each work, load and server
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = value_parser!(u32).range(1..))]
     pub slices: u32,
     /// Length of a slice
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]

@@ -22,8 +22,6 @@ const HEADS: [&str; 13] = [
     "remarks",
 ];
 const NAMES: usize = 5;
-/// A rate is reached when at least this part of it was.
-const RATE_REACHED: f64 = 0.99;
 
 /// The table and how it was made, in Markdown.
 pub fn sheet(results: &Results) -> String {
@@ -39,6 +37,11 @@ pub fn sheet(results: &Results) -> String {
     sheet.note(
         "saturation: requests a second in the closed loop; load is a part of that of the slower \
          server; figures are medians over interleaved slices; CPU is the server's, per request",
+    );
+    sheet.note(
+        "saturated client: the client was the limit of the closed loop, so that the server's \
+         saturation is higher; late client: it sent later than it should, by its own fault, which \
+         latencies hold; then give it a core, or lower --loads",
     );
     if let Some(baseline) = &results.baseline {
         sheet.note(format!("x base: p99 over that of {baseline} at the same rate"));
@@ -86,9 +89,9 @@ fn remarks(cell: &Cell, open: &Open) -> String {
     };
     let mut parts = Vec::new();
     for (what, (slices, total)) in [
-        ("client was the limit of saturation", count(&cell.closed, &|r| r.client_was_the_limit)),
-        ("client was late", count(&open.slices, &|r| r.client_was_the_limit)),
-        ("rate not reached", count(&open.slices, &|r| r.requests_per_s < open.rate * RATE_REACHED)),
+        ("saturated client", count(&cell.closed, &|r| r.client_was_the_limit)),
+        ("late client", count(&open.slices, &|r| r.client_was_the_limit)),
+        ("rate not reached", count(&open.slices, &|r| r.rate_reached == Some(false))),
     ] {
         if slices > 0 {
             parts.push(format!("{what} {slices}/{total}"));
@@ -148,7 +151,7 @@ mod tests {
             cell("auto", 9000.0, [100.0, 90.0, 900.0]),
             cell("memcached", 2000.0, [200.0, 400.0, 100.0]),
         ];
-        cells[1].open[0].slices[0].requests_per_s = 900.0;
+        cells[1].open[0].slices[0].rate_reached = Some(false);
         cells[1].open[0].slices[1].misses = 7;
         let results = Results {
             machine: Machine::this(),

@@ -181,8 +181,8 @@ impl<S: Read + Write> Connection<S> {
         let lost = self.requests.len().max(1) as u64;
         tally.failures.add(failure, lost);
         if tally.first_failure.is_none() {
-            let request = self.requests.front();
-            tally.first_failure = Some(format!("{text}, waiting for {request:?}"));
+            let waiting = self.requests.front().map(|request| format!(", waiting for a {request}"));
+            tally.first_failure = Some(format!("{text}{}", waiting.unwrap_or_default()));
         }
         self.requests.clear();
         self.starts.clear();
@@ -193,5 +193,5 @@ impl<S: Read + Write> Connection<S> {
 
 fn describe(request: Request, reply: &[u8]) -> String {
     let shown = &reply[..reply.len().min(80)];
-    format!("{:?} of key {}: {}", request.verb, request.key, shown.escape_ascii())
+    format!("{request}: {}", shown.escape_ascii())
 }

@@ -1,6 +1,6 @@
 //! The command line, and the checked orders that it makes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::schedule::Arrivals;
 use crate::values::Sizes;
 use crate::workload::{Mix, Ratio};
 
+/// Where memcached listens.
+const PORT: u16 = 11211;
 const DURATION_S_DEFAULT: f64 = 10.0;
 const PRELOAD_DEPTH: usize = 64;
 /// A connection's requests and replies under way during a preload, roughly.
@@ -62,9 +64,9 @@ Examples:
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ringcached-load", version, verbatim_doc_comment, after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Address of the server
-    #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:11211",
-          help_heading = SERVER)]
+    /// Address of the server: a name or a number, and a port when it is not 11211
+    #[arg(short, long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:11211",
+          value_parser = address, help_heading = SERVER)]
     pub server: SocketAddr,
     /// Unix socket of the server, in place of an address
     #[arg(long, value_name = "PATH", conflicts_with = "server", help_heading = SERVER)]
@@ -165,6 +167,19 @@ pub struct Options {
     pub json: bool,
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(host) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::from((host, PORT)));
+    }
+    let host = if text.contains(':') { text.to_owned() } else { format!("{text}:{PORT}") };
+    let mut found =
+        host.to_socket_addrs().map_err(|e| format!("{e}; expected HOST or HOST:PORT"))?;
+    found.next().ok_or_else(|| format!("{text:?} has no address"))
+}
+
 fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
@@ -253,6 +268,16 @@ mod tests {
         };
         assert!(refusal(&["--threads", "3", "-c", "2"]).contains("3 threads cannot share 2"));
         assert!(refusal(&["-k", "1000", "--key-bytes", "6"]).contains("need 7 bytes, not 6"));
+    }
+
+    #[test]
+    fn a_server_has_a_port_even_when_nobody_says_which() {
+        let of = |text| address(text).map(|address| address.to_string());
+        assert_eq!(of("10.1.2.3:99").unwrap(), "10.1.2.3:99");
+        assert_eq!(of("10.1.2.3").unwrap(), "10.1.2.3:11211");
+        assert_eq!(of("::1").unwrap(), "[::1]:11211");
+        assert_eq!(of("[::1]:99").unwrap(), "[::1]:99");
+        assert!(of("127.0.0.1:port").unwrap_err().contains("expected HOST or HOST:PORT"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::cpu::CpuTime;
 use crate::dialect::Dialect;
 use crate::failure::Failures;
 use crate::options::Options;
+use crate::schedule::Arrivals;
 
 /// A closed loop whose client is busier than this was measuring the client.
 const CLIENT_SHARE_MAX: f64 = 0.95;
@@ -18,8 +19,10 @@ const CLIENT_SHARE_MAX: f64 = 0.95;
 const WAITED_SHARE_MAX: f64 = 0.05;
 /// An open loop that is later than this by its own fault was measuring the client.
 const LAG_P99_US_MAX: f64 = 100.0;
-/// A rate is reached when at least this part of it was.
+/// A rate is reached when at least this part of it was, chance aside.
 const RATE_REACHED: f64 = 0.99;
+/// What chance may do to the number of Poisson arrivals, in standard deviations.
+const CHANCE: f64 = 3.0;
 
 /// Everything about one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +34,8 @@ pub struct Report {
     pub keys_per_get: u32,
     /// Requests a second asked for, in an open loop.
     pub rate: Option<f64>,
+    /// Whether as many replies came as requests were due, in an open loop.
+    pub rate_reached: Option<bool>,
     /// Between the marks.
     pub wall_s: f64,
     pub requests: u64,
@@ -123,6 +128,16 @@ impl CpuUse {
     }
 }
 
+fn reached(pace: &Pace, wall_s: f64, requests: u64) -> Option<bool> {
+    let Pace::Open { rate, arrivals, .. } = *pace else { return None };
+    let due = rate * wall_s;
+    let chance = match arrivals {
+        Arrivals::Uniform => 0.0,
+        Arrivals::Poisson => CHANCE * due.sqrt(),
+    };
+    Some(requests as f64 >= due * RATE_REACHED - chance)
+}
+
 impl Report {
     pub fn new(findings: &Findings, options: &Options, orders: &Orders) -> Report {
         let Findings { from, to, tally, lost, busiest_share } = findings;
@@ -146,6 +161,7 @@ impl Report {
             depth: orders.depth,
             keys_per_get: options.multi_get,
             rate,
+            rate_reached: reached(&orders.pace, wall_s, requests),
             wall_s,
             requests,
             requests_per_s: requests as f64 / wall_s,
@@ -187,7 +203,7 @@ impl Report {
             });
         }
         if let Some(rate) = self.rate
-            && self.requests_per_s < rate * RATE_REACHED
+            && self.rate_reached == Some(false)
         {
             notes.push(format!(
                 "The rate was not reached: {:.0} of {rate:.0} requests/s; what was due waited, and \
@@ -316,4 +332,19 @@ fn cpu_row(f: &mut Formatter<'_>, name: &str, cpu: &CpuUse) -> fmt::Result {
         cpu.user_us_per_request,
         cpu.system_us_per_request
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_not_missed_by_chance() {
+        let pace = |arrivals| Pace::Open { rate: 1000.0, arrivals, seed: 1 };
+        assert_eq!(reached(&pace(Arrivals::Uniform), 10.0, 9_900), Some(true));
+        assert_eq!(reached(&pace(Arrivals::Uniform), 10.0, 9_899), Some(false));
+        assert_eq!(reached(&pace(Arrivals::Poisson), 10.0, 9_600), Some(true));
+        assert_eq!(reached(&pace(Arrivals::Poisson), 10.0, 9_599), Some(false));
+        assert_eq!(reached(&Pace::Closed { window: false }, 10.0, 0), None);
+    }
 }

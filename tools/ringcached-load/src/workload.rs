@@ -1,5 +1,6 @@
 //! What is asked: draws the next request and writes it in the server's dialect.
 
+use std::fmt;
 use std::str::FromStr;
 
 use rand::rngs::SmallRng;
@@ -26,6 +27,16 @@ pub struct Request {
     pub verb: Verb,
     /// The number of the key; of many keys, the seed that they follow from.
     pub key: u64,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verb {
+            Verb::Get => write!(f, "get of key {}", self.key),
+            Verb::GetMany => write!(f, "get of many keys"),
+            Verb::Set => write!(f, "set of key {}", self.key),
+        }
+    }
 }
 
 /// The keys of one get of many, which follow from its seed and so need not be remembered.
