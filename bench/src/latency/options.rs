@@ -15,7 +15,7 @@ const REPLY_BYTES_MAX: u64 = 1 << 20;
 /// median of the slower one is called saturation. Then an open loop asks each server for a part of
 /// that, the same for all: requests are due at random moments (Poisson), whatever the server does,
 /// and latency counts from when a request was due. Slices of all servers are interleaved, each
-/// round beginning with another one; percentiles are medians over the rounds.
+/// round beginning with another one; percentiles are medians and minima over the rounds.
 ///
 /// Servers run on one core and the client on another, where it spins. They are started anew for
 /// each size of values, so that none has to move memory between sizes. Gets find what they ask for:

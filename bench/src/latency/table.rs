@@ -6,7 +6,7 @@ use super::{Cell, Open, Results};
 use crate::store::sheet::Sheet;
 use crate::table::median;
 
-const HEADS: [&str; 13] = [
+const HEADS: [&str; 16] = [
     "work",
     "value B",
     "conns",
@@ -17,8 +17,11 @@ const HEADS: [&str; 13] = [
     "p50 us",
     "p99 us",
     "p99.9 us",
+    "p50 min",
+    "p99 min",
+    "p99.9 min",
     "x base p99",
-    "CPU us",
+    "CPU us min",
     "remarks",
 ];
 const NAMES: usize = 5;
@@ -36,7 +39,8 @@ pub fn sheet(results: &Results) -> String {
     }
     sheet.note(
         "saturation: requests a second in the closed loop; load is a part of that of the slower \
-         server; figures are medians over interleaved slices; CPU is the server's, per request",
+         server; figures are medians over interleaved slices, min is the slice with the least; CPU \
+         is the server's, per request",
     );
     sheet.note(
         "saturated client: the client was the limit of the closed loop, so that the server's \
@@ -53,14 +57,17 @@ pub fn sheet(results: &Results) -> String {
 }
 
 fn row(results: &Results, cell: &Cell, open: &Open) -> Vec<String> {
-    let us = |pick: fn(&Latency) -> f64| middle(open, pick);
+    let us = |pick: fn(&Latency) -> f64| format!("{:.0}", middle(open, pick));
+    let least_us = |pick: fn(&Latency) -> f64| {
+        format!("{:.0}", least(open.slices.iter().map(|report| pick(&report.latency))))
+    };
     let base = results
         .cells
         .iter()
         .find(|other| other.task == cell.task && Some(&other.server) == results.baseline.as_ref())
         .and_then(|other| other.open.iter().find(|other| other.load == open.load));
-    let ratio = base.map(|base| us(|l| l.p99_us) / middle(base, |l| l.p99_us));
-    let cpu = open.slices.iter().filter_map(|report| Some(report.server?.us_per_request)).collect();
+    let ratio = base.map(|base| middle(open, |l| l.p99_us) / middle(base, |l| l.p99_us));
+    let cpu = open.slices.iter().filter_map(|report| Some(report.server?.us_per_request));
     vec![
         cell.task.work.clone(),
         cell.task.value_bytes.to_string(),
@@ -69,17 +76,25 @@ fn row(results: &Results, cell: &Cell, open: &Open) -> Vec<String> {
         cell.server.clone(),
         format!("{:.0}", cell.saturation()),
         format!("{:.0}", open.rate),
-        format!("{:.0}", us(|l| l.p50_us)),
-        format!("{:.0}", us(|l| l.p99_us)),
-        format!("{:.0}", us(|l| l.p999_us)),
+        us(|l| l.p50_us),
+        us(|l| l.p99_us),
+        us(|l| l.p999_us),
+        least_us(|l| l.p50_us),
+        least_us(|l| l.p99_us),
+        least_us(|l| l.p999_us),
         ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
-        median(cpu).map_or(String::new(), |us: f64| format!("{us:.2}")),
+        format!("{:.2}", least(cpu)),
         remarks(cell, open),
     ]
 }
 
 fn middle(open: &Open, pick: fn(&Latency) -> f64) -> f64 {
     median(open.slices.iter().map(|report| pick(&report.latency)).collect()).unwrap_or(f64::NAN)
+}
+
+/// The least of some figures: a host that is busy makes them greater, and nothing makes them less.
+fn least(figures: impl Iterator<Item = f64>) -> f64 {
+    figures.fold(f64::INFINITY, f64::min)
 }
 
 /// What makes the figures doubtful, and in how many slices.
@@ -167,8 +182,9 @@ mod tests {
         };
         let ours = ["gets", "32", "50", "50", "auto", "9000", "1000", "50", "100"];
         assert_eq!(row(2)[1..10], ours, "{text}");
-        assert_eq!(row(2)[11], "0.500");
-        assert_eq!(row(3)[11], "1.000");
-        assert_eq!(row(3)[13], "rate not reached 1/3, 7 misses");
+        assert_eq!(row(2)[11..13], ["45", "90"], "{text}");
+        assert_eq!(row(2)[14], "0.500");
+        assert_eq!(row(3)[14], "1.000");
+        assert_eq!(row(3)[16], "rate not reached 1/3, 7 misses");
     }
 }

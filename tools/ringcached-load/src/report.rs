@@ -211,15 +211,17 @@ impl Report {
                 self.requests_per_s
             ));
         }
-        let waited = |cpu: CpuUse| {
-            Some(cpu.waited_share * 100.0).filter(|_| cpu.waited_share > WAITED_SHARE_MAX)
+        let waited = |cpu: CpuUse, threads: u32| {
+            let share = cpu.waited_share / f64::from(threads);
+            Some(share * 100.0).filter(|_| share > WAITED_SHARE_MAX)
         };
-        if let Some(percent) = waited(self.client) {
+        if let Some(percent) = waited(self.client, self.threads) {
             notes.push(format!(
-                "The client waited {percent:.0} % of the time for a core that something else used."
+                "The client waited {percent:.0} % of the time for a core that something else, or \
+                 another of its threads, used."
             ));
         }
-        if let Some(percent) = self.server.and_then(waited) {
+        if let Some(percent) = self.server.and_then(|server| waited(server, 1)) {
             notes.push(format!(
                 "The server's threads waited {percent:.0} % of the time for a core that something \
                  else, or another of them, used."
