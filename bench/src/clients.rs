@@ -1,21 +1,20 @@
 //! The clients: each runs one slice against one server and says how many requests that were.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use ringcached_load::clock::Clock;
-use ringcached_load::cpu::{self, CpuTime};
+use ringcached_load::cpu;
 use ringcached_load::report::{CpuUse, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cores;
+use crate::launcher::Launcher;
 use crate::options::{Compare, WorkloadName};
-use crate::servers::{Server, because, on_path, pause};
+use crate::servers::{Server, because, on_path};
 
 /// How ringcached-load begins its keys. memtier numbers its keys without padding, so it is given
 /// numbers of seven digits, of which the first belongs to the prefix of the preload.
@@ -24,9 +23,8 @@ const MEMTIER_PREFIX: &str = "memtier-";
 const MEMTIER_FIRST: u64 = 1_000_000;
 
 const LOAD_WARM_UP_S: f64 = 0.1;
-const POLL: Duration = Duration::from_millis(5);
 /// A client that takes this much longer than its slice is ended.
-const GRACE_S: f64 = 30.0;
+pub const GRACE_S: f64 = 30.0;
 /// memaslap exits with 0 whatever happens; one that did less had no server.
 const MEMASLAP_OPS_MIN: u64 = 1000;
 
@@ -52,10 +50,7 @@ pub struct Sample {
 #[derive(Debug)]
 pub struct Clients<'a> {
     pub options: &'a Compare,
-    /// Set by a signal: end soon.
-    pub stop: &'a AtomicBool,
-    /// For what clients write to files.
-    pub folder: PathBuf,
+    pub launcher: Launcher<'a>,
 }
 
 /// What a client said of its own run.
@@ -91,7 +86,7 @@ impl Clients<'_> {
         let mut command = self.load(server)?;
         command.arg("--preload-only").args(["--key-prefix", &prefix]);
         command.args(["--key-bytes", &bytes.to_string()]);
-        let report = report(&self.finish(command, GRACE_S)?.0)?;
+        let report = report(&self.launcher.finish(command, GRACE_S)?.0)?;
         match (report.failures.total(), report.preload.map(|preload| preload.stored)) {
             (0, Some(stored)) if stored == self.options.keys => Ok(()),
             _ => Err(io::Error::other(format!("cannot fill {}:\n{report}", server.command))),
@@ -121,7 +116,7 @@ impl Clients<'_> {
             WorkloadName::Gets => self.run_load("0:1", depth, server),
             WorkloadName::Mix => self.run_load("1:10", depth, server),
             WorkloadName::Memtier => {
-                let file = self.folder.join("memtier.json");
+                let file = self.launcher.folder.join("memtier.json");
                 let command = self.memtier(depth, server, &file)?;
                 self.run_foreign(command, server, |output| memtier_account(output, &file))
             }
@@ -149,7 +144,7 @@ impl Clients<'_> {
         command.args(["--key-prefix", LOAD_PREFIX]);
         command.args(["--key-bytes", &self.options.key_bytes.to_string()]);
         command.args(["--server-pid", &server.pid().to_string()]);
-        let report = report(&self.finish(command, self.options.slice_s() + GRACE_S)?.0)?;
+        let report = report(&self.launcher.finish(command, self.options.slice_s() + GRACE_S)?.0)?;
         let server = report.server.ok_or_else(|| io::Error::other("no processor time"))?;
         let mut notes = report.notes;
         notes.extend(report.first_failure);
@@ -202,7 +197,7 @@ impl Clients<'_> {
         account: impl FnOnce(&Output) -> io::Result<Account>,
     ) -> io::Result<Sample> {
         let before = cpu::of_process(server.pid())?;
-        let (output, client) = self.finish(command, self.options.slice_s() + GRACE_S)?;
+        let (output, client) = self.launcher.finish(command, self.options.slice_s() + GRACE_S)?;
         let used = cpu::of_process(server.pid())?.since(before);
         let Account { requests, wall_s, misses, errors, p50_us, p99_us } = account(&output)?;
         Ok(Sample {
@@ -218,49 +213,6 @@ impl Clients<'_> {
             notes: Vec::new(),
         })
     }
-
-    /// Runs a program on the client's core to its end; says what it printed and used.
-    fn finish(&self, mut command: Command, patience_s: f64) -> io::Result<(Output, CpuTime)> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let (out, err) = (self.folder.join("stdout"), self.folder.join("stderr"));
-        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
-        let mut child = Killed(cores::on(self.options.client_core, || {
-            command.spawn().map_err(|e| because(&name, &e))
-        })?);
-        let clock = Clock::start();
-        let mut used = CpuTime::default();
-        let patience = Duration::from_secs_f64(patience_s);
-        while child.0.try_wait()?.is_none() {
-            // The last look before it ends; a process that has ended has no threads to ask.
-            used = cpu::of_process(child.0.id()).unwrap_or(used);
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-            }
-            if Duration::from_nanos(clock.ns()) > patience {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{name} hangs")));
-            }
-            pause(POLL);
-        }
-        let status = child.0.wait()?;
-        let output = Output { status, stdout: fs::read(&out)?, stderr: fs::read(&err)? };
-        // 1 is how the load generator says that there were errors; its report has them.
-        if !status.success() && status.code() != Some(1) {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(io::Error::other(format!("{name}: {status}\n{text}")));
-        }
-        Ok((output, used))
-    }
-}
-
-/// A process that does not outlive this.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Debian calls it memcaslap, everybody else memaslap.
@@ -272,7 +224,8 @@ fn whole_seconds(seconds: f64) -> String {
     format!("{:.0}", seconds.ceil())
 }
 
-fn report(output: &Output) -> io::Result<Report> {
+/// What the load generator printed as JSON.
+pub fn report(output: &Output) -> io::Result<Report> {
     serde_json::from_slice(&output.stdout)
         .map_err(|e| io::Error::other(format!("cannot read the report of the load generator: {e}")))
 }

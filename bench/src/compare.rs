@@ -3,12 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clients::{Clients, Sample};
+use crate::launcher::{Launcher, stop_on_signals};
 use crate::machine::Machine;
 use crate::options::{Compare, WorkloadName};
 use crate::servers::{self, Kind, Server};
@@ -67,12 +66,10 @@ impl Drop for Scratch {
 
 /// Runs the comparison. All servers are gone when it returns, however it does.
 pub fn run(options: &Compare) -> io::Result<Results> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = stop_on_signals()?;
     let scratch = Scratch::new()?;
-    let clients = Clients { options, stop: &stop, folder: scratch.0.clone() };
+    let (core, folder) = (options.client_core, scratch.0.clone());
+    let clients = Clients { options, launcher: Launcher { core, stop: &stop, folder } };
     let (variants, mut left_out) = servers::variants(options)?;
     let workloads = workloads(options, &mut left_out);
     left_out.iter().for_each(|what| progress(&format!("left out: {what}")));
@@ -134,9 +131,7 @@ fn interleave(
     let plan = plan(options, workloads, &kinds);
     let mut cells: Vec<Cell> = Vec::new();
     for (done, Slice { workload, depth, server }) in plan.iter().enumerate() {
-        if clients.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-        }
+        clients.launcher.check()?;
         let server = &mut servers[*server];
         let sample = clients.run(*workload, *depth, server)?;
         server.check()?;

@@ -4,6 +4,8 @@ mod clients;
 mod compare;
 mod cores;
 mod instructions;
+mod latency;
+mod launcher;
 mod machine;
 mod null;
 mod options;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::latency::options::Latency;
 use crate::options::{Command, Compare, Options};
 use crate::replay::Replay;
 
@@ -25,6 +28,7 @@ use crate::replay::Replay;
 fn main() -> ExitCode {
     let done = match Options::parse().command {
         Command::Instructions(options) => instructions::run(&options),
+        Command::Latency(options) => latency_and_print(&options),
         Command::Load(options) => return ringcached_load::main_with(&options),
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
@@ -44,6 +48,23 @@ fn main() -> ExitCode {
 fn compare_and_print(options: &Compare) -> io::Result<()> {
     let results = compare::run(options)?;
     let text = table::markdown(&results);
+    println!("{text}");
+    if let Some(path) = &options.markdown {
+        fs::write(path, &text)?;
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    }
+    match results.errors() {
+        0 => Ok(()),
+        count => Err(io::Error::other(format!("{count} errors; the table says where"))),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is the program's output")]
+fn latency_and_print(options: &Latency) -> io::Result<()> {
+    let results = latency::run(options)?;
+    let text = latency::sheet(&results);
     println!("{text}");
     if let Some(path) = &options.markdown {
         fs::write(path, &text)?;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
 use crate::instructions::Instructions;
+use crate::latency::options::Latency;
 use crate::replay::Replay;
 use crate::store::options::Store;
 
@@ -22,6 +23,7 @@ pub struct Options {
 pub enum Command {
     Compare(Box<Compare>),
     Instructions(Instructions),
+    Latency(Box<Latency>),
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
     Replay(Box<Replay>),
@@ -217,7 +219,7 @@ impl FromStr for Labelled {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.05..=600.0).contains(&number) => Ok(number),
         _ => Err("expected a number from 0.05 to 600".to_owned()),
@@ -233,7 +235,7 @@ mod tests {
     fn compare(words: &[&str]) -> Compare {
         let words = ["ringcached-bench", "compare"].iter().chain(words);
         let Command::Compare(compare) = Options::parse_from(words).command else {
-            unreachable!("compare was asked for")
+            unreachable!("compare was asked for");
         };
         *compare
     }

@@ -59,12 +59,13 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
         all.push(null(options, &own));
     }
     if !options.no_ringcached {
-        let beside = own.with_file_name("ringcached");
-        let programs = named_or(&options.ringcached, beside.is_file().then_some(beside), || {
+        let programs = named_or(&options.ringcached, ringcached_beside()?, || {
             missing.push("ringcached: build it with cargo build --release".to_owned());
         });
         for program in programs {
-            all.extend(options.dispatch.iter().map(|mode| ringcached(options, &program, mode)));
+            all.extend(
+                options.dispatch.iter().map(|mode| ringcached(options.memory, &program, mode)),
+            );
         }
     }
     if !options.no_memcached {
@@ -73,16 +74,33 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
         });
         all.extend(programs.iter().map(|program| memcached(options.memory, program, "")));
     }
+    no_two_alike(&all)?;
+    Ok((all, missing))
+}
+
+/// Fails when two servers have one label.
+pub fn no_two_alike(all: &[Variant]) -> io::Result<()> {
     let is_again =
         |at: usize, variant: &Variant| all[..at].iter().any(|v| v.label == variant.label);
     if let Some((_, twice)) = all.iter().enumerate().find(|(at, variant)| is_again(*at, variant)) {
         let text = format!("two servers are called {}: say LABEL=PATH", twice.label);
         return Err(io::Error::other(text));
     }
-    Ok((all, missing))
+    Ok(())
 }
 
-fn named_or(named: &[Labelled], found: Option<PathBuf>, missing: impl FnOnce()) -> Vec<Labelled> {
+/// The ringcached that was built beside this program.
+pub fn ringcached_beside() -> io::Result<Option<PathBuf>> {
+    let beside = std::env::current_exe()?.with_file_name("ringcached");
+    Ok(beside.is_file().then_some(beside))
+}
+
+/// The programs that were named, or else the one that was found.
+pub fn named_or(
+    named: &[Labelled],
+    found: Option<PathBuf>,
+    missing: impl FnOnce(),
+) -> Vec<Labelled> {
     if !named.is_empty() {
         return named.to_vec();
     }
@@ -106,13 +124,14 @@ fn null(options: &Compare, own: &Path) -> Variant {
     Variant { label: "null".to_owned(), kind: Kind::Null, program: own.to_owned(), arguments }
 }
 
-fn ringcached(options: &Compare, program: &Labelled, mode: &str) -> Variant {
+/// A ringcached with so many megabytes of memory, in a mode of --dispatch.
+pub fn ringcached(memory: u32, program: &Labelled, mode: &str) -> Variant {
     let label =
         program.label.as_ref().map_or_else(|| mode.to_owned(), |label| format!("{label} {mode}"));
     let workers = if mode == "inline" { "" } else { " --workers 1" };
     let arguments = words(&format!(
         "--dispatch {mode}{workers} -t 1 -m {} -c 4096 -U 0 --admin off -l 127.0.0.1",
-        options.memory
+        memory
     ));
     Variant { label, kind: Kind::Ringcached, program: program.path.clone(), arguments }
 }

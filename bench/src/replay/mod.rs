@@ -238,7 +238,7 @@ mod tests {
     fn replay(words: &[&str]) -> Replay {
         let words = ["ringcached-bench", "replay"].iter().chain(words);
         let Command::Replay(replay) = Options::parse_from(words).command else {
-            unreachable!("replay was asked for")
+            unreachable!("replay was asked for");
         };
         *replay
     }

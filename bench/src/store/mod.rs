@@ -15,7 +15,7 @@ pub mod options;
 mod pauses;
 mod peers;
 mod rss;
-mod sheet;
+pub mod sheet;
 mod sizes;
 mod trap;
 mod wire;

@@ -5,11 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 
-use socket2::Socket;
-
-use crate::reply::{Failure, Nonsense, Outcome, Reader};
+use crate::failure::Failure;
+use crate::reply::{Nonsense, Outcome, Reader, Shape};
 use crate::tally::Tally;
 use crate::workload::{Request, Workload};
 
@@ -36,13 +34,13 @@ pub enum Sent {
 }
 
 #[derive(Debug)]
-pub struct Connection {
-    socket: Socket,
+pub struct Connection<S> {
+    socket: S,
     reader: Reader,
     requests: VecDeque<Request>,
     starts: VecDeque<Start>,
     unsent: Vec<u8>,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a head or tail whose end has not come.
     rest: Vec<u8>,
     /// It is on the agenda of an open loop.
     pub listed: bool,
@@ -50,11 +48,11 @@ pub struct Connection {
     pub room_since_ns: u64,
 }
 
-impl Connection {
-    pub fn new(socket: Socket, key_bytes: usize, depth: usize) -> Connection {
+impl<S: Read + Write> Connection<S> {
+    pub fn new(socket: S, shape: Shape, depth: usize) -> Connection<S> {
         Connection {
             socket,
-            reader: Reader::new(key_bytes),
+            reader: Reader::new(shape),
             requests: VecDeque::with_capacity(depth),
             starts: VecDeque::with_capacity(depth),
             unsent: Vec::new(),
@@ -62,6 +60,10 @@ impl Connection {
             listed: false,
             room_since_ns: 0,
         }
+    }
+
+    pub fn socket(&self) -> &S {
+        &self.socket
     }
 
     /// Requests without a reply.
@@ -99,7 +101,7 @@ impl Connection {
     fn write(&mut self, bytes: &[u8], tally: &mut Tally) -> io::Result<usize> {
         let mut taken = 0;
         while taken < bytes.len() {
-            match (&self.socket).write(&bytes[taken..]) {
+            match self.socket.write(&bytes[taken..]) {
                 Ok(count) => taken += count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -115,7 +117,7 @@ impl Connection {
         let held = self.rest.len();
         buffer[..held].copy_from_slice(&self.rest);
         loop {
-            match (&self.socket).read(&mut buffer[held..]) {
+            match self.socket.read(&mut buffer[held..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     self.rest.clear();
@@ -179,8 +181,8 @@ impl Connection {
         let lost = self.requests.len().max(1) as u64;
         tally.failures.add(failure, lost);
         if tally.first_failure.is_none() {
-            let request = self.requests.front();
-            tally.first_failure = Some(format!("{text}, waiting for {request:?}"));
+            let waiting = self.requests.front().map(|request| format!(", waiting for a {request}"));
+            tally.first_failure = Some(format!("{text}{}", waiting.unwrap_or_default()));
         }
         self.requests.clear();
         self.starts.clear();
@@ -189,13 +191,7 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 fn describe(request: Request, reply: &[u8]) -> String {
     let shown = &reply[..reply.len().min(80)];
-    format!("{:?} of key {}: {}", request.verb, request.key, shown.escape_ascii())
+    format!("{request}: {}", shown.escape_ascii())
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Add;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -38,6 +39,19 @@ impl CpuTime {
         match self.user + self.system {
             0 => 1.0,
             both => self.user as f64 / both as f64,
+        }
+    }
+}
+
+impl Add for CpuTime {
+    type Output = CpuTime;
+
+    fn add(self, other: CpuTime) -> CpuTime {
+        CpuTime {
+            total_ns: self.total_ns + other.total_ns,
+            waited_ns: self.waited_ns + other.waited_ns,
+            user: self.user + other.user,
+            system: self.system + other.system,
         }
     }
 }

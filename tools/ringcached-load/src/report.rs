@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::client::{Findings, Orders, Pace};
 use crate::clock::NS_PER_S;
 use crate::cpu::CpuTime;
-use crate::reply::Failures;
+use crate::dialect::Dialect;
+use crate::failure::Failures;
+use crate::options::Options;
+use crate::schedule::Arrivals;
 
 /// A closed loop whose client is busier than this was measuring the client.
 const CLIENT_SHARE_MAX: f64 = 0.95;
@@ -16,20 +19,28 @@ const CLIENT_SHARE_MAX: f64 = 0.95;
 const WAITED_SHARE_MAX: f64 = 0.05;
 /// An open loop that is later than this by its own fault was measuring the client.
 const LAG_P99_US_MAX: f64 = 100.0;
-/// A rate is reached when at least this part of it was.
+/// A rate is reached when at least this part of it was, chance aside.
 const RATE_REACHED: f64 = 0.99;
+/// What chance may do to the number of Poisson arrivals, in standard deviations.
+const CHANCE: f64 = 3.0;
 
 /// Everything about one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    pub connections: usize,
+    pub dialect: Dialect,
+    pub threads: u32,
+    pub connections: u16,
     pub depth: usize,
+    pub keys_per_get: u32,
     /// Requests a second asked for, in an open loop.
     pub rate: Option<f64>,
+    /// Whether as many replies came as requests were due, in an open loop.
+    pub rate_reached: Option<bool>,
     /// Between the marks.
     pub wall_s: f64,
     pub requests: u64,
     pub requests_per_s: f64,
+    /// Keys that were found, and that were not.
     pub hits: u64,
     pub misses: u64,
     pub stored: u64,
@@ -42,6 +53,7 @@ pub struct Report {
     pub latency: Latency,
     /// How late the client was by its own fault, in an open loop.
     pub lag: Option<Latency>,
+    /// All threads of the client together.
     pub client: CpuUse,
     pub client_was_the_limit: bool,
     pub server: Option<CpuUse>,
@@ -116,12 +128,22 @@ impl CpuUse {
     }
 }
 
+fn reached(pace: &Pace, wall_s: f64, requests: u64) -> Option<bool> {
+    let Pace::Open { rate, arrivals, .. } = *pace else { return None };
+    let due = rate * wall_s;
+    let chance = match arrivals {
+        Arrivals::Uniform => 0.0,
+        Arrivals::Poisson => CHANCE * due.sqrt(),
+    };
+    Some(requests as f64 >= due * RATE_REACHED - chance)
+}
+
 impl Report {
-    pub fn new(findings: &Findings, orders: &Orders, connections: usize) -> Report {
-        let Findings { from, to, tally, lost } = findings;
+    pub fn new(findings: &Findings, options: &Options, orders: &Orders) -> Report {
+        let Findings { from, to, tally, lost, busiest_share } = findings;
         let wall_s = (to.ns - from.ns).max(1) as f64 / NS_PER_S;
         let counts = to.counts - from.counts;
-        let requests = counts.replies();
+        let requests = counts.replies;
         let client = CpuUse::of(to.client.since(from.client), wall_s, requests);
         let server = to.server.zip(from.server);
         let (rate, lag) = match orders.pace {
@@ -129,13 +151,17 @@ impl Report {
             Pace::Open { rate, .. } => (Some(rate), Some(Latency::of(&tally.lag_ns))),
         };
         let client_was_the_limit = match lag {
-            None => client.share + client.waited_share > CLIENT_SHARE_MAX,
+            None => *busiest_share > CLIENT_SHARE_MAX,
             Some(lag) => lag.p99_us > LAG_P99_US_MAX,
         };
         let mut report = Report {
-            connections,
+            dialect: options.dialect,
+            threads: options.threads,
+            connections: options.connections,
             depth: orders.depth,
+            keys_per_get: options.multi_get,
             rate,
+            rate_reached: reached(&orders.pace, wall_s, requests),
             wall_s,
             requests,
             requests_per_s: requests as f64 / wall_s,
@@ -155,20 +181,19 @@ impl Report {
             notes: Vec::new(),
             preload: None,
         };
-        report.notes = report.remarks();
+        report.notes = report.remarks(*busiest_share);
         report
     }
 
-    fn remarks(&self) -> Vec<String> {
+    fn remarks(&self, busiest_share: f64) -> Vec<String> {
         let mut notes = Vec::new();
         if self.client_was_the_limit {
             notes.push(match self.lag {
                 None => format!(
-                    "THE CLIENT WAS THE LIMIT: its thread ran {:.0} % of the time and waited {:.0} \
-                     % for its core. Throughput is a lower bound and latency holds the client's \
-                     own queue; the server's processor time per request still stands.",
-                    self.client.share * 100.0,
-                    self.client.waited_share * 100.0
+                    "THE CLIENT WAS THE LIMIT: its busiest thread ran, or waited for its core, \
+                     {:.0} % of the time. Throughput is a lower bound and latency holds the \
+                     client's own queue; the server's processor time per request still stands.",
+                    busiest_share * 100.0
                 ),
                 Some(lag) => format!(
                     "THE CLIENT WAS THE LIMIT: at p99 it sent {:.0} us late by its own fault. \
@@ -178,7 +203,7 @@ impl Report {
             });
         }
         if let Some(rate) = self.rate
-            && self.requests_per_s < rate * RATE_REACHED
+            && self.rate_reached == Some(false)
         {
             notes.push(format!(
                 "The rate was not reached: {:.0} of {rate:.0} requests/s; what was due waited, and \
@@ -186,19 +211,39 @@ impl Report {
                 self.requests_per_s
             ));
         }
-        let waited = |cpu: CpuUse| {
-            Some(cpu.waited_share * 100.0).filter(|_| cpu.waited_share > WAITED_SHARE_MAX)
+        let waited = |cpu: CpuUse, threads: u32| {
+            let share = cpu.waited_share / f64::from(threads);
+            Some(share * 100.0).filter(|_| share > WAITED_SHARE_MAX)
         };
-        if let Some(percent) = waited(self.client) {
+        if let Some(percent) = waited(self.client, self.threads) {
             notes.push(format!(
-                "The client waited {percent:.0} % of the time for a core that something else used."
+                "The client waited {percent:.0} % of the time for a core that something else, or \
+                 another of its threads, used."
             ));
         }
-        if let Some(percent) = self.server.and_then(waited) {
+        if let Some(percent) = self.server.and_then(|server| waited(server, 1)) {
             notes.push(format!(
                 "The server's threads waited {percent:.0} % of the time for a core that something \
                  else, or another of them, used."
             ));
+        }
+        let strange = self.failures.error + self.failures.framing + self.failures.unanswered;
+        if self.dialect != Dialect::Text
+            && strange > 0
+            && self.hits + self.misses + self.stored == 0
+        {
+            notes.push(format!(
+                "Hardly a reply made sense: perhaps the server does not speak this dialect \
+                 (--dialect {}).",
+                self.dialect.name()
+            ));
+        }
+        if self.hits == 0 && self.misses > 0 {
+            notes.push(
+                "Not one key was found: store them first, with --preload, or see that --keys, \
+                 --key-prefix and --key-bytes are those of the run that stored them."
+                    .to_owned(),
+            );
         }
         if self.latency.count == 0 {
             notes.push("No request was both started and answered while measuring.".to_owned());
@@ -214,9 +259,20 @@ impl Display for Report {
         }
         writeln!(
             f,
-            "throughput   {:.0} requests/s: {} in {:.3} s, {} connections, depth {}",
-            self.requests_per_s, self.requests, self.wall_s, self.connections, self.depth
+            "throughput   {:.0} requests/s: {} in {:.3} s, {} connections, depth {}, {} thread{}",
+            self.requests_per_s,
+            self.requests,
+            self.wall_s,
+            self.connections,
+            self.depth,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
         )?;
+        let keys = self.hits + self.misses;
+        if self.keys_per_get > 1 {
+            let (each, per_s) = (self.keys_per_get, keys as f64 / self.wall_s);
+            writeln!(f, "keys         {per_s:.0} keys/s asked for, {each} in each get")?;
+        }
         writeln!(
             f,
             "replies      {} hits, {} misses, {} stored",
@@ -278,4 +334,19 @@ fn cpu_row(f: &mut Formatter<'_>, name: &str, cpu: &CpuUse) -> fmt::Result {
         cpu.user_us_per_request,
         cpu.system_us_per_request
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_not_missed_by_chance() {
+        let pace = |arrivals| Pace::Open { rate: 1000.0, arrivals, seed: 1 };
+        assert_eq!(reached(&pace(Arrivals::Uniform), 10.0, 9_900), Some(true));
+        assert_eq!(reached(&pace(Arrivals::Uniform), 10.0, 9_899), Some(false));
+        assert_eq!(reached(&pace(Arrivals::Poisson), 10.0, 9_600), Some(true));
+        assert_eq!(reached(&pace(Arrivals::Poisson), 10.0, 9_599), Some(false));
+        assert_eq!(reached(&Pace::Closed { window: false }, 10.0, 0), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! One run: one thread, one epoll, all connections.
+//! One run: one thread and its connections, in whatever world they live.
 //!
 //! ```text
 //!   warm-up        measured                       drained
@@ -12,34 +12,26 @@
 //! were due and could not be sent.
 
 use std::io;
-
-use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
+use std::ops::Range;
 
 use crate::client::{Client, Findings, Orders, Pace};
 use crate::clock::duration_ns;
 use crate::connection::{Sent, Span};
-use crate::reply::Failure;
+use crate::failure::Failure;
 use crate::schedule::{Agenda, Timetable};
 use crate::tally::{Mark, Tally};
 use crate::workload::{Request, Verb, Workload};
+use crate::world::{Interest, Ready, World};
 
 /// Bytes received at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Events taken at a time.
-const EVENTS: usize = 256;
-/// An open loop does not sleep when something is due sooner than this: timers are that coarse.
-const SPIN_BELOW_NS: u64 = 2_000_000;
-const NS_PER_MS: u64 = 1_000_000;
 /// No wait is longer, so that time-outs are noticed.
-const WAIT_MS_MAX: u64 = 50;
+const WAIT_NS_MAX: u64 = 50_000_000;
 
 /// Where requests come from.
 pub(crate) enum Source {
     /// Sets of every key in turn.
-    Fill {
-        next: u64,
-        end: u64,
-    },
+    Fill(Range<u64>),
     Mix {
         left: u64,
     },
@@ -48,11 +40,7 @@ pub(crate) enum Source {
 impl Source {
     fn next(&mut self, workload: &mut Workload) -> Option<Request> {
         match self {
-            Source::Fill { next, end } => {
-                let key = (*next < *end).then_some(*next)?;
-                *next += 1;
-                Some(Request { verb: Verb::Set, key })
-            }
+            Source::Fill(keys) => Some(Request { verb: Verb::Set, key: keys.next()? }),
             Source::Mix { left } => {
                 *left = left.checked_sub(1)?;
                 Some(workload.draw())
@@ -62,15 +50,15 @@ impl Source {
 
     fn is_empty(&self) -> bool {
         match self {
-            Source::Fill { next, end } => next == end,
+            Source::Fill(keys) => keys.is_empty(),
             Source::Mix { left } => *left == 0,
         }
     }
 }
 
 /// The state of a run.
-pub(crate) struct Run<'c> {
-    client: &'c mut Client,
+pub(crate) struct Run<'c, W: World> {
+    client: &'c mut Client<W>,
     orders: Orders,
     source: Source,
     /// One for each connection of an open loop.
@@ -89,14 +77,14 @@ pub(crate) struct Run<'c> {
     batch: Vec<u8>,
 }
 
-impl<'c> Run<'c> {
+impl<'c, W: World> Run<'c, W> {
     pub(crate) fn new(
-        client: &'c mut Client,
+        client: &'c mut Client<W>,
         orders: Orders,
         source: Source,
-    ) -> io::Result<Run<'c>> {
+    ) -> io::Result<Run<'c, W>> {
         let tally = Tally::new().map_err(io::Error::other)?;
-        let now_ns = client.clock.ns();
+        let now_ns = client.world.now_ns();
         Ok(Run {
             client,
             orders,
@@ -116,10 +104,11 @@ impl<'c> Run<'c> {
     pub(crate) fn go(mut self) -> io::Result<Findings> {
         let warm_up_ns = duration_ns(self.orders.bounds.warm_up);
         if warm_up_ns > 0 {
-            self.begin();
-            let end_ns = self.now_ns() + warm_up_ns;
-            while self.now_ns() < end_ns && self.is_worth_waiting() {
-                self.turn(end_ns)?;
+            let mut now_ns = self.now_ns();
+            self.begin(now_ns);
+            let end_ns = now_ns + warm_up_ns;
+            while now_ns < end_ns && self.is_worth_waiting(now_ns) {
+                now_ns = self.turn(now_ns, end_ns)?;
             }
         }
         let from = self.mark()?;
@@ -132,28 +121,35 @@ impl<'c> Run<'c> {
         if let (Source::Mix { left }, Some(requests)) =
             (&mut self.source, self.orders.bounds.requests)
         {
-            *left = requests.saturating_sub(self.outstanding);
+            let part = self.client.share.part(requests);
+            *left = (part.end - part.start).saturating_sub(self.outstanding);
         }
         if warm_up_ns == 0 {
-            self.begin();
+            self.begin(from.ns);
         }
-        while self.now_ns() < self.stop_ns && !self.is_answered() && self.is_worth_waiting() {
-            self.turn(self.stop_ns)?;
+        let mut now_ns = self.now_ns();
+        while now_ns < self.stop_ns && !self.is_answered() && self.is_worth_waiting(now_ns) {
+            now_ns = self.turn(now_ns, self.stop_ns)?;
         }
         let to = self.mark()?;
         self.stop_ns = self.stop_ns.min(to.ns);
         self.drain()?;
         let lost = self.client.connections.iter().filter(|c| c.is_none()).count();
-        Ok(Findings { from, to, tally: self.tally, lost })
+        let used = to.client.since(from.client);
+        let busy_ns = used.total_ns + used.waited_ns;
+        let busiest_share = busy_ns as f64 / (to.ns - from.ns).max(1) as f64;
+        Ok(Findings { from, to, tally: self.tally, lost, busiest_share })
     }
 
-    fn begin(&mut self) {
-        let now_ns = self.now_ns();
+    /// Sends the first requests; an open loop counts from `now_ns`.
+    fn begin(&mut self, now_ns: u64) {
         if let Pace::Open { rate, arrivals, seed } = self.orders.pace {
-            let count = u32::try_from(self.client.connections.len()).unwrap_or(u32::MAX);
-            self.timetables.extend(
-                (0..count).map(|at| Timetable::new(arrivals, rate, (at, count), now_ns, seed)),
-            );
+            let share = self.client.share;
+            let table = |own| {
+                let place = (share.connection(own), share.connections);
+                Timetable::new(arrivals, rate, place, now_ns, seed)
+            };
+            self.timetables.extend((0..self.client.connections.len()).map(table));
         }
         for index in 0..self.client.connections.len() {
             self.refill(index, now_ns);
@@ -161,7 +157,7 @@ impl<'c> Run<'c> {
     }
 
     fn now_ns(&self) -> u64 {
-        self.client.clock.ns()
+        self.client.world.now_ns()
     }
 
     fn mark(&self) -> io::Result<Mark> {
@@ -174,25 +170,25 @@ impl<'c> Run<'c> {
     }
 
     /// Something that is being waited for may still come.
-    fn is_worth_waiting(&self) -> bool {
+    fn is_worth_waiting(&self, now_ns: u64) -> bool {
         let patience_ns = duration_ns(self.orders.bounds.timeout);
-        let silent_ns = self.now_ns().saturating_sub(self.last_news_ns);
+        let silent_ns = now_ns.saturating_sub(self.last_news_ns);
         let alive = self.client.connections.iter().any(Option::is_some);
         alive && (self.outstanding == 0 || silent_ns < patience_ns)
     }
 
     /// Waits for the replies to all that was due before the stop.
     fn drain(&mut self) -> io::Result<()> {
-        let deadline_ns = self.now_ns() + duration_ns(self.orders.bounds.timeout);
+        let mut now_ns = self.now_ns();
+        let deadline_ns = now_ns + duration_ns(self.orders.bounds.timeout);
         loop {
             let due = self.agenda.next_due_ns().is_some_and(|due_ns| due_ns < self.stop_ns);
             let idle = self.outstanding == 0 && (!due || self.source.is_empty());
-            if idle || self.now_ns() >= deadline_ns || !self.is_worth_waiting() {
+            if idle || now_ns >= deadline_ns || !self.is_worth_waiting(now_ns) {
                 break;
             }
-            self.turn(deadline_ns)?;
+            now_ns = self.turn(now_ns, deadline_ns)?;
         }
-        let now_ns = self.now_ns();
         for index in 0..self.client.connections.len() {
             if let Some(connection) = &mut self.client.connections[index] {
                 let waiting = connection.outstanding() as u64;
@@ -222,50 +218,35 @@ impl<'c> Run<'c> {
         }
     }
 
-    /// Sends what is due, waits for events, at most until `limit_ns`, and handles them.
-    fn turn(&mut self, limit_ns: u64) -> io::Result<()> {
-        let now_ns = self.now_ns();
+    /// Sends what is due at `now_ns`, waits for what comes, at most until `limit_ns`, and handles
+    /// it. Returns the time after that.
+    fn turn(&mut self, now_ns: u64, limit_ns: u64) -> io::Result<u64> {
         while let Some(index) = self.agenda.pop_due(now_ns) {
             if let Some(connection) = &mut self.client.connections[index] {
                 connection.listed = false;
-                self.refill(index, now_ns);
+                // Not `now_ns`: the connections before this one took their time.
+                self.refill(index, self.now_ns());
             }
         }
-        let mut events = [EpollEvent::empty(); EVENTS];
-        let count = match self.client.epoll.wait(&mut events, self.patience(limit_ns)) {
-            Ok(count) => count,
-            Err(nix::errno::Errno::EINTR) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        for event in &events[..count] {
-            if let Ok(index) = usize::try_from(event.data()) {
-                self.serve(index, event.events());
-            }
+        let until_ns = limit_ns.min(now_ns.saturating_add(WAIT_NS_MAX));
+        let until_ns = self.agenda.next_due_ns().map_or(until_ns, |due_ns| due_ns.min(until_ns));
+        for at in 0..self.client.world.wait(until_ns)? {
+            let ready = self.client.world.ready(at);
+            self.serve(ready);
         }
-        Ok(())
+        Ok(self.now_ns())
     }
 
-    fn patience(&self, limit_ns: u64) -> EpollTimeout {
-        let now_ns = self.now_ns();
-        let wait_ns = limit_ns.saturating_sub(now_ns);
-        let ms = match self.agenda.next_due_ns().map(|due_ns| due_ns.saturating_sub(now_ns)) {
-            Some(due_ns) if due_ns < SPIN_BELOW_NS => 0,
-            Some(due_ns) => (due_ns.min(wait_ns) / NS_PER_MS).saturating_sub(1),
-            None => wait_ns.div_ceil(NS_PER_MS),
-        };
-        EpollTimeout::from(u16::try_from(ms.min(WAIT_MS_MAX)).unwrap_or(0))
-    }
-
-    fn serve(&mut self, index: usize, events: EpollFlags) {
-        let Some(connection) = &mut self.client.connections[index] else { return };
-        if events.contains(EpollFlags::EPOLLOUT) {
+    fn serve(&mut self, Ready { index, readable, writable }: Ready) {
+        let Some(Some(connection)) = self.client.connections.get_mut(index) else { return };
+        if writable {
             match connection.flush(&mut self.tally) {
-                Ok(Sent::All) => self.watch(index, EpollFlags::EPOLLIN),
+                Ok(Sent::All) => self.watch(index, Interest::Read),
                 Ok(Sent::Part) => {}
                 Err(e) => return self.lose(index, Failure::Closed, &e.to_string()),
             }
         }
-        if !events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+        if !readable {
             return;
         }
         let Some(connection) = &mut self.client.connections[index] else { return };
@@ -274,7 +255,7 @@ impl<'c> Run<'c> {
             Ok(None) => return,
             Err(e) => return self.lose(index, Failure::Closed, &e.to_string()),
         };
-        let now_ns = self.client.clock.ns();
+        let now_ns = self.client.world.now_ns();
         let verify = self.orders.verify.then_some(&self.client.workload);
         let replies = connection.take_replies(&self.buffer[..end], verify, &mut self.tally);
         let Ok(replies) = replies else {
@@ -317,7 +298,7 @@ impl<'c> Run<'c> {
             count += 1;
         }
         if count > 0 {
-            connection.started(self.client.clock.ns(), count);
+            connection.started(self.client.world.now_ns(), count);
             self.outstanding += count;
             self.send(index);
         }
@@ -357,15 +338,14 @@ impl<'c> Run<'c> {
         let Some(connection) = &mut self.client.connections[index] else { return };
         match connection.send(&self.batch, &mut self.tally) {
             Ok(Sent::All) => {}
-            Ok(Sent::Part) => self.watch(index, EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT),
+            Ok(Sent::Part) => self.watch(index, Interest::ReadAndWrite),
             Err(e) => self.lose(index, Failure::Closed, &e.to_string()),
         }
     }
 
-    fn watch(&mut self, index: usize, flags: EpollFlags) {
-        let Some(connection) = &mut self.client.connections[index] else { return };
-        let mut event = EpollEvent::new(flags, index as u64);
-        if let Err(e) = self.client.epoll.modify(&*connection, &mut event) {
+    fn watch(&mut self, index: usize, interest: Interest) {
+        let Some(connection) = &self.client.connections[index] else { return };
+        if let Err(e) = self.client.world.watch(connection.socket(), index, interest) {
             self.lose(index, Failure::Closed, &e.to_string());
         }
     }

@@ -1,4 +1,4 @@
-//! The open loop: when each request is due, whatever the server does.
+//! The open loop: when each request is due, whatever the server does. Knows no clock.
 //!
 //! Every connection has its own timetable, so a late request never moves a later one, and latency
 //! counts from the moment a request was due: a server that stalls is charged for all the requests
@@ -13,6 +13,7 @@ use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Exp1};
 
 use crate::clock::NS_PER_S;
+use crate::values::mix;
 
 /// How the requests of an open loop follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,7 +55,9 @@ impl Timetable {
             dice: None,
         };
         if arrivals == Arrivals::Poisson {
-            let mut dice = SmallRng::seed_from_u64(seed ^ u64::from(index).rotate_left(32));
+            // Mixed, so that the dice are not those that draw the keys.
+            let seed = mix(seed ^ u64::from(index).rotate_left(32));
+            let mut dice = SmallRng::seed_from_u64(seed);
             table.offset_ns = exponential(&mut dice) * gap_ns;
             table.dice = Some(dice);
         }

@@ -16,6 +16,9 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// No drawn value is larger: memcached's default item limit, less room for header and key.
 const DRAWN_BYTES_MAX: usize = (1 << 20) - 1024;
 
+/// No value is larger; no server takes more.
+const BYTES_MAX: usize = 1 << 30;
+
 /// How large the value of a key is.
 #[derive(Clone, Debug)]
 pub enum Sizes {
@@ -86,8 +89,15 @@ impl FromStr for Sizes {
         let bytes = text.parse().map_err(|_| {
             format!("{text:?} is none of BYTES, lognormal:MEDIAN:SIGMA, list:BYTES=WEIGHT,...")
         })?;
-        Ok(Sizes::Fixed(bytes))
+        not_above_max(bytes).map(Sizes::Fixed)
     }
+}
+
+fn not_above_max(bytes: usize) -> Result<usize, String> {
+    if bytes > BYTES_MAX {
+        return Err(format!("a value has at most {BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
 }
 
 fn list(text: &str) -> Result<Sizes, String> {
@@ -96,6 +106,7 @@ fn list(text: &str) -> Result<Sizes, String> {
     for row in text.split(',') {
         let (bytes, weight) = row.split_once('=').ok_or("expected list:BYTES=WEIGHT,...")?;
         let bytes = bytes.parse().map_err(|e| format!("{bytes:?}: {e}"))?;
+        let bytes = not_above_max(bytes)?;
         let weight: u32 = weight.parse().map_err(|e| format!("{weight:?}: {e}"))?;
         total = total.checked_add(weight).ok_or("the weights do not fit 32 bits")?;
         rows.push((total, bytes));
@@ -186,7 +197,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "x", "list:", "list:1", "list:1=0", "lognormal:1", "lognormal:0:1"] {
+        for text in
+            ["", "x", "list:", "list:1", "list:1=0", "lognormal:1", "lognormal:0:1", "1073741825"]
+        {
             assert!(text.parse::<Sizes>().is_err(), "{text:?}");
         }
     }
