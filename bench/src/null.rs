@@ -14,6 +14,7 @@ use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::Dispatch;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
+use ringcached::sys::ladder::Rung;
 use ringcached::sys::region::Loan;
 use ringcached::sys::socket::Listener;
 
@@ -118,6 +119,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
         // Nobody is to be treated fairly here.
         requests_per_event: u32::MAX,
         idle_timeout_s: 0,
+        rung: Rung::LOWEST,
     };
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();

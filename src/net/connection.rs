@@ -54,6 +54,8 @@ impl Phase {
 /// The receive of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
+    /// Not in the kernel yet.
+    New,
     /// Not in the kernel.
     Idle,
     /// In the kernel.
@@ -120,6 +122,10 @@ pub struct Connection<S> {
     pub runnable: bool,
     /// True exactly while the connection stands in the ring's list of those to step.
     pub listed: bool,
+    /// True exactly while the connection stands in the ring's list of those that may hold buffers.
+    pub holding: bool,
+    /// True while the kernel has no memory for what the connection does.
+    pub paused: bool,
     shut_down: bool,
     /// When bytes last moved in the direction that the connection waits for, in seconds.
     pub active_s: u32,
@@ -137,12 +143,14 @@ impl<S: Default> Connection<S> {
         Connection {
             socket,
             phase: Phase::Open,
-            receive: Receive::Idle,
+            receive: Receive::New,
             held: Held::No,
             sending: false,
             ended: false,
             runnable: false,
             listed: false,
+            holding: false,
+            paused: false,
             shut_down: false,
             active_s: now_s,
             charged: 0,
@@ -217,14 +225,23 @@ impl<S> Connection<S> {
             Phase::Closing => return Step::Wait,
             Phase::Open | Phase::Draining => {}
         }
+        if self.paused {
+            return Step::Wait;
+        }
         if self.output.unsent_bytes() > 0 && !self.sending {
             return Step::Send;
         }
         let backlog = self.input.bytes() + self.away.bytes as usize;
         match self.receive {
             Receive::Armed if backlog >= backlog_bytes => Step::CancelReceive,
-            Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => Step::Receive,
-            Receive::Idle | Receive::Armed | Receive::Cancelling | Receive::Starved => Step::Wait,
+            Receive::New | Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => {
+                Step::Receive
+            }
+            Receive::New
+            | Receive::Idle
+            | Receive::Armed
+            | Receive::Cancelling
+            | Receive::Starved => Step::Wait,
         }
     }
 
@@ -280,6 +297,15 @@ mod tests {
         connection.record(Event::Abort);
         connection.mark_shut_down();
         assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Release);
+    }
+
+    #[test]
+    fn a_paused_connection_does_nothing_but_close() {
+        let mut connection = connection();
+        connection.paused = true;
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Wait);
+        connection.record(Event::Abort);
+        assert_eq!(connection.step(BACKLOG_BYTES_MAX), Step::Shutdown);
     }
 
     #[test]
