@@ -31,6 +31,11 @@ impl Pace {
         self.recent = self.recent - (self.recent >> TURNS_BITS) + completions;
     }
 
+    /// Takes notice that nobody came in the time of a wait.
+    pub(super) fn calm_down(&mut self) {
+        self.recent = 0;
+    }
+
     /// How many completions a sleep should last for, and the microseconds after which one is
     /// enough. `None` when it should end with the first.
     pub(super) fn company(&self) -> Option<(u32, u32)> {
@@ -68,6 +73,9 @@ mod tests {
         assert!(rush.company().is_some());
         let mut calm = rush;
         (0..16).for_each(|_| calm.found(1));
+        assert_eq!(calm.company(), None);
+        let mut calm = after(&[40; 1000]);
+        calm.calm_down();
         assert_eq!(calm.company(), None);
     }
 

@@ -500,6 +500,11 @@ impl Ring for Uring {
         self.hardships.overflows += u64::from(self.submissions.cq_overflow());
         match result {
             Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => {
+                // The wait for company was in vain.
+                self.pace.calm_down();
+                Ok(())
+            }
             Err(error) if self.is_passing(&error) => Ok(()),
             Err(error) => Err(error),
         }
@@ -540,3 +545,7 @@ impl Ring for Uring {
         self.hardships
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
