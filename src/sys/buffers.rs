@@ -10,8 +10,8 @@
 //! A byte has exactly one owner: the kernel, or the holder of the one `Filled` that names it. A
 //! buffer goes back when the kernel has done with it and every `Filled` of it has come home. The
 //! kernel takes buffers in the order in which they were provided, so every buffer that it holds is
-//! touched in turn; only about as many as the connections need are provided, the others are kept
-//! back, and the working set stays in the cache.
+//! touched in turn; only as many as `Supply` wants are provided, the others are kept back, and the
+//! working set stays in the cache.
 
 use std::io;
 use std::ptr::NonNull;
@@ -21,6 +21,7 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use super::region::Region;
+use super::supply::Supply;
 
 /// `IOU_PBUF_RING_INC`: the kernel fills a buffer piece by piece.
 pub(super) const INCREMENTAL: u16 = 2;
@@ -193,17 +194,10 @@ pub struct BufferRing {
     /// How many buffers the kernel holds.
     provided: u16,
     /// How many it should hold.
-    wanted: u16,
+    supply: Supply,
     /// Buffers that neither the kernel nor a `Filled` holds.
     kept: Vec<u16>,
 }
-
-/// Fewest bytes and buffers that are provided: enough for a burst on one connection.
-const PROVIDED_BYTES_MIN: usize = 256 << 10;
-const PROVIDED_MIN: u16 = 2;
-
-/// Bytes that are provided for each connection.
-const CONNECTION_BYTES: usize = 8 << 10;
 
 impl BufferRing {
     pub const GROUP: u16 = 0;
@@ -236,10 +230,11 @@ impl BufferRing {
             order: vec![0; usize::from(count)].into(),
             places: vec![0; usize::from(count)].into(),
             provided: 0,
-            wanted: 0,
+            supply: Supply::new(count, buffer_bytes),
             kept: (0..count).rev().collect(),
         };
-        ring.resize(0);
+        ring.refill();
+        ring.publish();
         Ok(ring)
     }
 
@@ -254,16 +249,27 @@ impl BufferRing {
 
     /// Says how many connections there are to receive from.
     pub fn resize(&mut self, connections: usize) {
-        let count = self.mask + 1;
-        let bytes = connections.saturating_mul(CONNECTION_BYTES).max(PROVIDED_BYTES_MIN);
-        let wanted = u16::try_from(bytes / self.pool.buffer_bytes as usize).unwrap_or(count);
-        self.wanted = wanted.clamp(PROVIDED_MIN.min(count), count);
-        while self.provided < self.wanted
+        self.supply.resize(connections);
+        self.refill();
+    }
+
+    /// Says that a receive found no buffer. What is kept back is provided then.
+    pub(super) fn found_dry(&mut self) {
+        self.supply.grow();
+        self.refill();
+    }
+
+    /// Looks, once a second, whether fewer buffers will do.
+    pub(super) fn look(&mut self) {
+        self.supply.look();
+    }
+
+    fn refill(&mut self) {
+        while self.provided < self.supply.wanted()
             && let Some(index) = self.kept.pop()
         {
             self.push(index);
         }
-        self.publish();
     }
 
     /// Takes over what a completion names; see `BufferPool::claim`.
@@ -286,7 +292,7 @@ impl BufferRing {
     /// Gives back what a completion named. The buffer follows when all of it is back.
     pub fn provide(&mut self, filled: Filled) {
         let Some(index) = self.pool.settle(filled) else { return };
-        if self.provided < self.wanted {
+        if self.provided < self.supply.wanted() {
             self.push(index);
         } else {
             self.kept.push(index);
@@ -312,6 +318,7 @@ impl BufferRing {
 
     /// Shows the kernel every buffer provided so far. One store a turn.
     pub fn publish(&mut self) {
+        self.supply.handed_over();
         let first = self.entries.at(0).cast::<BufRingEntry>().as_ptr();
         // SAFETY: `first` is entry 0 of the registered ring, as `tail` demands.
         let tail = unsafe { BufRingEntry::tail(first) };

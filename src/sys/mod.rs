@@ -32,6 +32,7 @@ pub mod region;
 pub mod ring;
 pub mod signals;
 pub mod socket;
+mod supply;
 pub mod thread;
 pub mod token;
 pub mod uring;

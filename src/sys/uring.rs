@@ -259,6 +259,7 @@ impl Uring {
             }
             Operation::Timer => {
                 self.arm_timer();
+                self.buffers.look();
                 Some(Completion::Tick)
             }
             Operation::Cancel => None,
@@ -285,7 +286,13 @@ impl Uring {
                 self.buffers.provide(nothing);
                 Received::of_errno(-entry.result())
             }
-            (Err(_), None) => Received::of_errno(-entry.result()),
+            (Err(_), None) => {
+                let received = Received::of_errno(-entry.result());
+                if matches!(received, Received::Dry) {
+                    self.buffers.found_dry();
+                }
+                received
+            }
         }
     }
 
