@@ -20,6 +20,11 @@ use crate::sys::buffers::Filled;
 /// How much of a buffer is copied behind a tail at a time: most requests end within it.
 const BORROW_BYTES: usize = 1024;
 
+/// So many pieces that are smaller than so many bytes, on average, are not worth their names: they
+/// are copied while they wait.
+const PIECES_MAX: usize = 32;
+const PIECE_BYTES_MIN: usize = 256;
+
 /// A carry larger than this is given back once it is empty.
 const CARRY_KEPT_BYTES: usize = 512;
 
@@ -56,6 +61,13 @@ impl Input {
     /// True when buffers of the pool wait here.
     pub fn holds_buffers(&self) -> bool {
         !self.filled.is_empty()
+    }
+
+    /// True when what waits here came in so many small pieces that it should be evacuated.
+    pub fn is_scattered(&self) -> bool {
+        let pieces = self.filled.len();
+        let copied = self.carry.len() - self.carry_start - self.borrowed;
+        pieces > PIECES_MAX && self.bytes - copied < pieces * PIECE_BYTES_MIN
     }
 
     /// The next contiguous run of unconsumed bytes.
@@ -127,6 +139,7 @@ impl Input {
             self.carry.extend_from_slice(filled.bytes());
             spent.push(filled);
         }
+        self.filled.shrink_to(PIECES_MAX);
     }
 
     /// Appends what has come in since.
@@ -223,5 +236,26 @@ mod tests {
             assert_eq!(pool.held(), 0);
             assert_eq!(free.len() + shared.iter().len(), 64, "seed {seed}: a buffer is lost");
         }
+    }
+
+    /// Who sends single bytes and is not served meanwhile gets memory for bytes, not for pieces.
+    #[test]
+    fn many_small_pieces_become_one() {
+        let mut pool = BufferPool::map(0, 1, 65_536).unwrap();
+        let (mut input, mut spent) = (Input::default(), Vec::new());
+        for _ in 0..32_768 {
+            input.push(pool.fill(0, b"x", false));
+            if input.is_scattered() {
+                input.evacuate(&mut spent);
+            }
+            assert!(input.heap_bytes() <= 2 * input.bytes() + 4096, "{input:?}");
+            spent.drain(..).for_each(|filled| assert_eq!(pool.take_back(filled), None));
+        }
+        assert!(pool.held() <= PIECES_MAX && input.window().len() >= 32_768 - PIECES_MAX);
+        let mut large = Input::default();
+        let mut pool = BufferPool::map(0, 64, 4096).unwrap();
+        (0..64).for_each(|index| large.push(pool.fill(index, &[1; 4096], true)));
+        assert!(!large.is_scattered(), "large pieces stay where they are");
+        large.clear(&mut spent);
     }
 }

@@ -95,7 +95,9 @@ impl Rung {
     /// The feature that is asked for and missing.
     pub fn choose(asked: Asked, support: &Support) -> Result<Rung, &'static Row> {
         let has = |feature: Feature| support.answer(feature).is_yes();
-        let mode = asked.mode.unwrap_or(Mode::Multishot);
+        let best =
+            if has(Feature::IncrementalBuffers) { Mode::Incremental } else { Mode::Multishot };
+        let mode = asked.mode.unwrap_or(best);
         if let Some(feature) = mode.feature().filter(|feature| !has(*feature)) {
             return Err(row(feature));
         }
@@ -164,7 +166,10 @@ mod tests {
         assert_eq!(Rung::choose(nothing, &support(&[])), Ok(Rung::LOWEST));
         let all = support(&FEATURES_TRIED);
         let rung = Rung::choose(nothing, &all).unwrap();
+        assert_eq!(rung.mode, Mode::Incremental);
         assert_eq!((rung.cap_bytes, rung.min_wait_us), (CAP_BYTES, MIN_WAIT_US));
+        let bundle = Rung::choose(nothing, &support(&[Feature::ReceiveBundle])).unwrap();
+        assert_eq!(bundle, Rung::LOWEST);
         let off = Asked { cap_bytes: Some(0), min_wait_us: Some(0), ..nothing };
         assert_eq!(Rung::choose(off, &support(&[])), Ok(Rung::LOWEST), "off needs nothing");
         assert_eq!(Rung::choose(off, &all).unwrap().cap_bytes, 0);

@@ -420,13 +420,15 @@ impl Ring for Uring {
 
     fn receive(&mut self, socket: &Socket, slot: SlotId, is_new: bool) {
         let fd = Fd(socket.raw());
+        let cap_bytes = self.rung.cap_bytes;
+        let receive = opcode::RecvMulti::new(fd, BufferRing::GROUP);
         let entry = match self.rung.mode {
-            Mode::Multishot | Mode::Incremental => {
-                opcode::RecvMulti::new(fd, BufferRing::GROUP).build()
-            }
+            Mode::Multishot => receive.build(),
+            // Where a buffer is much larger than the cap, it is no bound: a receive must be.
+            Mode::Incremental => receive.len(cap_bytes).build(),
             Mode::Bundle => opcode::RecvMultiBundle::new(fd, BufferRing::GROUP).build(),
         };
-        let entry = entry::end_after(entry, self.rung.cap_bytes);
+        let entry = entry::end_after(entry, cap_bytes);
         let entry = if is_new { entry::poll_first(entry) } else { entry };
         self.push(entry, Operation::Receive, slot);
     }

@@ -54,6 +54,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                         connection.active_s = now_s;
                     }
                     connection.input.push(filled);
+                    if connection.input.is_scattered() {
+                        connection.input.evacuate(&mut self.spent);
+                    }
                     self.holders.note(slot, connection);
                     self.make_runnable(slot);
                 } else {

@@ -187,6 +187,22 @@ impl Rig {
         }
     }
 
+    /// The next completion, whatever it is of.
+    ///
+    /// # Errors
+    /// `ETIME` when none comes in time.
+    pub(super) fn next(&mut self) -> io::Result<(Token, Completion)> {
+        loop {
+            if let Some(completion) = self.inbox.pop_front() {
+                return Ok((completion.token, completion));
+            }
+            if self.ring.completion().is_empty() {
+                self.enter(1, 0)?;
+            }
+            self.collect();
+        }
+    }
+
     /// Submits, and waits for `want` completions, or for fewer after `min_wait_us`.
     pub(super) fn enter(&self, want: usize, min_wait_us: u32) -> io::Result<()> {
         let deadline = Timespec::new().nsec(DEADLINE_NS);

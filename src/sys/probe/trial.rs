@@ -261,6 +261,46 @@ fn incremental_buffers(rig: &mut Rig) -> Result<(), Answer> {
     let shared = got.shots.iter().filter(|&&(buffer, _)| buffer == 0).count() >= 3;
     expect(shared, "taken, but one receive a buffer")?;
     rig.cancel(receive)?;
+    rig.close(pool)?;
+    incremental_order(rig)
+}
+
+/// Where a completion's bytes begin in a buffer is told by the completions before it alone: those of
+/// several sockets must come in the order in which the buffer was filled.
+fn incremental_order(rig: &mut Rig) -> Result<(), Answer> {
+    const SOCKETS: usize = 6;
+    const EACH: usize = 300;
+    let mut pool = rig.pool(4, 1024, INCREMENTAL)?;
+    let mut pairs = Vec::new();
+    for index in 0..SOCKETS {
+        let (mut peer, socket) = UnixStream::pair()?;
+        peer.write_all(&PATTERN[index * EACH..][..EACH / 2])?;
+        pairs.push((peer, socket));
+    }
+    let mut receives = Vec::new();
+    for (_, socket) in &pairs {
+        receives.push(rig.queue(Operation::receive(socket.as_fd(), &pool, 0))?);
+    }
+    let (mut got, mut total, mut halves) = (vec![Vec::new(); SOCKETS], 0, 1);
+    while total < SOCKETS * EACH {
+        if total == SOCKETS * EACH / 2 && halves == 1 {
+            halves = 2;
+            for (index, (peer, _)) in pairs.iter_mut().enumerate().rev() {
+                peer.write_all(&PATTERN[index * EACH + EACH / 2..][..EACH / 2])?;
+            }
+        }
+        let (token, completion) = rig.next()?;
+        let Some(index) = receives.iter().position(|each| *each == token) else { continue };
+        let differs = Answer::Differs("bytes outside of the buffers");
+        let (_, bytes) = pool.take(completion).ok_or(differs)?;
+        total += bytes.len();
+        got[index].extend_from_slice(bytes);
+    }
+    let is_right = |(index, got): (usize, &Vec<u8>)| got[..] == PATTERN[index * EACH..][..EACH];
+    expect(got.iter().enumerate().all(is_right), "taken, but out of order")?;
+    for receive in receives {
+        rig.cancel(receive)?;
+    }
     Ok(rig.close(pool)?)
 }
 
