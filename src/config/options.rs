@@ -190,7 +190,7 @@ pub struct Own {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub receive: ReceiveName,
 
-    /// Bytes that a connection brings before others have their turn; 0 is no cap [32768, if it can]
+    /// Bytes that a connection brings before others have their turn; 0 is no cap [256 KiB]
     #[arg(long, value_name = "BYTES")]
     pub receive_cap: Option<u32>,
 

@@ -60,7 +60,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::sys::buffers::{BufferPool, Filled};

@@ -117,7 +117,7 @@ impl Traffic {
                 }
                 Received::Dry => self.dry += 1,
                 Received::Stopped => {}
-                other => panic!("{other:?}"),
+                Received::End | Received::NoMemory | Received::Failed(_) => panic!("{received:?}"),
             }
         }
     }
