@@ -3,8 +3,9 @@
 //! It delivers bytes in runs of any length, into buffers of their own or into one that connections
 //! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
 //! descriptors and room for completions, puts a turn off, sends a part of what it was given,
-//! reports completions of different connections in any order, and checks what the real kernel only relies on: that bytes in flight
-//! do not change (R3), that nothing is armed twice, and that no socket is closed while it is named.
+//! reports completions of different connections in any order, and checks what the real kernel only
+//! relies on: that bytes in flight do not change (R3), that nothing is armed twice, and that no
+//! socket is closed while it is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

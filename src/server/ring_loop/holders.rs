@@ -1,8 +1,8 @@
 //! Who may hold receive buffers: so that getting them back costs by how many were handed out, and
 //! not by how many connections there are.
 //!
-//! A connection is noted with the first buffer that it gets. Whether it holds one still is looked at
-//! when twice as many are noted as did so at the last look, and when buffers are short, for then
+//! A connection is noted with the first buffer that it gets. Whether it holds one still is looked
+//! at when twice as many are noted as did so at the last look, and when buffers are short, for then
 //! all are needed: so a buffer costs a flag, or one look at a connection that was just served.
 
 use crate::base::slots::{SlotId, Slots};

@@ -265,8 +265,8 @@ fn incremental_buffers(rig: &mut Rig) -> Result<(), Answer> {
     incremental_order(rig)
 }
 
-/// Where a completion's bytes begin in a buffer is told by the completions before it alone: those of
-/// several sockets must come in the order in which the buffer was filled.
+/// Where a completion's bytes begin in a buffer is told by the completions before it alone: those
+/// of several sockets must come in the order in which the buffer was filled.
 fn incremental_order(rig: &mut Rig) -> Result<(), Answer> {
     const SOCKETS: usize = 6;
     const EACH: usize = 300;
