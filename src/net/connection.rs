@@ -54,8 +54,6 @@ impl Phase {
 /// The receive of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
-    /// Not in the kernel yet.
-    New,
     /// Not in the kernel.
     Idle,
     /// In the kernel.
@@ -143,7 +141,7 @@ impl<S: Default> Connection<S> {
         Connection {
             socket,
             phase: Phase::Open,
-            receive: Receive::New,
+            receive: Receive::Idle,
             held: Held::No,
             sending: false,
             ended: false,
@@ -234,14 +232,8 @@ impl<S> Connection<S> {
         let backlog = self.input.bytes() + self.away.bytes as usize;
         match self.receive {
             Receive::Armed if backlog >= backlog_bytes => Step::CancelReceive,
-            Receive::New | Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => {
-                Step::Receive
-            }
-            Receive::New
-            | Receive::Idle
-            | Receive::Armed
-            | Receive::Cancelling
-            | Receive::Starved => Step::Wait,
+            Receive::Idle if self.wants_more(backlog, backlog_bytes / 2) => Step::Receive,
+            Receive::Idle | Receive::Armed | Receive::Cancelling | Receive::Starved => Step::Wait,
         }
     }
 

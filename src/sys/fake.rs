@@ -257,7 +257,7 @@ impl Ring for FakeRing {
         }
     }
 
-    fn receive(&mut self, socket: &Socket, slot: SlotId, _is_new: bool) {
+    fn receive(&mut self, socket: &Socket, slot: SlotId) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.receive.is_none(), "a receive is armed twice");
         assert!(!peer.closed);

@@ -73,8 +73,8 @@ pub trait Ring {
     /// Ends the accept of a listener.
     fn cancel_accept(&mut self, listener: u32);
 
-    /// Arms the receive of a connection. With `is_new`, most likely nothing has come yet.
-    fn receive(&mut self, socket: &Socket, slot: SlotId, is_new: bool);
+    /// Arms the receive of a connection.
+    fn receive(&mut self, socket: &Socket, slot: SlotId);
 
     /// Ends the receive of a connection; its last completion follows.
     fn cancel_receive(&mut self, slot: SlotId);

@@ -418,7 +418,7 @@ impl Ring for Uring {
         self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
     }
 
-    fn receive(&mut self, socket: &Socket, slot: SlotId, is_new: bool) {
+    fn receive(&mut self, socket: &Socket, slot: SlotId) {
         let fd = Fd(socket.raw());
         let cap_bytes = self.rung.cap_bytes;
         let receive = opcode::RecvMulti::new(fd, BufferRing::GROUP);
@@ -429,7 +429,6 @@ impl Ring for Uring {
             Mode::Bundle => opcode::RecvMultiBundle::new(fd, BufferRing::GROUP).build(),
         };
         let entry = entry::end_after(entry, cap_bytes);
-        let entry = if is_new { entry::poll_first(entry) } else { entry };
         self.push(entry, Operation::Receive, slot);
     }
 

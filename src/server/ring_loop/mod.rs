@@ -195,9 +195,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     self.starved.push_back(id);
                 }
                 Step::Receive => {
-                    let is_new = connection.receive == Receive::New;
                     connection.receive = Receive::Armed;
-                    self.ring.receive(&connection.socket, id, is_new);
+                    self.ring.receive(&connection.socket, id);
                 }
                 Step::CancelReceive => {
                     connection.receive = Receive::Cancelling;
