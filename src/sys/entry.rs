@@ -1,7 +1,7 @@
 //! A field of a receive that the io-uring crate has no name for.
 //!
-//! `IORING_RECVSEND_POLL_FIRST` is another one, and not used: on Linux 6.18 a multishot receive that
-//! begins with it misses the reset of a peer that was faster than the receive.
+//! `IORING_RECVSEND_POLL_FIRST` is another one, and not used: on Linux 6.18 a multishot receive
+//! that begins with it misses the reset of a peer that was faster than the receive.
 
 use io_uring::squeue::Entry;
 
