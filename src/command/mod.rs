@@ -30,6 +30,7 @@
 
 mod ahead;
 mod batch;
+mod classes;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
@@ -43,6 +44,7 @@ mod storing;
 #[cfg(not(loom))]
 mod tests;
 
+pub use classes::Classes;
 pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
@@ -144,6 +146,8 @@ pub struct Executor {
     shared: Arc<Shared>,
     participant: Participant,
     counters: SyncArc<Counters>,
+    /// What has been executed and not been told.
+    classes: Classes,
 }
 
 impl Executor {
@@ -153,7 +157,7 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters }
+        Executor { shared, participant, counters, classes: Classes::default() }
     }
 
     /// Executes what `input` asks for, until something stops it.
@@ -185,6 +189,12 @@ impl Executor {
                 return Progress { consumed: batch.consumed(), verdict };
             }
         }
+    }
+
+    /// How many requests of each class have been executed since this was called last.
+    #[inline]
+    pub fn take_classes(&mut self) -> Classes {
+        std::mem::take(&mut self.classes)
     }
 
     /// Gives back what a session holds of the store. Its connection is dead.

@@ -2,7 +2,7 @@
 
 use crate::base::clock::Now;
 use crate::base::output::Output;
-use crate::command::{Budget, Executor, Progress, Session};
+use crate::command::{Budget, Classes, Executor, Progress, Session};
 use crate::sys::region::Loan;
 
 /// The protocol side of a thread. The server itself knows no protocol.
@@ -21,6 +21,12 @@ pub trait Service {
         budget: &mut Budget,
         output: &mut impl Output,
     ) -> Progress;
+
+    /// What has been executed since the last call.
+    #[inline]
+    fn take_classes(&mut self) -> Classes {
+        Classes::default()
+    }
 
     /// Gives back what the session of a dead connection holds.
     fn abandon(&mut self, session: &mut Self::Session);
@@ -79,6 +85,11 @@ impl Service for Executor {
         output: &mut impl Output,
     ) -> Progress {
         Executor::drive(self, session, input, now, budget, output)
+    }
+
+    #[inline]
+    fn take_classes(&mut self) -> Classes {
+        Executor::take_classes(self)
     }
 
     fn abandon(&mut self, session: &mut Session) {
