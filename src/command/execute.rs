@@ -138,6 +138,8 @@ impl<O: Output> Batch<'_, O> {
             b"" => Group::General,
             b"settings" => Group::Settings,
             b"conns" => Group::Connections,
+            b"latency" => Group::Latency,
+            b"rings" => Group::Rings,
             b"reset" => {
                 self.executor.shared.registry.reset();
                 return self.output.put(reply::RESET);

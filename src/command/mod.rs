@@ -34,6 +34,7 @@ mod classes;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
+mod instruments;
 mod keys;
 mod ledger;
 mod session;

@@ -12,6 +12,8 @@ use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
 use crate::sys::limits;
 
+pub use crate::store::ClassFigures;
+
 use super::claim::Claim;
 use super::keeper;
 use super::launch::{Handle, Shape, launch};
@@ -110,6 +112,11 @@ impl Server {
         ];
         let row = |(name, number): &Row| (*name, number(&self.shared, &figures));
         own.into_iter().chain(LEDGER.iter().map(row)).collect()
+    }
+
+    /// The size classes of items.
+    pub fn classes(&self) -> Vec<ClassFigures> {
+        self.shared.table.classes()
     }
 
     /// What the process will take at most, in words.
