@@ -255,6 +255,12 @@ impl Counters {
         self.histograms[distribution as usize].record(value, count);
     }
 
+    /// As `record`, for a value that is most often below 16.
+    #[inline]
+    pub fn record_small(&self, distribution: Distribution, value: u64, count: u64) {
+        self.histograms[distribution as usize].record_small(value, count);
+    }
+
     /// How the values of this thread are spread, since the start.
     pub fn spread(&self, distribution: Distribution) -> Snapshot {
         let mut snapshot = Snapshot::default();

@@ -28,7 +28,7 @@ const SPREAD: [Distribution; 5] = [
 
 /// How many requests of each class a batch has had answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Classes([u32; SPREAD.len()]);
+pub(super) struct Classes([u32; SPREAD.len()]);
 
 impl Classes {
     #[inline]
@@ -36,12 +36,13 @@ impl Classes {
         self.0[class as usize] += requests;
     }
 
-    /// Counts each request as one that took so long.
+    /// Counts each request as one that took so long, and forgets it.
     #[inline]
-    pub fn tell(&self, counters: &Counters, latency_ns: u64) {
-        for (requests, spread) in self.0.iter().zip(SPREAD) {
+    pub(super) fn tell(&mut self, counters: &Counters, latency_ns: u64) {
+        for (requests, spread) in self.0.iter_mut().zip(SPREAD) {
             if *requests > 0 {
                 counters.record(spread, latency_ns, u64::from(*requests));
+                *requests = 0;
             }
         }
     }

@@ -45,7 +45,6 @@ mod storing;
 #[cfg(not(loom))]
 mod tests;
 
-pub use classes::Classes;
 pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
@@ -60,6 +59,7 @@ use crate::base::sync::Arc as SyncArc;
 use crate::store::{Participant, Table};
 
 use batch::Batch;
+use classes::Classes;
 use session::State;
 
 /// Copying more than this is long work.
@@ -192,10 +192,11 @@ impl Executor {
         }
     }
 
-    /// How many requests of each class have been executed since this was called last.
+    /// Counts the requests that have been executed since this was called last as such that took so
+    /// long.
     #[inline]
-    pub fn take_classes(&mut self) -> Classes {
-        std::mem::take(&mut self.classes)
+    pub fn tell_latency(&mut self, latency_ns: u64) {
+        self.classes.tell(&self.counters, latency_ns);
     }
 
     /// Gives back what a session holds of the store. Its connection is dead.

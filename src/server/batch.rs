@@ -3,7 +3,7 @@
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Distribution};
 use crate::base::slots::SlotId;
-use crate::command::{Budget, Classes, Cost, Progress, Verdict};
+use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::net::input::Input;
 use crate::net::output::{Blocks, Output, Writer};
 use crate::sys::blocks::Block;
@@ -46,11 +46,12 @@ pub struct Times {
 impl Times {
     /// Tells how long what was executed has waited and taken.
     #[inline]
-    pub fn tell(&self, counters: &Counters, classes: &Classes) {
+    pub fn tell(&self, counters: &Counters, service: &mut impl Service) {
         let Times { came_ns, begun_ns, done_ns } = *self;
-        counters.record(Distribution::BatchWait, begun_ns.saturating_sub(came_ns), 1);
+        // What comes first in its turn has not waited.
+        counters.record_small(Distribution::BatchWait, begun_ns.saturating_sub(came_ns), 1);
         counters.record(Distribution::BatchRun, done_ns.saturating_sub(begun_ns), 1);
-        classes.tell(counters, done_ns.saturating_sub(came_ns));
+        service.tell_latency(done_ns.saturating_sub(came_ns));
     }
 }
 

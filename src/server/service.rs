@@ -2,7 +2,7 @@
 
 use crate::base::clock::Now;
 use crate::base::output::Output;
-use crate::command::{Budget, Classes, Executor, Progress, Session};
+use crate::command::{Budget, Executor, Progress, Session};
 use crate::sys::region::Loan;
 
 /// The protocol side of a thread. The server itself knows no protocol.
@@ -22,11 +22,9 @@ pub trait Service {
         output: &mut impl Output,
     ) -> Progress;
 
-    /// What has been executed since the last call.
+    /// What has been executed since the last call has taken so long.
     #[inline]
-    fn take_classes(&mut self) -> Classes {
-        Classes::default()
-    }
+    fn tell_latency(&mut self, _latency_ns: u64) {}
 
     /// Gives back what the session of a dead connection holds.
     fn abandon(&mut self, session: &mut Self::Session);
@@ -88,8 +86,8 @@ impl Service for Executor {
     }
 
     #[inline]
-    fn take_classes(&mut self) -> Classes {
-        Executor::take_classes(self)
+    fn tell_latency(&mut self, latency_ns: u64) {
+        Executor::tell_latency(self, latency_ns);
     }
 
     fn abandon(&mut self, session: &mut Session) {

@@ -72,7 +72,7 @@ impl<V: Service> Worker<V> {
             execute(&mut self.service, (session, input, reply), (spare, spent), now, limits);
         let done_ns = self.clock.elapsed_ns();
         let times = Times { came_ns, begun_ns, done_ns };
-        times.tell(&self.counters, &self.service.take_classes());
+        times.tell(&self.counters, &mut self.service);
         self.counters.record(Distribution::QueueWait, begun_ns.saturating_sub(queued_ns), 1);
         self.busy_ns += done_ns.saturating_sub(begun_ns);
         self.counters.set(Metric::BusyUs, self.busy_ns / 1000);

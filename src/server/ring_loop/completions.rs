@@ -35,7 +35,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.tick();
         }
         self.counters.add(Metric::RingCompletions, count);
-        self.counters.record(Distribution::TurnCompletions, count, 1);
+        self.counters.record_small(Distribution::TurnCompletions, count, 1);
     }
 
     fn received(&mut self, slot: SlotId, received: Received, armed: bool) {

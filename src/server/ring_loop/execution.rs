@@ -81,8 +81,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             left = left.saturating_sub(self.run_one(id));
         }
         let Done { batches, requests } = std::mem::take(&mut self.done);
-        self.counters.record(Distribution::TurnBatches, batches, 1);
-        self.counters.record(Distribution::TurnRequests, requests, 1);
+        self.counters.record_small(Distribution::TurnBatches, batches, 1);
+        self.counters.record_small(Distribution::TurnRequests, requests, 1);
     }
 
     /// Executes what a connection asks for, here or elsewhere. Returns how many requests that was,
@@ -117,7 +117,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         // One batch begins when the one before it is done: one look at the clock for each.
         let begun_ns = std::mem::replace(&mut self.read_ns, self.clock.elapsed_ns());
         let times = Times { came_ns, begun_ns, done_ns: self.read_ns };
-        times.tell(&self.counters, &self.service.take_classes());
+        times.tell(&self.counters, &mut self.service);
         self.done.batches += 1;
         self.done.requests += u64::from(requests);
         if verdict != Verdict::Defer {
