@@ -212,7 +212,7 @@ distributions! {
     BatchRun "batch_run" Ns,
     /// How long a batch waited for a worker.
     QueueWait "queue_wait" Ns,
-    /// Batches in the queue to the workers, when one more had been put there.
+    /// Batches in the queue to the workers, with one that is put there.
     QueueDepth "queue_depth" Number,
     TurnCompletions "turn_completions" Number,
     /// Batches that the ring itself executed in a turn.

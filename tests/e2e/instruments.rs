@@ -93,7 +93,7 @@ fn every_ring_and_worker_says_what_it_does() {
         for ring in rings {
             assert!(of(ring, "curr_connections") > 0, "{kind:?}: {rows:#?}");
             assert!(of(ring, "ring_turns") >= 70, "{kind:?}: {rows:#?}");
-            assert!(of(ring, "ring_sleeps") <= of(ring, "ring_turns"), "{kind:?}: {rows:#?}");
+            assert!(of(ring, "ring_sleeps") > 0, "{kind:?}: {rows:#?}");
             assert!(of(ring, "batches") >= 70, "{kind:?}: {rows:#?}");
             assert!(of(ring, "turn_completions:count") >= 70, "{kind:?}: {rows:#?}");
         }

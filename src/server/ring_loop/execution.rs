@@ -215,14 +215,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.queued_ns = self.read_ns;
         batch.session = std::mem::take(&mut connection.session);
         batch.input = connection.take_input();
+        let depth = self.fleet.dispatch.depth(self.settings.number) as u64 + 1;
+        // Before the worker has it: what it executes may be a question for this very figure.
+        self.counters.bump(Metric::BatchesAway);
         match self.fleet.dispatch.offer(batch) {
             Ok(has_woken) => {
                 self.counters.add(Metric::WorkerWakes, u64::from(has_woken));
-                self.counters.bump(Metric::BatchesAway);
-                let depth = self.fleet.dispatch.depth(self.settings.number) as u64;
-                self.counters.record(Distribution::QueueDepth, depth, 1);
+                self.counters.record_small(Distribution::QueueDepth, depth, 1);
             }
             Err(batch) => {
+                self.counters.sub(Metric::BatchesAway, 1);
                 self.counters.bump(Metric::QueueFull);
                 self.unpack(batch);
                 if let Some(connection) = self.connections.get_mut(id) {
