@@ -139,6 +139,8 @@ pub struct Connection<S> {
     pub counted: bool,
     /// The tick at which bytes last moved in the direction that the connection waits for.
     active_at: u32,
+    /// When it began to stand in that queue, in nanoseconds since the process started.
+    pub came_ns: u64,
     /// Bytes of the heap that its ring knows of.
     pub charged: u32,
     /// What of its input is away with a batch.
@@ -166,6 +168,7 @@ impl<S: Default> Connection<S> {
             queued: false,
             counted: false,
             active_at: tick(now),
+            came_ns: 0,
             charged: 0,
             away: Away::default(),
             input: Input::default(),

@@ -130,7 +130,9 @@ where
         let run = move || {
             let service = service(Arc::clone(&counters));
             let requests_per_event = shape.requests_per_event;
-            Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0 }.run();
+            let (turn, busy_ns) = (0, 0);
+            Worker { number, service, counters, fleet, clock, requests_per_event, turn, busy_ns }
+                .run();
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);

@@ -218,6 +218,7 @@ impl World {
             clock: clock.clone(),
             requests_per_event: 3,
             turn: 0,
+            busy_ns: 0,
         };
         World {
             workers: (0..workers).map(worker).collect(),

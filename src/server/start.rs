@@ -13,6 +13,8 @@ use crate::store::{StorePlan, Table};
 use crate::sys::ladder::{FEATURES_TRIED, Rung};
 use crate::sys::{limits, probe};
 
+pub use crate::store::ClassFigures;
+
 use super::claim::Claim;
 use super::keeper;
 use super::launch::{Handle, Shape, launch};
@@ -112,6 +114,11 @@ impl Server {
         ];
         let row = |(name, number): &Row| (*name, number(&self.shared, &figures));
         own.into_iter().chain(LEDGER.iter().map(row)).collect()
+    }
+
+    /// The size classes of items.
+    pub fn classes(&self) -> Vec<ClassFigures> {
+        self.shared.table.classes()
     }
 
     /// What the process will take at most, in words.

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use crate::base::slots::SlotId;
 
@@ -16,11 +18,10 @@ use super::socket::Socket;
 /// Longest requests of a turn: a receive buffer of a server holds as many bytes.
 pub const REQUESTS_BYTES_MAX: u32 = 4096;
 
-/// What the peer's socket is called; nothing is ever done with it.
-const NO_DESCRIPTOR: i32 = -1;
-
 #[derive(Debug)]
 pub struct Treadmill {
+    /// What the connection takes for its own: it is asked for its peer, and has none.
+    socket: UnixDatagram,
     requests: Vec<u8>,
     buffers: BufferPool,
     blocks: BlockPool,
@@ -34,12 +35,13 @@ impl Treadmill {
     /// A ring whose one peer sends `requests` in every turn.
     ///
     /// # Errors
-    /// What mmap(2) says; more bytes than `REQUESTS_BYTES_MAX` are refused.
+    /// What socket(2) and mmap(2) say; more bytes than `REQUESTS_BYTES_MAX` are refused.
     pub fn new(requests: Vec<u8>) -> io::Result<Treadmill> {
         if requests.len() > REQUESTS_BYTES_MAX as usize {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(Treadmill {
+            socket: UnixDatagram::unbound()?,
             requests,
             buffers: BufferPool::map(0, 1, REQUESTS_BYTES_MAX)?,
             blocks: BlockPool::map(0)?,
@@ -57,7 +59,7 @@ impl Treadmill {
 
 impl Ring for Treadmill {
     fn accept(&mut self, listener: u32) {
-        let result = Ok(Socket::from_raw(NO_DESCRIPTOR));
+        let result = Ok(Socket::from_raw(self.socket.as_raw_fd()));
         self.ready.push_back(Completion::Accepted { listener, result, armed: true });
     }
 

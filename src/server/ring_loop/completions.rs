@@ -1,6 +1,6 @@
 //! What the kernel and other threads report, recorded. Nothing is executed here.
 
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::net::admission::REFUSAL;
 use crate::net::close::CloseReason;
@@ -35,6 +35,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.tick();
         }
         self.counters.add(Metric::RingCompletions, count);
+        self.counters.record_small(Distribution::TurnCompletions, count, 1);
     }
 
     fn received(&mut self, slot: SlotId, received: Received, armed: bool) {

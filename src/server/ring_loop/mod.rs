@@ -68,6 +68,8 @@ pub struct RingLoop<R, V: Service> {
     service: V,
     clock: Clock,
     now: Now,
+    /// When the clock was read last.
+    read_ns: u64,
     counters: Arc<Counters>,
     fleet: Arc<Fleet<V::Session>>,
     roll: Roll,
@@ -100,6 +102,8 @@ pub struct RingLoop<R, V: Service> {
     spare: Vec<Box<Batch<V::Session>>>,
     /// Listeners whose accept is not armed.
     deaf: Vec<u32>,
+    /// Executed in this turn, here.
+    done: execution::Done,
     upkeep: upkeep::Upkeep,
 }
 
@@ -117,6 +121,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             ring,
             service,
             now: clock.now(),
+            read_ns: clock.elapsed_ns(),
             clock,
             counters,
             fleet,
@@ -136,6 +141,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
+            done: execution::Done::default(),
             upkeep: upkeep::Upkeep::default(),
         }
     }
@@ -161,7 +167,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn turn(&mut self) -> io::Result<()> {
         self.hear();
         self.enter()?;
-        self.now = self.clock.now();
+        self.read_ns = self.clock.elapsed_ns();
+        self.now = self.clock.at(self.read_ns);
         self.counters.bump(Metric::RingTurns);
         self.take_completions();
         self.take_messages();
@@ -182,6 +189,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.listed.is_empty()
             && !self.is_anybody_to_come_back()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
+        self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
         self.service.wake();

@@ -8,6 +8,7 @@ use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::{Hardships, Ring};
+use crate::sys::thread;
 
 use super::RingLoop;
 
@@ -89,6 +90,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
         }
+        self.counters.set(Metric::BusyUs, thread::processor_us());
+        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
         self.pause_or_resume_accepts();
         self.relieve();
         self.resume_paused();
