@@ -115,6 +115,12 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ClosedForItems),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),
+    metric(Metric::RingTurns),
+    metric(Metric::RingCompletions),
+    metric(Metric::BuffersDry),
+    metric(Metric::CompletionsOverflowed),
+    metric(Metric::RingBusy),
+    metric(Metric::KernelNoMemory),
 ];
 
 /// Seconds with six decimals, as monitors want them.
