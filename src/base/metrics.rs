@@ -153,6 +153,10 @@ metrics! {
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.
     CompletionsOverflowed "completions_overflowed" Counter,
+    /// Entries into the kernel that it put off until completions were taken.
+    RingBusy "ring_busy" Counter,
+    /// Times the kernel had no memory for what it was asked to do; it was asked again later.
+    KernelNoMemory "kernel_no_memory" Counter,
     WorkerWakes "worker_wakes" Counter,
     /// Time that a ring's thread has had of its processor, four times a second, or that a worker
     /// has taken for batches.

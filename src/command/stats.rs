@@ -121,13 +121,17 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::BatchesAway),
     metric(Metric::QueueFull),
     metric(Metric::WorkerWakes),
-    metric(Metric::RingTurns),
     metric(Metric::RingSleeps),
-    metric(Metric::RingCompletions),
     metric(Metric::RingSends),
     metric(Metric::BusyUs),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),
+    metric(Metric::RingTurns),
+    metric(Metric::RingCompletions),
+    metric(Metric::BuffersDry),
+    metric(Metric::CompletionsOverflowed),
+    metric(Metric::RingBusy),
+    metric(Metric::KernelNoMemory),
 ];
 
 /// Seconds with six decimals, as monitors want them.

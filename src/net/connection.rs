@@ -128,6 +128,10 @@ pub struct Connection<S> {
     pub runnable: bool,
     /// True exactly while the connection stands in the ring's list of those to step.
     pub listed: bool,
+    /// True exactly while the connection stands in the ring's list of those that may hold buffers.
+    pub holding: bool,
+    /// True while the kernel has no memory for what the connection does.
+    pub paused: bool,
     shut_down: bool,
     /// True exactly while the connection stands in the ring's queue of those it parked.
     pub queued: bool,
@@ -158,6 +162,8 @@ impl<S: Default> Connection<S> {
             ended: false,
             runnable: false,
             listed: false,
+            holding: false,
+            paused: false,
             shut_down: false,
             queued: false,
             counted: false,
@@ -294,6 +300,9 @@ impl<S> Connection<S> {
             Phase::Closing => return Step::Wait,
             Phase::Open | Phase::Draining => {}
         }
+        if self.paused {
+            return Step::Wait;
+        }
         if self.output.unsent_bytes() > 0 && !self.sending {
             return Step::Send;
         }
@@ -406,6 +415,15 @@ mod tests {
         let mut connection = connection();
         connection.touch(end);
         assert_eq!(connection.silent_ticks(Now { ticks: end.ticks + 5, ..NOW }), 5);
+    }
+
+    #[test]
+    fn a_paused_connection_does_nothing_but_close() {
+        let mut connection = connection();
+        connection.paused = true;
+        assert_eq!(connection.step(Quota::CALM), Step::Wait);
+        connection.end(Event::Abort, CloseReason::Broken);
+        assert_eq!(connection.step(Quota::CALM), Step::Shutdown);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
-use super::ring::{Completion, Received, Ring};
+use super::ring::{Completion, Hardships, Received, Ring};
 use super::socket::Socket;
 
 /// Longest requests of a turn: a receive buffer of a server holds as many bytes.
@@ -101,7 +101,7 @@ impl Ring for Treadmill {
 
     fn enter(&mut self, _wait: bool) -> io::Result<()> {
         if let Some(slot) = self.armed {
-            let filled = self.buffers.fill(0, &self.requests);
+            let filled = self.buffers.fill(0, &self.requests, true);
             let received = Received::Bytes(filled);
             self.ready.push_back(Completion::Received { slot, received, armed: true });
         }
@@ -113,7 +113,7 @@ impl Ring for Treadmill {
     }
 
     fn provide(&mut self, filled: Filled) {
-        self.buffers.settle(filled);
+        let _ = self.buffers.settle(filled);
     }
 
     fn is_dry(&self) -> bool {
@@ -126,7 +126,7 @@ impl Ring for Treadmill {
         &mut self.blocks
     }
 
-    fn overflows(&self) -> u64 {
-        0
+    fn hardships(&self) -> Hardships {
+        Hardships::default()
     }
 }

@@ -264,6 +264,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.session = std::mem::take(&mut batch.session);
         let has_more = connection.put_input(std::mem::take(&mut batch.input), &mut self.spent);
         connection.output.append(&mut batch.reply);
+        if connection.input.holds_buffers() {
+            self.holders.note(batch.slot, connection);
+        }
         if self.spare.len() < SPARE_BOXES {
             self.spare.push(batch);
         }
