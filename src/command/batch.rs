@@ -63,7 +63,7 @@ impl<'b, O: Output> Batch<'b, O> {
         self.executor.counters.bump(metric);
     }
 
-    /// Counts a request by its class: when it is answered, or, if it has many answers, begins to be.
+    /// Counts a request by its class: when it is answered, or begins to be.
     #[inline]
     pub fn classify(&mut self, class: Class) {
         self.executor.classes.count(class, 1);

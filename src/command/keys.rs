@@ -70,11 +70,12 @@ fn classify(
     let count = |lists: u64| u32::try_from(lists).unwrap_or(u32::MAX);
     let begun = begun + u64::from(list.keys == 0 && keys > 0);
     // Most often every key is a list of its own, or all are of one list.
-    let several = match next {
-        _ if begun == 0 => return,
-        State::Idle if begun == keys => 0,
-        _ if list.keys == 0 && begun == 1 && keys > 1 => 1,
-        _ => ahead.lists_of_several(keys, list.keys == 0),
+    let several = if begun == 0 || (begun == keys && matches!(next, State::Idle)) {
+        0
+    } else if list.keys == 0 && begun == 1 && keys > 1 {
+        1
+    } else {
+        ahead.lists_of_several(keys, list.keys == 0)
     };
     if several > 0 {
         classes.count(Class::MultiGet, count(several));

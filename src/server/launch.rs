@@ -129,10 +129,7 @@ where
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let run = move || {
             let service = service(Arc::clone(&counters));
-            let requests_per_event = shape.requests_per_event;
-            let (turn, busy_ns) = (0, 0);
-            Worker { number, service, counters, fleet, clock, requests_per_event, turn, busy_ns }
-                .run();
+            Worker::new(number, (service, counters), fleet, clock, shape.requests_per_event).run();
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);

@@ -28,6 +28,16 @@ pub struct Worker<V: Service> {
 }
 
 impl<V: Service> Worker<V> {
+    pub fn new(
+        number: usize,
+        (service, counters): (V, Arc<Counters>),
+        fleet: Arc<Fleet<V::Session>>,
+        clock: Clock,
+        requests_per_event: u32,
+    ) -> Worker<V> {
+        Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0, busy_ns: 0 }
+    }
+
     /// Works until the fleet says that no ring is left.
     pub fn run(mut self) {
         let fleet = Arc::clone(&self.fleet);

@@ -11,7 +11,8 @@ use super::state::{Order, State};
 use super::table::{Cell, Table};
 use super::view::View;
 
-const HELP: &str = "q quit  Tab table  \u{2190}\u{2192} sort by  r reverse  \u{2191}\u{2193} scroll  +- pace  p pause";
+const HELP: &str = "q quit  Tab table  \u{2190}\u{2192} sort by  r reverse  \
+                    \u{2191}\u{2193} scroll  +- pace  p pause";
 
 /// Columns of a total: its name and its value.
 const TOTAL_COLUMNS: u16 = 26;

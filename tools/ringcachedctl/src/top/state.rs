@@ -81,6 +81,7 @@ impl State {
         self.last = Some(now);
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "most of what a terminal says is nothing")]
     pub(super) fn hear(&mut self, event: &Event) -> Act {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.press(*key),
@@ -89,6 +90,7 @@ impl State {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "most keys do nothing")]
     fn press(&mut self, key: KeyEvent) -> Act {
         if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
             return Act::Quit;

@@ -73,7 +73,7 @@ impl View {
         let rows = used.map(|each| class(each, page_bytes)).collect();
         let classes = Table { key: "classes", title: "Memory by class", columns: CLASSES, rows };
         let tables = [latency, threads, classes];
-        Some(View { seconds: span.seconds, totals: totals(&span, last, now), tables })
+        Some(View { seconds: span.seconds(), totals: totals(&span, last, now), tables })
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -96,26 +96,27 @@ impl View {
 
 /// The time between two samples.
 struct Span {
-    seconds: f64,
+    ns: u64,
 }
 
 impl Span {
     fn between(last: &Sample, now: &Sample) -> Option<Span> {
         let ns = now.elapsed_ns.checked_sub(last.elapsed_ns).filter(|ns| *ns > 0)?;
         let is_same = last.boot_id == now.boot_id;
-        is_same.then_some(Span { seconds: ns as f64 / 1e9 })
+        is_same.then_some(Span { ns })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.ns as f64 / 1e9
     }
 
     fn rate(&self, grown: Option<u64>) -> Cell {
-        grown.map_or(Cell::Unknown, |grown| Cell::Rate(grown as f64 / self.seconds))
+        grown.map_or(Cell::Unknown, |grown| Cell::Rate(grown as f64 / self.seconds()))
     }
 
     fn bytes_rate(&self, grown: Option<u64>) -> Cell {
-        // Lossless enough: a float to a number of bytes that is shown with three digits.
-        match self.rate(grown) {
-            Cell::Rate(rate) => Cell::Rate(rate.round()),
-            other => other,
-        }
+        let rate = |grown: u64| u128::from(grown) * 1_000_000_000 / u128::from(self.ns);
+        grown.map_or(Cell::Unknown, |grown| Cell::Bytes(rate(grown).try_into().unwrap_or(u64::MAX)))
     }
 }
 
@@ -203,7 +204,7 @@ fn thread(span: &Span, last: &Reading, (name, now): &(String, Vec<Figure>)) -> O
     // A ring tells when it took its time; a worker's is of what it has executed.
     let elapsed_us = match is_ring {
         true => grown("busy_at_us"),
-        false => Some(u64::try_from((span.seconds * 1e6).round() as u128).unwrap_or(u64::MAX)),
+        false => Some(span.ns / 1000),
     };
     let of_ring = |cell| if is_ring { cell } else { Cell::Unknown };
     Some(vec![
