@@ -49,6 +49,9 @@ pub struct Peer {
     pub outgoing: VecDeque<u8>,
     /// It has shut down its sending side; seen when `outgoing` is empty.
     pub finished: bool,
+    /// It is on this host: where its end comes right behind bytes, a receive that is armed already
+    /// may not tell it.
+    pub is_local: bool,
     /// It is gone without a word.
     pub reset: bool,
     /// It does not read.
@@ -60,6 +63,7 @@ pub struct Peer {
     shut_down: bool,
     receive: Option<SlotId>,
     cancelled: bool,
+    end_missed: bool,
     send: Option<Sending>,
 }
 
@@ -138,9 +142,11 @@ impl FakeRing {
         while let Some(peer) = self.arriving.pop_front() {
             let fd = self.next_fd;
             self.next_fd += 1;
+            let is_local = peer.is_local;
+            let socket = if is_local { Socket::for_test_local } else { Socket::for_test };
             self.peers.insert(fd, peer);
             self.accepting = !self.chance.once_in(8);
-            let result = Ok(Socket::for_test(fd));
+            let result = Ok(socket(fd));
             self.ready.push_back(Completion::Accepted {
                 listener: 0,
                 result,
@@ -174,8 +180,10 @@ impl FakeRing {
             let bytes: Vec<u8> = peer.outgoing.drain(..len).collect();
             let filled = self.buffers.fill(index, &bytes);
             let armed = !self.chance.once_in(6);
+            let is_last = peer.finished && peer.outgoing.is_empty();
+            peer.end_missed = peer.is_local && armed && is_last && !self.chance.once_in(4);
             Completion::Received { slot, received: Received::Bytes(filled), armed }
-        } else if peer.finished {
+        } else if peer.finished && !peer.end_missed {
             over(Received::End)
         } else {
             return;
@@ -228,6 +236,7 @@ impl Ring for FakeRing {
         peer.receive = Some(slot);
         self.receiving.push(slot);
         peer.cancelled = false;
+        peer.end_missed = false;
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {
