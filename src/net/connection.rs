@@ -21,6 +21,11 @@ use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::buffers::Filled;
 use crate::sys::socket::Socket;
 
+/// A peer on this host that has sent nothing for so long may have ended, and the kernel not told:
+/// a multishot receive that has just read many buffers of a Unix socket forgets an end that comes
+/// behind them (Linux 6.18; older ones, behind any bytes). One that is armed anew finds it.
+const END_OVERDUE_TICKS: u32 = 4;
+
 /// Wraps every four years, which no silence lasts.
 fn tick(now: Now) -> u32 {
     u32::try_from(now.ticks & u64::from(u32::MAX)).expect("32 bits")
@@ -137,6 +142,8 @@ pub struct Connection<S> {
     pub queued: bool,
     /// True exactly while its ring counts it among those that hold something.
     pub counted: bool,
+    /// True when, since bytes moved last, the receive was armed anew to find an end.
+    sounded: bool,
     /// The tick at which bytes last moved in the direction that the connection waits for.
     active_at: u32,
     /// When it began to stand in that queue, in nanoseconds since the process started.
@@ -167,6 +174,7 @@ impl<S: Default> Connection<S> {
             shut_down: false,
             queued: false,
             counted: false,
+            sounded: false,
             active_at: tick(now),
             came_ns: 0,
             charged: 0,
@@ -202,11 +210,21 @@ impl<S> Connection<S> {
     /// Records that bytes moved.
     pub fn touch(&mut self, now: Now) {
         self.active_at = tick(now);
+        self.sounded = false;
     }
 
     /// Ticks since bytes moved last; the first of them had begun already.
     pub fn silent_ticks(&self, now: Now) -> u32 {
         tick(now).wrapping_sub(self.active_at)
+    }
+
+    /// True when the receive should be armed anew, to find an end that was not told: once in every
+    /// silence.
+    pub fn sound(&mut self, now: Now) -> bool {
+        let is_due = self.socket.is_local()
+            && self.receive == Receive::Armed
+            && self.silent_ticks(now) >= END_OVERDUE_TICKS;
+        is_due && !std::mem::replace(&mut self.sounded, true)
     }
 
     /// What it holds of the memory for connections: its replies by the block, and the requests that

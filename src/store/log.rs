@@ -43,6 +43,8 @@ const PAGES_PER_OPEN: u32 = 8;
 pub const STEP_ITEMS: usize = 16;
 /// Pages that are kept for what moves: who makes room must not wait for room.
 pub const KEPT: u32 = 2;
+/// All of a page, for `Queue::live_share`.
+const SHARES: u32 = 256;
 /// Slots that one step looks at.
 const STEP_SLOTS: u32 = 64;
 
@@ -77,6 +79,8 @@ struct Walk {
     at: u32,
     /// True when something was being built in what lies before `at`.
     met_building: bool,
+    /// Bytes of the live slots before `at`.
+    live_bytes: u32,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +90,8 @@ struct Queue {
     births: u32,
     walks: u32,
     walk: Option<Walk>,
+    /// Of `SHARES` parts of the pages that were walked last, so many were live.
+    live_share: u32,
 }
 
 /// What one step of a walk has found.
@@ -96,6 +102,8 @@ pub(in crate::store) struct Found {
     pub walked: bool,
     /// True when the page ended: it will be free when the last of its items is.
     pub ended: bool,
+    /// True when less than half of the log's oldest pages is live: what is in them can stay.
+    pub sparse: bool,
     /// True when it ended in vain: something is being built in it, so it stays in the log.
     pub held: bool,
 }
@@ -248,20 +256,25 @@ impl Log {
             }
             let at = Ref::from_offset(start + walk.at as usize);
             let (logged, bytes) = arena.logged(at);
+            let bytes = u32::try_from(bytes).expect("slots are smaller than pages");
             match logged {
                 Logged::Gone => {}
                 Logged::Building => walk.met_building = true,
                 Logged::Live => {
+                    walk.live_bytes += bytes;
                     found.items[count] = Some(at);
                     count += 1;
                 }
             }
-            walk.at += u32::try_from(bytes).expect("slots are smaller than pages");
+            walk.at += bytes;
         }
+        // Every page that is walked gives half of itself, whatever those before it were like.
+        found.sparse = queue.live_share < SHARES / 2 && walk.live_bytes <= end / 2;
         if walk.at < end {
             queue.walk = Some(walk);
             return found;
         }
+        queue.note_walked(walk.live_bytes, end);
         if walk.met_building {
             if page.set_held(true) {
                 self.held.fetch_add(1, Ordering::Relaxed);
@@ -351,6 +364,13 @@ impl Queue {
         self.fifos[list].append(pages, number);
     }
 
+    /// Remembers how much of a page was live.
+    fn note_walked(&mut self, live_bytes: u32, bytes: u32) {
+        let share = u64::from(live_bytes) * u64::from(SHARES) / u64::from(bytes.max(1));
+        let share = u32::try_from(share).unwrap_or(SHARES);
+        self.live_share = self.live_share.midpoint(share);
+    }
+
     /// Takes out the pages of a list in which nothing is left.
     fn take_empty(&mut self, pages: &Pages, list: usize) -> Vec<u32> {
         let (mut kept, mut empty) = (Fifo::default(), Vec::new());
@@ -383,6 +403,6 @@ impl Queue {
         let fifo = &mut self.fifos[list];
         let number = fifo.first;
         fifo.first = pages.page(number).next();
-        Some(Walk { page: number, at: 0, met_building: false })
+        Some(Walk { page: number, at: 0, met_building: false, live_bytes: 0 })
     }
 }

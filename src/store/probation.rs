@@ -3,13 +3,14 @@
 //! ```text
 //!   expired              -> unlinked
 //!   untouched            -> unlinked; the ghost remembers the key for a while
+//!   untouched, but less than half of the oldest pages is live -> copied to the end of the log
 //!   touched              -> copied to its size class, and to the end of the log if that is full
 //!   stored again while the ghost remembers it -> its size class at once
 //! ```
 
 use super::arena::{Home, Item, ItemHead, Ref, Reservation, Shape};
 use super::evict::Step;
-use super::log::{STEP_ITEMS, band};
+use super::log::{KEPT, STEP_ITEMS, band};
 use super::memory::Slots;
 use super::participant::Participant;
 use crate::base::clock::Now;
@@ -86,7 +87,7 @@ impl Participant {
             table.prefetch_ghost(*hash);
         }
         for (at, hash) in found_items().zip(hashes) {
-            self.leave_log(*at, hash, now);
+            self.leave_log(*at, hash, found.sparse, now);
         }
         match (found.ended, found.held) {
             (true, _) => Step::Page,
@@ -95,10 +96,14 @@ impl Participant {
         }
     }
 
-    fn leave_log(&self, at: Ref, hash: KeyHash, now: Now) {
+    fn leave_log(&self, at: Ref, hash: KeyHash, sparse: bool, now: Now) {
         let item = self.table.arena.item(at, self.keep());
         let is_dead = self.table.death(&item, hash, now).is_some();
-        if !is_dead && item.word0().heat() > 0 && self.promote(&item, hash, now) {
+        let is_warm = item.word0().heat() > 0;
+        if !is_dead
+            && (is_warm && self.promote(&item, hash, now)
+                || sparse && self.keep_in_log(&item, hash, KEPT, now))
+        {
             return;
         }
         let gone = if is_dead {
@@ -127,15 +132,21 @@ impl Participant {
             self.move_to(item, &head, shape, slots, 0);
             return true;
         }
+        self.keep_in_log(item, hash, 0, now)
+    }
+
+    /// Copies an item of the log to the end of the log, if it lies in one slot and pages beside the
+    /// `kept` ones are left for that.
+    fn keep_in_log(&self, item: &Item<'_>, hash: KeyHash, kept: u32, now: Now) -> bool {
+        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
+        let head = ItemHead { key, hash, flags, expiry, value_bytes: item.value_bytes() };
         let band = band(expiry, now);
-        let shape = sizes.logged_shape(&head, band);
-        let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, 0)).flatten();
-        if let Some(slot) = slot {
-            // As warm as it was, so that it is tried again.
-            self.move_to(item, &head, shape, (slot, Vec::new()), item.word0().heat());
-            return true;
-        }
-        false
+        let shape = self.table.slabs.sizes().logged_shape(&head, band);
+        let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, kept)).flatten();
+        let Some(slot) = slot else { return false };
+        // As warm as it was: a warm one is tried again.
+        self.move_to(item, &head, shape, (slot, Vec::new()), item.word0().heat());
+        true
     }
 
     /// Puts a copy in `slots` in the place of an item, unless that has gone.

@@ -51,6 +51,9 @@ pub struct Peer {
     pub outgoing: VecDeque<u8>,
     /// It has shut down its sending side; seen when `outgoing` is empty.
     pub finished: bool,
+    /// It is on this host: where its end comes right behind bytes, a receive that is armed already
+    /// may not tell it.
+    pub is_local: bool,
     /// It is gone without a word.
     pub reset: bool,
     /// It does not read.
@@ -62,6 +65,7 @@ pub struct Peer {
     shut_down: bool,
     receive: Option<SlotId>,
     cancelled: bool,
+    end_missed: bool,
     send: Option<Sending>,
 }
 
@@ -162,10 +166,12 @@ impl FakeRing {
         while let Some(peer) = self.arriving.pop_front() {
             let fd = self.next_fd;
             self.next_fd += 1;
+            let is_local = peer.is_local;
+            let socket = if is_local { Socket::for_test_local } else { Socket::for_test };
             self.peers.insert(fd, peer);
             let armed = !self.is_full() && !self.chance.once_in(8);
             self.accepting[listener] = armed;
-            self.ready.push_back(completion(Ok(Socket::for_test(fd)), armed));
+            self.ready.push_back(completion(Ok(socket(fd)), armed));
             if !armed || self.chance.once_in(2) {
                 return;
             }
@@ -208,10 +214,15 @@ impl FakeRing {
         } else if has_bytes {
             let mut outgoing = std::mem::take(&mut peer.outgoing);
             let filled = self.fill(&mut outgoing);
-            self.peers.get_mut(&fd).unwrap().outgoing = outgoing;
-            let armed = filled.is_some() && !is_full && !self.chance.once_in(6);
+            let is_brought = filled.is_some();
+            let armed = is_brought && !is_full && !self.chance.once_in(6);
+            let is_missed = !self.chance.once_in(4);
+            let peer = self.peers.get_mut(&fd).unwrap();
+            peer.outgoing = outgoing;
+            let is_last = is_brought && peer.finished && peer.outgoing.is_empty();
+            peer.end_missed = peer.is_local && armed && is_last && is_missed;
             (filled.map_or(Received::Dry, Received::Bytes), armed)
-        } else if peer.finished {
+        } else if peer.finished && !peer.end_missed {
             over(Received::End)
         } else {
             return;
@@ -267,6 +278,7 @@ impl Ring for FakeRing {
         peer.receive = Some(slot);
         self.receiving.push(slot);
         peer.cancelled = false;
+        peer.end_missed = false;
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {

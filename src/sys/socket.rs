@@ -11,32 +11,45 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
 #[must_use = "a dropped socket is never closed"]
-pub struct Socket(RawFd);
+pub struct Socket {
+    fd: RawFd,
+    is_local: bool,
+}
 
 impl Socket {
     pub(super) fn from_raw(fd: RawFd) -> Socket {
-        Socket(fd)
+        Socket { fd, is_local: false }
     }
 
     #[cfg(test)]
     pub fn for_test(fd: RawFd) -> Socket {
-        Socket(fd)
+        Socket::from_raw(fd)
+    }
+
+    #[cfg(test)]
+    pub fn for_test_local(fd: RawFd) -> Socket {
+        Socket { fd, is_local: true }
     }
 
     pub(super) fn raw(&self) -> RawFd {
-        self.0
+        self.fd
+    }
+
+    /// True of a Unix socket.
+    pub fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The address of the peer, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         // SAFETY: `self` owns the descriptor, which stays open while it is borrowed.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         SockRef::from(&fd).peer_addr().ok()?.as_socket()
     }
 
     pub(super) fn into_owned(self) -> OwnedFd {
         // SAFETY: an accept gave us this descriptor, and `self`, its only owner, is consumed.
-        unsafe { OwnedFd::from_raw_fd(self.0) }
+        unsafe { OwnedFd::from_raw_fd(self.fd) }
     }
 }
 
@@ -44,6 +57,7 @@ impl Socket {
 #[derive(Debug)]
 pub struct Listener {
     socket: socket2::Socket,
+    is_local: bool,
 }
 
 impl Listener {
@@ -62,7 +76,7 @@ impl Listener {
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
-        Ok(Listener { socket })
+        Ok(Listener { socket, is_local: false })
     }
 
     /// Listens on a Unix socket with the given permissions, in place of a stale one. Whatever else
@@ -90,7 +104,7 @@ impl Listener {
         socket.bind(&address)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         socket.listen(backlog)?;
-        Ok(Listener { socket })
+        Ok(Listener { socket, is_local: true })
     }
 
     /// The address that the kernel gave, where port 0 was asked for.
@@ -99,6 +113,11 @@ impl Listener {
     /// What getsockname(2) says.
     pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
         Ok(self.socket.local_addr()?.as_socket())
+    }
+
+    /// The connection that an accept from it gave.
+    pub(super) fn accepted(&self, fd: RawFd) -> Socket {
+        Socket { fd, is_local: self.is_local }
     }
 
     pub(super) fn raw(&self) -> RawFd {

@@ -252,7 +252,7 @@ impl Uring {
             Operation::Accept => {
                 let result = match entry.result() {
                     errno if errno < 0 => Err(Fault::of_accept(-errno)),
-                    fd => Ok(Socket::from_raw(fd)),
+                    fd => Ok(self.listeners[slot.index as usize].accepted(fd)),
                 };
                 Some(Completion::Accepted { listener: slot.index, result, armed })
             }

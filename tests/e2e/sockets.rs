@@ -1,9 +1,10 @@
 //! Where the server listens: several addresses, a unix socket, an address by name.
 
+use crate::common::PATIENCE;
 use crate::common::client::Client;
-use crate::common::server::{OURS, Server, free_port};
+use crate::common::server::{Kind, OURS, Server, free_port};
 use std::io::{Read, Write};
-use std::net::UdpSocket;
+use std::net::{Shutdown, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -70,4 +71,32 @@ fn udp_answers_with_the_frame_of_the_request() {
             assert_eq!(&buffer[8..length], b"VALUE k 0 5\r\nvalue\r\nEND\r\n", "{kind:?}");
         }
     }
+}
+
+/// Kernels forget to tell a multishot receive the end of a Unix socket that comes right behind many
+/// bytes: every such peer gets its replies, and the end of them.
+#[test]
+fn who_ends_right_behind_its_requests_is_not_left_waiting() {
+    let path = format!("{}/unix-ends.sock", env!("CARGO_TARGET_TMPDIR"));
+    let options = ["-s", &path, "-t", "2"];
+    let Some(_server) = Server::start_on_path(&path, Kind::Auto, &options) else { return };
+    let requests = [b"set k 0 0 50000\r\n", &[b'v'; 50_000][..], b"\r\nget none\r\n"].concat();
+    let requests = requests.repeat(4);
+    let ask = || {
+        for _ in 0..100 {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut sending = stream.try_clone().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    sending.write_all(&requests).unwrap();
+                    sending.shutdown(Shutdown::Write).unwrap();
+                });
+                let mut reply = String::new();
+                stream.read_to_string(&mut reply).unwrap();
+                assert_eq!(reply, "STORED\r\nEND\r\n".repeat(4));
+            });
+        }
+    };
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(ask))));
 }

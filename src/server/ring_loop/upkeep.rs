@@ -2,8 +2,9 @@
 
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
+use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
-use crate::net::connection::{Event, Held};
+use crate::net::connection::{Event, Held, Receive};
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
@@ -132,9 +133,18 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             (true, _, _) => CloseReason::Stalled,
             (false, true, _) => CloseReason::Idle,
             (false, false, true) => CloseReason::Draining,
-            (false, false, false) => return,
+            (false, false, false) => return self.sound(id),
         };
         self.end(id, Event::Abort, reason);
+    }
+
+    /// Ends the receive of a connection whose end may not have been told; it is armed anew at once.
+    fn sound(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.sound(self.now) {
+            connection.receive = Receive::Cancelling;
+            self.ring.cancel_receive(id);
+        }
     }
 
     /// Begins to drain when the fleet does: nobody is let in, and who has all replies goes.

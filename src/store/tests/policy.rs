@@ -384,3 +384,20 @@ fn large_pages_work_as_small_ones() {
     one.quiesce();
     assert_eq!(registry.sum(Metric::CurrItems), 200);
 }
+
+/// Most of the memory is what its keys have left behind: no key has to go for want of room, though
+/// nobody asks for any and some are not stored again for long.
+#[test]
+fn who_only_stores_again_and_again_loses_nothing_where_a_third_would_do() {
+    let registry = Registry::default();
+    let mut one = table(8 << 20, true).participant(registry.counters("one"));
+    let (keys, mut state) = (2500u64, 1u64);
+    (0..keys).for_each(|key| set(&mut one, &key.to_le_bytes(), &[1; 1000]));
+    for _ in 0..20 * keys {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        set(&mut one, &((state >> 33) % keys).to_le_bytes(), &[2; 1000]);
+        one.quiesce();
+    }
+    assert_eq!(registry.sum(Metric::Evictions), 0);
+    assert!((0..keys).all(|key| has(&one, key)));
+}
