@@ -214,13 +214,11 @@ impl FakeRing {
         } else if has_bytes {
             let mut outgoing = std::mem::take(&mut peer.outgoing);
             let filled = self.fill(&mut outgoing);
-            let is_brought = filled.is_some();
-            let armed = is_brought && !is_full && !self.chance.once_in(6);
-            let is_missed = !self.chance.once_in(4);
+            let armed = filled.is_some() && !is_full && !self.chance.once_in(6);
+            let is_forgotten = armed && outgoing.is_empty() && !self.chance.once_in(4);
             let peer = self.peers.get_mut(&fd).unwrap();
             peer.outgoing = outgoing;
-            let is_last = is_brought && peer.finished && peer.outgoing.is_empty();
-            peer.end_missed = peer.is_local && armed && is_last && is_missed;
+            peer.end_missed = peer.is_local && peer.finished && is_forgotten;
             (filled.map_or(Received::Dry, Received::Bytes), armed)
         } else if peer.finished && !peer.end_missed {
             over(Received::End)
