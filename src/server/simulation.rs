@@ -5,6 +5,7 @@
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
 mod throttle;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

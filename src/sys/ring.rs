@@ -9,6 +9,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::Filled;
+use super::region::Loan;
 use super::socket::Socket;
 
 /// What became of an armed receive, as far as this completion tells.
@@ -25,12 +26,27 @@ pub enum Received {
     Failed(i32),
 }
 
+/// What became of a receive into lent memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// So many bytes, from the beginning of the loan on; never 0.
+    Bytes(usize),
+    /// The peer will send no more.
+    End,
+    /// It ended on its own; nothing was lost.
+    Stopped,
+    /// The connection is dead, for the reason that the errno gives.
+    Failed(i32),
+}
+
 #[derive(Debug)]
 pub enum Completion {
     /// `armed` is false when the multishot accept has ended and must be armed again.
     Accepted { listener: u32, result: Result<Socket, i32>, armed: bool },
     /// `armed` is false when the multishot receive has ended.
     Received { slot: SlotId, received: Received, armed: bool },
+    /// The receive into `loan` has ended, and the loan is the ring's no more.
+    Arrived { slot: SlotId, arrived: Arrived, loan: Loan },
     /// `result` is the number of bytes that the kernel took, or an errno.
     Sent { slot: SlotId, result: Result<usize, i32>, landed: Landed },
     /// Somebody rang the doorbell.
@@ -50,7 +66,15 @@ pub trait Ring {
     /// Arms the receive of a connection.
     fn receive(&mut self, socket: &Socket, slot: SlotId);
 
-    /// Ends the receive of a connection; its last completion follows.
+    /// As `receive`, for one buffer and no more: what follows stays in the socket.
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId);
+
+    /// Receives once, straight into lent memory. Nothing else may be armed or in flight that
+    /// receives for this connection. There is no buffer to run out of, and no way to cancel it: to
+    /// shut the socket down ends it.
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan);
+
+    /// Ends the receive of a connection into buffers; its last completion follows.
     fn cancel_receive(&mut self, slot: SlotId);
 
     /// Sends the bytes of `blocks`, without the first `skip`, as far as one operation goes.

@@ -17,8 +17,8 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
-use super::region::Region;
-use super::ring::{Completion, Received, Ring};
+use super::region::{Loan, Region};
+use super::ring::{Arrived, Completion, Received, Ring};
 use super::socket::{Listener, Socket};
 use super::token::{Operation, Token};
 use super::wake::EventFd;
@@ -62,6 +62,8 @@ pub struct Uring {
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
+    /// What the kernel may write to for the connection in this place.
+    loans: Vec<Option<Loan>>,
     overflows: u64,
 }
 
@@ -102,6 +104,7 @@ impl Uring {
             scratch,
             messages: Vec::new(),
             spare_messages: Vec::new(),
+            loans: Vec::new(),
             overflows: 0,
         };
         this.arm_doorbell();
@@ -201,8 +204,24 @@ impl Uring {
                 self.arm_timer();
                 Some(Completion::Tick)
             }
+            Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
         }
+    }
+
+    /// The end of a receive into lent memory, which is minted anew here and nowhere else.
+    fn arrived(&mut self, entry: &cqueue::Entry, slot: SlotId) -> Completion {
+        let loan = self.loans.get_mut(slot.index as usize).and_then(Option::take);
+        let loan = loan.expect("what is received into is kept until the completion");
+        let arrived = match usize::try_from(entry.result()) {
+            Ok(0) => Arrived::End,
+            Ok(bytes) => Arrived::Bytes(bytes),
+            Err(_) => match -entry.result() {
+                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Arrived::Stopped,
+                errno => Arrived::Failed(errno),
+            },
+        };
+        Completion::Arrived { slot, arrived, loan }
     }
 
     fn received(&mut self, entry: &cqueue::Entry) -> Received {
@@ -307,6 +326,25 @@ impl Ring for Uring {
     fn receive(&mut self, socket: &Socket, slot: SlotId) {
         let entry = opcode::RecvMulti::new(Fd(socket.raw()), BufferRing::GROUP).build();
         self.push(entry, Operation::Receive, slot);
+    }
+
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
+        // A length of 0 is that of the buffer.
+        let entry = opcode::Recv::new(Fd(socket.raw()), std::ptr::null_mut(), 0);
+        let entry = entry.buf_group(BufferRing::GROUP).build();
+        self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Operation::Receive, slot);
+    }
+
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
+        let len = u32::try_from(loan.len()).expect("a slot is smaller than 4 GiB");
+        let entry = opcode::Recv::new(Fd(socket.raw()), loan.start().as_ptr(), len);
+        let place = slot.index as usize;
+        if self.loans.len() <= place {
+            self.loans.resize_with(place + 1, || None);
+        }
+        let before = self.loans[place].replace(loan);
+        assert!(before.is_none(), "two receives into memory in flight on one connection");
+        self.push(entry.build(), Operation::ReceiveInto, slot);
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {

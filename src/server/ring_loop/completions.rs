@@ -22,6 +22,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Completion::Received { slot, received, armed } => {
                     self.received(slot, received, armed);
                 }
+                Completion::Arrived { slot, arrived, loan } => self.arrived(slot, arrived, loan),
                 Completion::Sent { slot, result, landed } => self.sent(slot, result, &landed),
                 Completion::Accepted { listener, result, armed } => {
                     self.accepted(listener, result, armed);
