@@ -67,7 +67,7 @@ impl Clients<'_> {
     /// Why a workload cannot be run here, if it cannot.
     pub fn missing(workload: WorkloadName) -> Option<&'static str> {
         let program = match workload {
-            WorkloadName::Gets | WorkloadName::Mix => return None,
+            WorkloadName::Gets | WorkloadName::Sets | WorkloadName::Mix => return None,
             WorkloadName::Memtier => "memtier_benchmark",
             WorkloadName::Memaslap => return memaslap().is_none().then_some("memcaslap"),
         };
@@ -77,7 +77,7 @@ impl Clients<'_> {
     /// Stores all the keys that the workload will ask for.
     pub fn preload(&self, workload: WorkloadName, server: &Server) -> io::Result<()> {
         let (prefix, bytes) = match workload {
-            WorkloadName::Gets | WorkloadName::Mix => {
+            WorkloadName::Gets | WorkloadName::Sets | WorkloadName::Mix => {
                 (LOAD_PREFIX.to_owned(), self.options.key_bytes)
             }
             WorkloadName::Memtier => (format!("{MEMTIER_PREFIX}1"), MEMTIER_PREFIX.len() + 7),
@@ -114,6 +114,7 @@ impl Clients<'_> {
     ) -> io::Result<Sample> {
         match workload {
             WorkloadName::Gets => self.run_load("0:1", depth, server),
+            WorkloadName::Sets => self.run_load("1:0", depth, server),
             WorkloadName::Mix => self.run_load("1:10", depth, server),
             WorkloadName::Memtier => {
                 let file = self.launcher.folder.join("memtier.json");

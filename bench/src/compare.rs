@@ -85,8 +85,13 @@ pub fn run(options: &Compare) -> io::Result<Results> {
     for server in servers.iter().filter(|server| server.is_real()) {
         let mut filled = Vec::new();
         for workload in &workloads {
-            // Gets and mix have the same keys.
-            let keys = if *workload == WorkloadName::Mix { &WorkloadName::Gets } else { workload };
+            let keys = match workload {
+                // These have the same keys.
+                WorkloadName::Sets | WorkloadName::Mix => &WorkloadName::Gets,
+                others @ (WorkloadName::Gets | WorkloadName::Memtier | WorkloadName::Memaslap) => {
+                    others
+                }
+            };
             if !filled.contains(&keys) {
                 clients.preload(*keys, server)?;
                 filled.push(keys);

@@ -15,6 +15,7 @@ use ringcached::config::Dispatch;
 use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
+use ringcached::sys::ladder::Rung;
 use ringcached::sys::region::Loan;
 use ringcached::sys::socket::Listener;
 
@@ -124,6 +125,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
         requests_per_event: u32::MAX,
         idle_timeout_s: 0,
         throttle: Throttle::default(),
+        rung: Rung::LOWEST,
     };
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();

@@ -70,6 +70,8 @@ pub struct NullOptions {
 /// gets: ringcached-load, gets alone. The null server takes part only here: it answers the same
 /// bytes for every so many bytes of requests, without parsing or looking anything up.
 ///
+/// sets: ringcached-load, sets alone; only when it is asked for.
+///
 /// mix: ringcached-load, one set to ten gets.
 ///
 /// memtier: memtier_benchmark, one set to ten gets, depth as --pipeline.
@@ -114,6 +116,10 @@ pub struct Compare {
     /// [default: ringcached beside this program]
     #[arg(long, value_name = "[LABEL=]PATH")]
     pub ringcached: Vec<Labelled>,
+    /// More arguments for ringcached, which is measured with each of them as a server of its own;
+    /// may be repeated. `plain=` is none
+    #[arg(long, value_name = "LABEL=ARGUMENTS")]
+    pub with: Vec<More>,
     /// Dispatch modes of ringcached
     #[arg(
         long,
@@ -178,18 +184,21 @@ impl Compare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum WorkloadName {
     Gets,
+    Sets,
     Mix,
     Memtier,
     Memaslap,
 }
 
 impl WorkloadName {
+    /// All but sets, which must be asked for.
     pub const ALL: [WorkloadName; 4] =
         [WorkloadName::Gets, WorkloadName::Mix, WorkloadName::Memtier, WorkloadName::Memaslap];
 
     pub fn label(self) -> &'static str {
         match self {
             WorkloadName::Gets => "gets",
+            WorkloadName::Sets => "sets",
             WorkloadName::Mix => "mix",
             WorkloadName::Memtier => "memtier",
             WorkloadName::Memaslap => "memaslap",
@@ -216,6 +225,26 @@ impl FromStr for Labelled {
             return Err("expected PATH or LABEL=PATH".to_owned());
         }
         Ok(Labelled { label, path: PathBuf::from(path) })
+    }
+}
+
+/// Arguments, and what to call a server that has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct More {
+    pub label: String,
+    pub arguments: String,
+}
+
+impl FromStr for More {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<More, String> {
+        match text.split_once('=') {
+            Some((label, arguments)) if !label.is_empty() => {
+                Ok(More { label: label.to_owned(), arguments: arguments.to_owned() })
+            }
+            Some(_) | None => Err("expected LABEL=ARGUMENTS".to_owned()),
+        }
     }
 }
 
@@ -258,6 +287,9 @@ mod tests {
         let both = compare(&["--memcached", "new=/a/b", "--memcached", "/c"]).memcached;
         assert_eq!(both[0], Labelled { label: Some("new".to_owned()), path: "/a/b".into() });
         assert_eq!(both[1], Labelled { label: None, path: "/c".into() });
+        let with = &compare(&["--with", "big=--receive incremental -c 9"]).with[0];
+        assert_eq!((with.label.as_str(), with.arguments.len()), ("big", 26));
+        assert!("--receive".parse::<More>().is_err() && "=x".parse::<More>().is_err());
         assert!("=x".parse::<Labelled>().is_err() && "x=".parse::<Labelled>().is_err());
     }
 }

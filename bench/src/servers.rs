@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 use ringcached_load::cpu;
 
 use crate::cores;
-use crate::options::{Compare, Labelled};
+use crate::options::{Compare, Labelled, More};
 
 /// How long a server may take until it accepts connections.
 const START_TRIES: u32 = 100;
@@ -63,9 +63,14 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
             missing.push("ringcached: build it with cargo build --release".to_owned());
         });
         for program in programs {
-            all.extend(
-                options.dispatch.iter().map(|mode| ringcached(options.memory, &program, mode)),
-            );
+            for mode in &options.dispatch {
+                let plain = ringcached(options.memory, &program, mode);
+                if options.with.is_empty() {
+                    all.push(plain);
+                } else {
+                    all.extend(options.with.iter().map(|more| plain.with(more)));
+                }
+            }
         }
     }
     if !options.no_memcached {
@@ -152,6 +157,13 @@ fn words(line: &str) -> Vec<String> {
 }
 
 impl Variant {
+    /// The same with more arguments.
+    fn with(&self, more: &More) -> Variant {
+        let label = format!("{} {}", self.label, more.label);
+        let arguments = [self.arguments.clone(), words(&more.arguments)].concat();
+        Variant { label, arguments, ..self.clone() }
+    }
+
     /// Starts the server on `core` and waits until it accepts connections.
     pub fn start(&self, core: usize) -> io::Result<Server> {
         let port = free_port()?;
@@ -269,6 +281,20 @@ mod tests {
         };
         assert_eq!(two("old=/a", "new=/b").unwrap(), 3);
         assert!(two("/a", "/b").unwrap_err().to_string().contains("called memcached"));
+    }
+
+    #[test]
+    fn each_set_of_arguments_is_a_server() {
+        let words = ["x", "compare", "--no-memcached", "--no-null", "--dispatch", "inline"];
+        let more = ["--ringcached", "/r", "--with", "plain=", "--with", "big=-c 9"];
+        let words = words.into_iter().chain(more);
+        let Program::Compare(options) = Options::parse_from(words).command else {
+            unreachable!("compare was asked for");
+        };
+        let variants = variants(&options).unwrap().0;
+        let labels: Vec<_> = variants.iter().map(|variant| variant.label.as_str()).collect();
+        assert_eq!(labels, ["inline plain", "inline big"]);
+        assert_eq!(variants[1].arguments[variants[0].arguments.len()..], ["-c", "9"]);
     }
 
     fn core_of_this_thread() -> usize {

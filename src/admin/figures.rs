@@ -1,10 +1,11 @@
 //! The figures, gathered: first one for each metric, then the process, then the server's own.
 
 use crate::base::clock::Clock;
-use crate::base::metrics::{Counters, Kind, Metric, Registry};
+use crate::base::histogram::Snapshot;
+use crate::base::metrics::{Counters, Distribution, Kind, Metric, Registry};
 use crate::base::sync::Arc;
 
-use super::Control;
+use super::{ClassFigures, Control};
 
 /// Names of the figures that stand between the metrics and the server's own.
 const PROCESS: [&str; 2] = ["pid", "uptime"];
@@ -40,6 +41,18 @@ impl Figures {
 
     pub(super) fn threads(&self) -> Vec<Arc<Counters>> {
         self.registry.threads()
+    }
+
+    /// The words of the size classes, class after class: bytes of a slot, pages, slots, free ones.
+    pub(super) fn classes(&self) -> Vec<u64> {
+        let words =
+            |each: &ClassFigures| [each.slot_bytes, each.pages, each.slots, each.slots_free];
+        self.control.classes().iter().flat_map(words).collect()
+    }
+
+    /// How values are spread since the start of the process: counts by bucket.
+    pub(super) fn spread(&self, distribution: Distribution) -> Snapshot {
+        self.registry.raw_spread(distribution)
     }
 
     /// A metric since the start of the process.

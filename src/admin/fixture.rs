@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 
 use crate::base::sync::Mutex;
 
-use super::Control;
+use super::{ClassFigures, Control};
 
 /// What a test made of the server, and what was asked of it.
 #[derive(Default)]
@@ -59,6 +59,16 @@ impl Control for Fixture {
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
         vec![("limit_maxbytes", 64 << 20), ("hash_bytes", 17)]
+    }
+
+    fn classes(&self) -> Vec<ClassFigures> {
+        let class = |slot_bytes, pages, slots, slots_free| ClassFigures {
+            slot_bytes,
+            pages,
+            slots,
+            slots_free,
+        };
+        vec![class(96, 2, 20, 5), class(112, 0, 0, 0)]
     }
 
     fn verbosity(&self) -> u8 {

@@ -8,15 +8,16 @@ use crate::base::metrics::{Metric, Registry};
 use super::Severity;
 
 /// The counters that tell of trouble, and what each has counted.
-const TROUBLES: [(Metric, &str); 8] = [
+const TROUBLES: [(Metric, &str); 9] = [
     (Metric::RejectedConnections, "connections refused: -c are open"),
-    (Metric::ListenDisabledNum, "accepts failed: descriptors or memory are short"),
+    (Metric::ListenDisabledNum, "accepts failed: descriptors are short"),
     (Metric::IdleKicks, "idle connections closed"),
     (Metric::StoreTooLarge, "values refused: larger than -I allows"),
     (Metric::StoreNoMemory, "values refused: no memory for them"),
     (Metric::BuffersDry, "receives found no buffer"),
     (Metric::QueueFull, "batches found their queue full"),
     (Metric::CompletionsOverflowed, "turns brought more completions than fit"),
+    (Metric::KernelNoMemory, "operations put off: the kernel has no memory for them"),
 ];
 
 /// What the counters stood at when they were last looked at.

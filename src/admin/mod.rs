@@ -25,6 +25,7 @@ pub mod wire;
 
 use std::os::fd::BorrowedFd;
 
+pub use crate::server::start::ClassFigures;
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
 
@@ -43,6 +44,11 @@ pub trait Control: Send + Sync {
 
     /// Figures that are no counters, as `limit_maxbytes`. Always the same names in the same order.
     fn figures(&self) -> Vec<(&'static str, u64)>;
+
+    /// The size classes of items: always as many, in the same order.
+    fn classes(&self) -> Vec<ClassFigures> {
+        Vec::new()
+    }
 
     /// How much is to be logged: 0, 1 for trouble, 2 for what is served too. Clients may change it.
     fn verbosity(&self) -> u8;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::base::clock::Clock;
-use crate::base::metrics::{Counters, Metric, Registry};
+use crate::base::metrics::{Counters, Distribution, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{AdminPlan, StartError};
 
@@ -207,6 +207,18 @@ impl Desk {
                 let threads = self.figures.threads();
                 let thread = threads.get(usize::try_from(request.thread).ok()?)?;
                 reply(&Figures::of_thread(thread).map(value).collect::<Vec<_>>())
+            }
+            Ask::Spreads => {
+                let names = Distribution::ALL.iter().map(|each| each.name());
+                reply(&names.map(|name| Entry::Name { is_gauge: false, name }).collect::<Vec<_>>())
+            }
+            Ask::Counts => {
+                let distribution = Distribution::ALL.get(usize::try_from(request.thread).ok()?)?;
+                let spread = self.figures.spread(*distribution);
+                reply(&spread.counts().iter().copied().map(Entry::Value).collect::<Vec<_>>())
+            }
+            Ask::Classes => {
+                reply(&self.figures.classes().into_iter().map(Entry::Value).collect::<Vec<_>>())
             }
         })
     }

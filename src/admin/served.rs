@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::server::start::Server;
 
-use super::Control;
+use super::{ClassFigures, Control};
 
 impl Control for Server {
     fn drain(&self) {
@@ -21,6 +21,10 @@ impl Control for Server {
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
         Server::figures(self)
+    }
+
+    fn classes(&self) -> Vec<ClassFigures> {
+        Server::classes(self)
     }
 
     fn verbosity(&self) -> u8 {

@@ -1,5 +1,7 @@
 //! The answers to people: `echo stats | nc -u -w1 127.0.0.1 PORT`.
 
+use crate::base::metrics::Distribution;
+
 use super::figures::{Figure, Figures};
 
 /// Bytes of a datagram of text at most.
@@ -20,6 +22,14 @@ pub(super) fn answer(question: &[u8], figures: &Figures) -> Option<Vec<Vec<u8>>>
                 for figure in Figures::of_thread(&counters).filter(|figure| figure.value != 0) {
                     let line = format!("STAT {owner}:{} {}\r\n", figure.name, shown(figure));
                     datagrams.line(&line);
+                }
+            }
+        }
+        b"stats latency" => {
+            for distribution in Distribution::ALL {
+                for (row, number) in figures.spread(*distribution).rows() {
+                    let name = distribution.row_name(row);
+                    datagrams.line(&format!("STAT {name} {number}\r\n"));
                 }
             }
         }

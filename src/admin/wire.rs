@@ -14,7 +14,7 @@
 //!   16  4  first: index of the first       16  4  first, as asked
 //!          entry wanted                    20  4  thread, as asked
 //!   20  4  thread, in `ThreadValues`;      24  8  boot id: random, new with each process
-//!          else 0                          32  8  sequence: one more with each reply
+//!          spread, in `Counts`; else 0     32  8  sequence: one more with each reply
 //!   24  8  cookie when signed, else 0      40  8  ns from the start of the process to the sample
 //!          (0 in `Hello`)                  48  4  total: entries there are, from index 0
 //!   32  .. zeros                           52  2  count: entries in this datagram
@@ -29,6 +29,12 @@
 //! | 2 `Names` | what they are called | kind u8 (0 counter, 1 gauge), length u8, name |
 //! | 3 `Threads` | who counts | 0 u8, length u8, name: "ring 0" |
 //! | 4 `ThreadValues` | the figures of one of them | a value, u64 |
+//! | 5 `Spreads` | of what it is known how it is spread | 0 u8, length u8, name: "get" |
+//! | 6 `Counts` | how the values of one of them are spread | count of a bucket, u64 |
+//! | 7 `Classes` | the size classes of items | a word, u64; four words are a class |
+//!
+//! The buckets of `Counts` are those of `base::histogram`; all threads are counted together. The
+//! words of a class are the bytes of a slot, pages, slots, and slots that are free.
 //!
 //! The figures of a thread are the first of the process's, in the same order. Names and their order
 //! hold for as long as the boot id stays. A figure never goes back while the boot id stays, unless
@@ -60,11 +66,22 @@ pub enum Ask {
     Names,
     Threads,
     ThreadValues,
+    Spreads,
+    Counts,
+    Classes,
 }
 
 impl Ask {
-    pub const ALL: [Ask; 5] =
-        [Ask::Hello, Ask::Values, Ask::Names, Ask::Threads, Ask::ThreadValues];
+    pub const ALL: [Ask; 8] = [
+        Ask::Hello,
+        Ask::Values,
+        Ask::Names,
+        Ask::Threads,
+        Ask::ThreadValues,
+        Ask::Spreads,
+        Ask::Counts,
+        Ask::Classes,
+    ];
 
     const fn code(self) -> u8 {
         match self {
@@ -73,6 +90,9 @@ impl Ask {
             Ask::Names => 2,
             Ask::Threads => 3,
             Ask::ThreadValues => 4,
+            Ask::Spreads => 5,
+            Ask::Counts => 6,
+            Ask::Classes => 7,
         }
     }
 
@@ -116,7 +136,7 @@ impl Request {
             Some(_) => reader.rest.get(..reader.rest.len() - MAC_BYTES)?,
             None => reader.rest,
         };
-        let thread_fits = thread == 0 || ask == Ask::ThreadValues;
+        let thread_fits = thread == 0 || matches!(ask, Ask::ThreadValues | Ask::Counts);
         let cookie_fits = cookie == 0 || (signer.is_some() && ask != Ask::Hello);
         if !thread_fits || !cookie_fits || padding.iter().any(|byte| *byte != 0) {
             return None;
@@ -189,9 +209,9 @@ impl ReplyHead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub head: ReplyHead,
-    /// Of `Hello`, `Values` and `ThreadValues`.
+    /// Of `Hello`, `Values`, `ThreadValues`, `Counts` and `Classes`.
     pub values: Vec<u64>,
-    /// Of `Names` and `Threads`: whether it is a gauge, and the name.
+    /// Of `Names`, `Threads` and `Spreads`: whether it is a gauge, and the name.
     pub names: Vec<(bool, String)>,
 }
 
@@ -209,8 +229,10 @@ impl Reply {
         }
         for _ in 0..count {
             match ask {
-                Ask::Hello | Ask::Values | Ask::ThreadValues => reply.values.push(reader.u64()?),
-                Ask::Names | Ask::Threads => reply.names.push(reader.name()?),
+                Ask::Hello | Ask::Values | Ask::ThreadValues | Ask::Counts | Ask::Classes => {
+                    reply.values.push(reader.u64()?);
+                }
+                Ask::Names | Ask::Threads | Ask::Spreads => reply.names.push(reader.name()?),
             }
         }
         let tail = signer.map_or(0, |_| MAC_BYTES);

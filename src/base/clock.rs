@@ -146,7 +146,11 @@ impl Clock {
     }
 
     pub fn now(&self) -> Now {
-        let ns = self.elapsed_ns();
+        self.at(self.elapsed_ns())
+    }
+
+    /// The moment that many nanoseconds after the process started.
+    pub fn at(&self, ns: u64) -> Now {
         let ticks = (ns / 1_000_000_000) * TICKS_PER_S
             + (ns % 1_000_000_000) * TICKS_PER_S / 1_000_000_000
             + EPOCH_AGE_S * TICKS_PER_S;

@@ -4,6 +4,7 @@
 //! counter that also goes down: its per-thread parts wrap, their sum is right.
 
 use super::census::Census;
+use super::histogram::{Histogram, Snapshot};
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
 
@@ -130,6 +131,8 @@ metrics! {
     SlabsMoved "slabs_moved" Counter,
     /// Turns of a ring: one entry into the kernel each.
     RingTurns "ring_turns" Counter,
+    /// Turns that began with nothing to do: the ring slept until something came.
+    RingSleeps "ring_sleeps" Counter,
     RingCompletions "ring_completions" Counter,
     /// Requests executed, whoever executed them.
     Requests "requests" Counter,
@@ -137,6 +140,8 @@ metrics! {
     Batches "batches" Counter,
     /// Batches that were executed by a worker.
     BatchesQueued "batches_queued" Counter,
+    /// Batches that wait for a worker, or are with one.
+    BatchesAway "batches_away" Gauge,
     /// Times a batch found its queue full and waited in the ring.
     QueueFull "queue_full" Counter,
     RingSends "ring_sends" Counter,
@@ -150,7 +155,16 @@ metrics! {
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.
     CompletionsOverflowed "completions_overflowed" Counter,
+    /// Entries into the kernel that it put off until completions were taken.
+    RingBusy "ring_busy" Counter,
+    /// Times the kernel had no memory for what it was asked to do; it was asked again later.
+    KernelNoMemory "kernel_no_memory" Counter,
     WorkerWakes "worker_wakes" Counter,
+    /// Time that a ring's thread has had of its processor, four times a second, or that a worker
+    /// has taken for batches.
+    BusyUs "busy_us" Counter,
+    /// When `busy_us` of a ring was taken, since the start.
+    BusyAtUs "busy_at_us" Counter,
     /// Malformed or refused datagrams at the statistics port.
     AdminDropped "admin_dropped" Counter,
     AdminServed "admin_served" Counter,
@@ -158,18 +172,106 @@ metrics! {
 
 const METRICS: usize = Metric::ALL.len();
 
+/// What the values of a distribution count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Ns,
+    Number,
+}
+
+macro_rules! distributions {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident,)+) => {
+        /// What is known by how its values are spread.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Distribution { $($(#[$doc])* $variant,)+ }
+
+        impl Distribution {
+            pub const ALL: &[Distribution] = &[$(Distribution::$variant,)+];
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Distribution::$variant => $name,)+ }
+            }
+
+            pub const fn unit(self) -> Unit {
+                match self { $(Distribution::$variant => Unit::$unit,)+ }
+            }
+        }
+    };
+}
+
+distributions! {
+    /// From when the bytes of a request were taken from the kernel until the batch that it was in
+    /// had been executed: lists of one key.
+    Get "get" Ns,
+    /// As `Get`: lists of several keys.
+    MultiGet "multi_get" Ns,
+    /// As `Get`: storage commands, from when the last of the value came.
+    Store "store" Ns,
+    /// As `Get`: delete, touch, incr, decr.
+    Change "change" Ns,
+    /// As `Get`: all other requests.
+    Other "other" Ns,
+    /// How long a batch waited until it was executed.
+    BatchWait "batch_wait" Ns,
+    /// How long it was executed.
+    BatchRun "batch_run" Ns,
+    /// How long a batch waited for a worker.
+    QueueWait "queue_wait" Ns,
+    /// Batches in the queue to the workers, with one that is put there.
+    QueueDepth "queue_depth" Number,
+    TurnCompletions "turn_completions" Number,
+    /// Batches that the ring itself executed in a turn.
+    TurnBatches "turn_batches" Number,
+    TurnRequests "turn_requests" Number,
+}
+
+impl Distribution {
+    /// The name in statistics of one of the rows of `Snapshot::rows`: "get:p99_ns".
+    pub fn row_name(self, row: &str) -> String {
+        let unit = match self.unit() {
+            Unit::Ns if row != "count" => "_ns",
+            Unit::Ns | Unit::Number => "",
+        };
+        format!("{}:{row}{unit}", self.name())
+    }
+}
+
+const DISTRIBUTIONS: usize = Distribution::ALL.len();
+
 /// The counters of one thread.
 #[derive(Debug)]
 pub struct Counters {
     /// Who counts here: "ring 0", "worker 3".
     pub owner: String,
     cells: Box<[AtomicU64; METRICS]>,
+    histograms: Box<[Histogram; DISTRIBUTIONS]>,
 }
 
 impl Counters {
     pub fn new(owner: &str) -> Counters {
         let cells = Box::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Counters { owner: owner.into(), cells }
+        let histograms = Box::new(std::array::from_fn(|_| Histogram::default()));
+        Counters { owner: owner.into(), cells, histograms }
+    }
+
+    /// Counts a value so often. Only the owner of the counters may call this.
+    #[inline]
+    pub fn record(&self, distribution: Distribution, value: u64, count: u64) {
+        self.histograms[distribution as usize].record(value, count);
+    }
+
+    /// As `record`, for a value that is most often below 16.
+    #[inline]
+    pub fn record_small(&self, distribution: Distribution, value: u64, count: u64) {
+        self.histograms[distribution as usize].record_small(value, count);
+    }
+
+    /// How the values of this thread are spread, since the start.
+    pub fn spread(&self, distribution: Distribution) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.add(&self.histograms[distribution as usize]);
+        snapshot
     }
 
     /// Adds to a counter of this thread. Only its owner may call this.
@@ -200,14 +302,21 @@ impl Counters {
     }
 }
 
+/// What the counters of one thread stood at.
+#[derive(Debug)]
+struct Baseline {
+    metrics: Vec<u64>,
+    spreads: Vec<Snapshot>,
+}
+
 /// All the counters of the process.
 #[derive(Debug, Default)]
 pub struct Registry {
     /// What connections do.
     pub census: Census,
     threads: Mutex<Vec<Arc<Counters>>>,
-    /// What the counters stood at when they were last reset.
-    baseline: Mutex<Vec<u64>>,
+    /// What the counters of each thread stood at when they were last reset.
+    baseline: Mutex<Vec<Baseline>>,
 }
 
 impl Registry {
@@ -229,19 +338,61 @@ impl Registry {
 
     /// A figure since the last `reset`. A gauge is never reset.
     pub fn sum(&self, metric: Metric) -> u64 {
-        let raw = self.raw(metric);
+        let of_reset = |each: &Baseline| each.metrics[metric as usize];
         match metric.kind() {
-            Kind::Gauge => raw,
+            Kind::Gauge => self.raw(metric),
             Kind::Counter => {
-                raw.wrapping_sub(self.baseline.lock().get(metric as usize).copied().unwrap_or(0))
+                let past = self.baseline.lock().iter().map(of_reset).fold(0, u64::wrapping_add);
+                self.raw(metric).wrapping_sub(past)
             }
+        }
+    }
+
+    /// As `sum`, of the thread that comes at this place in `threads`.
+    pub fn of_thread(&self, thread: usize, metric: Metric) -> u64 {
+        let raw = self.threads.lock().get(thread).map_or(0, |each| each.get(metric));
+        match (metric.kind(), self.baseline.lock().get(thread)) {
+            (Kind::Counter, Some(past)) => raw.wrapping_sub(past.metrics[metric as usize]),
+            (Kind::Gauge | Kind::Counter, _) => raw,
+        }
+    }
+
+    /// How values are spread since the start of the process; `reset` does not touch it.
+    pub fn raw_spread(&self, distribution: Distribution) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for each in self.threads.lock().iter() {
+            sum.add(&each.histograms[distribution as usize]);
+        }
+        sum
+    }
+
+    /// How values are spread since the last `reset`.
+    pub fn spread(&self, distribution: Distribution) -> Snapshot {
+        let mut sum = Snapshot::default();
+        for thread in 0..self.threads().len() {
+            sum.merge(&self.spread_of_thread(thread, distribution));
+        }
+        sum
+    }
+
+    /// As `spread`, of the thread that comes at this place in `threads`.
+    pub fn spread_of_thread(&self, thread: usize, distribution: Distribution) -> Snapshot {
+        let now = self.threads.lock().get(thread).map(|each| each.spread(distribution));
+        let now = now.unwrap_or_default();
+        match self.baseline.lock().get(thread) {
+            Some(past) => now.since(&past.spreads[distribution as usize]),
+            None => now,
         }
     }
 
     /// Starts all counters, but no gauge, at 0 again, without writing to any thread's cells.
     pub fn reset(&self) {
-        let raw = Metric::ALL.iter().map(|metric| self.raw(*metric)).collect();
-        *self.baseline.lock() = raw;
+        let past = |each: &Arc<Counters>| Baseline {
+            metrics: Metric::ALL.iter().map(|metric| each.get(*metric)).collect(),
+            spreads: Distribution::ALL.iter().map(|each_of| each.spread(*each_of)).collect(),
+        };
+        let baseline = self.threads.lock().iter().map(past).collect();
+        *self.baseline.lock() = baseline;
     }
 }
 
@@ -266,10 +417,40 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_is_of_each_thread_and_of_what_is_spread() {
+        let registry = Registry::default();
+        let one = registry.counters("one");
+        one.add(Metric::Requests, 3);
+        one.add(Metric::BatchesAway, 1);
+        one.record(Distribution::Get, 5, 3);
+        registry.reset();
+        let two = registry.counters("two");
+        one.bump(Metric::Requests);
+        one.record(Distribution::Get, 7, 1);
+        two.record(Distribution::Get, 9, 1);
+        assert_eq!([0, 1, 2].map(|each| registry.of_thread(each, Metric::Requests)), [1, 0, 0]);
+        assert_eq!(registry.of_thread(0, Metric::BatchesAway), 1);
+        let (all, since) =
+            (registry.raw_spread(Distribution::Get), registry.spread(Distribution::Get));
+        assert_eq!((all.count(), since.count(), since.quantile(1)), (5, 2, 7));
+        let of_one = registry.spread_of_thread(0, Distribution::Get);
+        assert_eq!((of_one.count(), of_one.quantile(100_000)), (1, 7));
+        assert_eq!(registry.spread_of_thread(2, Distribution::Get).count(), 0);
+    }
+
+    #[test]
     fn names_are_unique() {
         let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        names.extend(Distribution::ALL.iter().map(|each| each.name()));
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Metric::ALL.len());
+        assert_eq!(names.len(), Metric::ALL.len() + Distribution::ALL.len());
+    }
+
+    #[test]
+    fn rows_name_their_unit() {
+        assert_eq!(Distribution::Get.row_name("p99"), "get:p99_ns");
+        assert_eq!(Distribution::Get.row_name("count"), "get:count");
+        assert_eq!(Distribution::QueueDepth.row_name("max"), "queue_depth:max");
     }
 }

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod census;
 pub mod clock;
 pub mod hash;
+pub mod histogram;
 pub mod limits;
 pub mod metrics;
 pub mod output;

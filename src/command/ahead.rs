@@ -59,6 +59,18 @@ impl<'b> Ahead<'b> {
         self.keys.get(place)?.as_ref()
     }
 
+    /// Of the first so many keys, those that begin a list and do not end it. The very first begins
+    /// one if `opens`.
+    pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {
+        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
+        let several = |(place, key): (usize, &KeyAhead<'_>)| {
+            (key.begins || (place == 0 && opens)) && !key.last
+        };
+        // Lossless: no target has a wider usize.
+        self.keys.iter().flatten().take(keys).enumerate().filter(|each| several(*each)).count()
+            as u64
+    }
+
     #[inline]
     fn sight(&mut self, place: usize) {
         if let Some(Some(key)) = self.keys.get_mut(place) {

@@ -1,6 +1,7 @@
 //! One call of `drive`: the input, how far it has been consumed, and what is needed to go on.
 
 use super::ahead::foresee;
+use super::classes::Class;
 use super::session::{State, Swallowing};
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
@@ -60,6 +61,12 @@ impl<'b, O: Output> Batch<'b, O> {
     #[inline]
     pub fn count(&self, metric: Metric) {
         self.executor.counters.bump(metric);
+    }
+
+    /// Counts a request by its class: when it is answered, or, if it has many answers, begins to be.
+    #[inline]
+    pub fn classify(&mut self, class: Class) {
+        self.executor.classes.count(class, 1);
     }
 
     pub fn reply(&mut self, bytes: &[u8], noreply: bool) {
@@ -125,6 +132,7 @@ impl<'b, O: Output> Batch<'b, O> {
                 }
                 self.pay();
                 self.count(Metric::Requests);
+                self.classify(Class::Other);
                 self.consume(consumed);
                 self.reply(error.reply(), noreply);
                 match error.blame() {

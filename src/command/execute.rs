@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Verdict;
 use super::batch::{Batch, Step};
+use super::classes::Class;
 use super::session::{Group, Report, State};
 use super::storing::swallowing;
 use crate::base::clock::Expiry;
@@ -21,7 +22,27 @@ impl<O: Output> Batch<'_, O> {
         matches!(head, Head::FlushAll { .. })
     }
 
+    /// The class of a head; `None` while a value is to come.
+    fn class_of(head: &Head<'_>) -> Option<Class> {
+        match head {
+            Head::Store(_) => None,
+            Head::Refused { .. } => Some(Class::Store),
+            Head::Touch { .. } | Head::Delete { .. } | Head::Incr(_) | Head::Decr(_) => {
+                Some(Class::Change)
+            }
+            Head::FlushAll { .. }
+            | Head::Version
+            | Head::Verbosity { .. }
+            | Head::Quit
+            | Head::Shutdown { .. }
+            | Head::Stats { .. } => Some(Class::Other),
+        }
+    }
+
     pub fn execute(&mut self, head: &Head<'_>, state: &mut State) -> Step {
+        if let Some(class) = Self::class_of(head) {
+            self.classify(class);
+        }
         match *head {
             Head::Store(ref head) => self.start_value(head, state),
             Head::Refused { error, value_bytes, noreply } => {
@@ -117,6 +138,8 @@ impl<O: Output> Batch<'_, O> {
             b"" => Group::General,
             b"settings" => Group::Settings,
             b"conns" => Group::Connections,
+            b"latency" => Group::Latency,
+            b"rings" => Group::Rings,
             b"reset" => {
                 self.executor.shared.registry.reset();
                 return self.output.put(reply::RESET);

@@ -2,6 +2,7 @@
 
 use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
+use super::classes::{Class, Classes};
 use super::session::{KeyList, Sending, State, Touch};
 use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, Budget, Cost, Verdict};
 use crate::base::clock::Now;
@@ -54,6 +55,31 @@ impl Tally {
             counters.add(Metric::GetFlushed, self.flushed);
         }
     }
+}
+
+/// Counts the lists whose first key was among so many that were answered, with `list` as it was
+/// before, and `next` what comes now.
+#[inline]
+fn classify(
+    classes: &mut Classes,
+    (keys, begun): (u64, u64),
+    ahead: &Ahead<'_>,
+    list: &KeyList,
+    next: &State,
+) {
+    let count = |lists: u64| u32::try_from(lists).unwrap_or(u32::MAX);
+    let begun = begun + u64::from(list.keys == 0 && keys > 0);
+    // Most often every key is a list of its own, or all are of one list.
+    let several = match next {
+        _ if begun == 0 => return,
+        State::Idle if begun == keys => 0,
+        _ if list.keys == 0 && begun == 1 && keys > 1 => 1,
+        _ => ahead.lists_of_several(keys, list.keys == 0),
+    };
+    if several > 0 {
+        classes.count(Class::MultiGet, count(several));
+    }
+    classes.count(Class::Get, count(begun - several));
 }
 
 /// The parts of a batch with which keys are answered.
@@ -187,7 +213,10 @@ impl<O: Output> Batch<'_, O> {
             tally: Tally::default(),
         };
         let (next, step) = answering.run(&mut ahead, list);
-        answering.tally.tell(list.touch != Touch::No, &self.executor.counters);
+        let tally = answering.tally;
+        tally.tell(list.touch != Touch::No, &self.executor.counters);
+        let told = (tally.hits + tally.misses, tally.lists);
+        classify(&mut self.executor.classes, told, &ahead, &list, &next);
         *state = next;
         step
     }
@@ -205,6 +234,9 @@ impl<O: Output> Batch<'_, O> {
             return Some(verdict);
         }
         self.pay();
+        if list.keys == 0 {
+            self.executor.classes.count(Class::Other, 1);
+        }
         let bad_format = ProtocolError::BadFormat.reply();
         match (next, list.touch) {
             (NextKey::End { consumed }, _) => {

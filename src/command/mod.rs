@@ -30,9 +30,11 @@
 
 mod ahead;
 mod batch;
+mod classes;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
+mod instruments;
 mod keys;
 mod ledger;
 mod session;
@@ -57,6 +59,7 @@ use crate::base::sync::Arc as SyncArc;
 use crate::store::{Loan, Participant, Table};
 
 use batch::Batch;
+use classes::Classes;
 use session::State;
 
 /// Copying more than this is long work.
@@ -147,6 +150,8 @@ pub struct Executor {
     shared: Arc<Shared>,
     participant: Participant,
     counters: SyncArc<Counters>,
+    /// What has been executed and not been told.
+    classes: Classes,
 }
 
 impl Executor {
@@ -156,7 +161,7 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters }
+        Executor { shared, participant, counters, classes: Classes::default() }
     }
 
     /// Executes what `input` asks for, until something stops it.
@@ -188,6 +193,13 @@ impl Executor {
                 return Progress { consumed: batch.consumed(), verdict };
             }
         }
+    }
+
+    /// Counts the requests that have been executed since this was called last as such that took so
+    /// long.
+    #[inline]
+    pub fn tell_latency(&mut self, latency_ns: u64) {
+        self.classes.tell(&self.counters, latency_ns);
     }
 
     /// Gives back what a session holds of the store. Its connection is dead.

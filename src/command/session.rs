@@ -98,7 +98,7 @@ pub(super) struct Swallowing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     pub group: Group,
-    /// Rows replied so far; of connections, the position from which to go on.
+    /// Rows replied so far, or groups of rows; of connections, the position from which to go on.
     pub rows: usize,
 }
 
@@ -108,4 +108,6 @@ pub(super) enum Group {
     General,
     Settings,
     Connections,
+    Latency,
+    Rings,
 }

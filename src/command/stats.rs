@@ -1,4 +1,5 @@
-//! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order.
+//! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order; and what
+//! is only ours, see `instruments`.
 //!
 //! A row is left out when it says nothing about this server: slab classes, LRU. `hash_bytes` is the
 //! index; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the blocks in
@@ -7,6 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Step};
+use super::instruments;
 use super::ledger::LEDGER;
 use super::session::{Group, State};
 use super::{Rusage, Shared, Verdict};
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 
 use crate::base::census::Sighting;
 use crate::base::clock::{Now, TICKS_PER_S};
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Metric, Registry};
 use crate::base::output::Output;
 use crate::protocol::memcache::reply;
 
@@ -113,8 +115,25 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ClosedForReplies),
     metric(Metric::ClosedForPool),
     metric(Metric::ClosedForItems),
+    metric(Metric::Requests),
+    metric(Metric::Batches),
+    metric(Metric::BatchesQueued),
+    metric(Metric::BatchesAway),
+    metric(Metric::QueueFull),
+    metric(Metric::WorkerWakes),
+    metric(Metric::RingTurns),
+    metric(Metric::RingSleeps),
+    metric(Metric::RingCompletions),
+    metric(Metric::RingSends),
+    metric(Metric::BusyUs),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),
+    metric(Metric::RingTurns),
+    metric(Metric::RingCompletions),
+    metric(Metric::BuffersDry),
+    metric(Metric::CompletionsOverflowed),
+    metric(Metric::RingBusy),
+    metric(Metric::KernelNoMemory),
 ];
 
 /// Seconds with six decimals, as monitors want them.
@@ -131,7 +150,7 @@ impl<O: Output> Batch<'_, O> {
         let rows = match report.group {
             Group::General => GENERAL.len() + LEDGER.len(),
             Group::Settings => shared.facts.settings.len(),
-            Group::Connections => 0,
+            Group::Connections | Group::Latency | Group::Rings => 0,
         };
         if report.group == Group::Connections {
             while let Some((position, seen, address)) = shared.registry.census.next(report.rows) {
@@ -143,6 +162,14 @@ impl<O: Output> Batch<'_, O> {
                 report.rows = position + 1;
             }
         }
+        let instruments: fn(&mut O, &Registry, usize) -> bool = match report.group {
+            Group::Latency => instruments::latency,
+            Group::Rings => instruments::ring,
+            Group::General | Group::Settings | Group::Connections => |_, _, _| false,
+        };
+        while !self.output.is_full() && instruments(self.output, &shared.registry, report.rows) {
+            report.rows += 1;
+        }
         for row in report.rows..rows {
             if self.output.is_full() {
                 return Some(Verdict::OutputFull);
@@ -150,7 +177,7 @@ impl<O: Output> Batch<'_, O> {
             match report.group {
                 Group::General => general(self.output, shared, self.now, row),
                 Group::Settings => setting(self.output, shared, row),
-                Group::Connections => {}
+                Group::Connections | Group::Latency | Group::Rings => {}
             }
             report.rows += 1;
         }

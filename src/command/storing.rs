@@ -1,6 +1,7 @@
 //! Storage commands: the value goes straight into the memory of its item.
 
 use super::batch::{Batch, Step};
+use super::classes::Class;
 use super::session::{Filling, State, Swallowing};
 use super::{BOUNDED_COPY_BYTES, Verdict};
 use crate::base::clock::Expiry;
@@ -39,6 +40,7 @@ impl<O: Output> Batch<'_, O> {
                 *state = State::Filling(filling);
             }
             Err(refusal) => {
+                self.classify(Class::Store);
                 if head.verb == StoreVerb::Set {
                     // What the peer meant to replace must not live on.
                     self.participant().delete(head.key, hash, now);
@@ -109,6 +111,7 @@ impl<O: Output> Batch<'_, O> {
     /// There is no memory for the rest of a value. What a `set` was to replace must not live on.
     #[cold]
     fn give_up(&mut self, refusal: Refusal, state: &mut State) {
+        self.classify(Class::Store);
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
         let missing = filling.reservation.missing();
         let (hash, now) = (filling.reservation.hash(), self.now);
@@ -126,6 +129,7 @@ impl<O: Output> Batch<'_, O> {
 
     /// The whole value has come, and the two bytes after it.
     fn finish(&mut self, filling: Filling, end: [u8; 2]) {
+        self.classify(Class::Store);
         let Filling { reservation, verb, noreply, long: _ } = filling;
         let now = self.now;
         if end != *LINE_END {

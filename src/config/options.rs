@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use super::foreign::Foreign;
 use super::throttle::ThrottleOptions;
 use crate::store::Favor;
+use crate::sys::ladder::Mode;
 
 /// What is kept when not everything fits: the words for `store::Favor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -47,6 +48,31 @@ impl Dispatch {
             Dispatch::Inline => "inline",
             Dispatch::Queue => "queue",
             Dispatch::Auto => "auto",
+        }
+    }
+}
+
+/// How bytes are received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReceiveName {
+    /// What was measured to be best.
+    #[default]
+    Auto,
+    /// A buffer for each receive.
+    Multishot,
+    /// A run of buffers for each receive.
+    Bundle,
+    /// Large buffers that receives share.
+    Incremental,
+}
+
+impl ReceiveName {
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            ReceiveName::Auto => None,
+            ReceiveName::Multishot => Some(Mode::Multishot),
+            ReceiveName::Bundle => Some(Mode::Bundle),
+            ReceiveName::Incremental => Some(Mode::Incremental),
         }
     }
 }
@@ -160,6 +186,18 @@ pub struct Own {
     /// What to keep when not all fits: as many items as are asked for, as many bytes, or in between
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub favor: FavorName,
+
+    /// How bytes are received: into a buffer a receive, a run of buffers, or large shared ones
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub receive: ReceiveName,
+
+    /// Bytes that a connection brings before others have their turn; 0 is no cap [256 KiB]
+    #[arg(long, value_name = "BYTES")]
+    pub receive_cap: Option<u32>,
+
+    /// Microseconds that a busy ring waits for more to do; 0 is not at all [0]
+    #[arg(long, value_name = "US")]
+    pub min_wait: Option<u32>,
 
     /// Address of the UDP statistics, or "off" [127.0.0.1, TCP port + 10000]
     #[arg(long, value_name = "ADDR:PORT")]

@@ -8,6 +8,7 @@ use clap::Parser;
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::net::throttle::Throttle;
 use crate::store::Favor;
+use crate::sys::ladder::Asked;
 use crate::sys::user::{self, User};
 
 use super::admin::AdminPlan;
@@ -65,6 +66,8 @@ pub struct Plan {
     /// 0 exactly when `dispatch` is `Inline`.
     pub workers: u32,
     pub dispatch: Dispatch,
+    /// How to receive, as far as it was said.
+    pub receive: Asked,
     /// Header, key and value of the largest item.
     pub item_bytes_max: usize,
     pub requests_per_event: u32,
@@ -109,6 +112,7 @@ impl Plan {
             rings,
             workers,
             dispatch: options.own.dispatch,
+            receive: receive(options)?,
             item_bytes_max: item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?,
             requests_per_event: positive("-R", options.max_reqs_per_event)?,
             backlog: positive("-b", options.listen_backlog)?,
@@ -285,6 +289,24 @@ fn workers(options: &Options, rings: u32, warnings: &mut Vec<String>) -> Result<
             "Leave --workers out for one per ring, or use --dispatch inline.",
         )),
     }
+}
+
+/// A wait this long would be seen by every client.
+const MIN_WAIT_US_MAX: u32 = 10_000;
+
+fn receive(options: &Options) -> Result<Asked, StartError> {
+    let own = &options.own;
+    if let Some(wait_us) = own.min_wait.filter(|wait_us| *wait_us > MIN_WAIT_US_MAX) {
+        let remedy = format!("Use a number of microseconds from 0 to {MIN_WAIT_US_MAX}.");
+        return Err(StartError::new(
+            "accept",
+            format!("--min-wait {wait_us}"),
+            "out of range",
+            remedy,
+        ));
+    }
+    let mode = own.receive.mode();
+    Ok(Asked { mode, cap_bytes: own.receive_cap, min_wait_us: own.min_wait })
 }
 
 fn positive(option: &str, value: u32) -> Result<u32, StartError> {

@@ -7,15 +7,22 @@
 use super::listen::UnixListener;
 use super::plan::Plan;
 use crate::store;
+use crate::sys::ladder::Rung;
 
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.into()
 }
 
 impl Plan {
-    /// The rows. `verbosity` changes while the server runs; here it is as started.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
+    /// The rows, where the rings receive by `rung`. `verbosity` changes while the server runs; here
+    /// it is as started.
+    pub fn settings(&self, rung: Rung) -> Vec<(&'static str, String)> {
         let mut rows = self.own_settings();
+        rows.extend([
+            ("receive", rung.mode.name().to_owned()),
+            ("receive_cap", rung.cap_bytes.to_string()),
+            ("min_wait", rung.min_wait_us.to_string()),
+        ]);
         rows.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let place = |name: &str| ORDER.iter().position(|each| *each == name);
         rows.sort_by_key(|(name, _)| place(name));
@@ -174,6 +181,9 @@ const ORDER: &[&str] = &[
     "throttle_floor",
     "throttle_silence",
     "stall_timeout",
+    "receive",
+    "receive_cap",
+    "min_wait",
 ];
 
 #[cfg(test)]
@@ -183,7 +193,7 @@ mod tests {
     #[test]
     fn every_row_once_and_in_order() {
         let plan = Plan::parse(&["-p", "0", "-U", "7", "-m", "2", "-A"]).unwrap();
-        let rows = plan.settings();
+        let rows = plan.settings(Rung::LOWEST);
         let names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ORDER);
         let value = |name| &rows.iter().find(|(each, _)| *each == name).unwrap().1;
@@ -192,6 +202,7 @@ mod tests {
         assert_eq!(value("inter"), "NULL");
         assert_eq!(value("umask"), "700");
         assert_eq!(value("shutdown_command"), "yes");
+        assert_eq!((value("receive").as_str(), value("min_wait").as_str()), ("multishot", "0"));
         assert_eq!(value("slab_chunk_max"), "4096", "an eighth of a page of 32 KiB");
         assert!(rows.iter().all(|(_, value)| !value.contains([' ', '\r', '\n'])));
     }

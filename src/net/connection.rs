@@ -141,6 +141,10 @@ pub struct Connection<S> {
     pub runnable: bool,
     /// True exactly while the connection stands in the ring's list of those to step.
     pub listed: bool,
+    /// True exactly while the connection stands in the ring's list of those that may hold buffers.
+    pub holding: bool,
+    /// True while the kernel has no memory for what the connection does.
+    pub paused: bool,
     shut_down: bool,
     /// True exactly while the connection stands in the ring's queue of those it parked.
     pub queued: bool,
@@ -148,6 +152,8 @@ pub struct Connection<S> {
     pub counted: bool,
     /// The tick at which bytes last moved in the direction that the connection waits for.
     active_at: u32,
+    /// When it began to stand in that queue, in nanoseconds since the process started.
+    pub came_ns: u64,
     /// Bytes of the heap that its ring knows of.
     pub charged: u32,
     /// What of its input is away with a batch.
@@ -171,10 +177,13 @@ impl<S: Default> Connection<S> {
             ended: false,
             runnable: false,
             listed: false,
+            holding: false,
+            paused: false,
             shut_down: false,
             queued: false,
             counted: false,
             active_at: tick(now),
+            came_ns: 0,
             charged: 0,
             away: Away::default(),
             input: Input::default(),
@@ -319,6 +328,9 @@ impl<S> Connection<S> {
             Phase::Closing => return Step::Wait,
             Phase::Open | Phase::Draining => {}
         }
+        if self.paused {
+            return Step::Wait;
+        }
         if self.output.unsent_bytes() > 0 && !self.sending {
             return Step::Send;
         }
@@ -437,6 +449,15 @@ mod tests {
         let mut connection = connection();
         connection.touch(end);
         assert_eq!(connection.silent_ticks(Now { ticks: end.ticks + 5, ..NOW }), 5);
+    }
+
+    #[test]
+    fn a_paused_connection_does_nothing_but_close() {
+        let mut connection = connection();
+        connection.paused = true;
+        assert_eq!(connection.step(Quota::CALM), Step::Wait);
+        connection.end(Event::Abort, CloseReason::Broken);
+        assert_eq!(connection.step(Quota::CALM), Step::Shutdown);
     }
 
     #[test]

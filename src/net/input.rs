@@ -20,6 +20,11 @@ use crate::sys::buffers::Filled;
 /// How much of a buffer is copied behind a tail at a time: most requests end within it.
 const BORROW_BYTES: usize = 1024;
 
+/// So many pieces that are smaller than so many bytes, on average, are not worth their names: they
+/// are copied while they wait.
+const PIECES_MAX: usize = 32;
+const PIECE_BYTES_MIN: usize = 256;
+
 /// A carry larger than this is given back once it is empty.
 const CARRY_KEPT_BYTES: usize = 512;
 
@@ -56,6 +61,13 @@ impl Input {
     /// True when buffers of the pool wait here.
     pub fn holds_buffers(&self) -> bool {
         !self.filled.is_empty()
+    }
+
+    /// True when what waits here came in so many small pieces that it should be evacuated.
+    pub fn is_scattered(&self) -> bool {
+        let pieces = self.filled.len();
+        let copied = self.carry.len() - self.carry_start - self.borrowed;
+        pieces > PIECES_MAX && self.bytes - copied < pieces * PIECE_BYTES_MIN
     }
 
     /// The next contiguous run of unconsumed bytes.
@@ -127,6 +139,7 @@ impl Input {
             self.carry.extend_from_slice(filled.bytes());
             spent.push(filled);
         }
+        self.filled.shrink_to(PIECES_MAX);
     }
 
     /// Appends what has come in since.
@@ -193,15 +206,19 @@ mod tests {
                 .flat_map(|_| [vec![b'x'; chance.below(1500)], vec![b'\n']].concat())
                 .collect();
             let (mut input, mut spent, mut read) = (Input::default(), Vec::new(), Vec::new());
-            let mut rest = &lines[..];
+            let (mut rest, mut shared) = (&lines[..], None);
             while !rest.is_empty() {
                 let mut later = Input::default();
                 for _ in 0..chance.below(4) {
-                    let len = rest.len().min(chance.below(4097));
-                    let (piece, behind) = rest.split_at(len);
+                    // A buffer of its own, or the next part of one that is not full.
+                    let index = shared.take().or_else(|| free.pop()).unwrap();
+                    let room = pool.room(index);
+                    let (piece, behind) = rest.split_at(rest.len().min(chance.below(room + 1)));
                     rest = behind;
-                    if len > 0 {
-                        later.push(pool.fill(free.pop().unwrap(), piece));
+                    let done = !piece.is_empty() && (piece.len() == room || chance.once_in(2));
+                    shared = (!done).then_some(index);
+                    if !piece.is_empty() {
+                        later.push(pool.fill(index, piece, done));
                     }
                 }
                 if chance.once_in(4) {
@@ -212,11 +229,33 @@ mod tests {
                     input.evacuate(&mut spent);
                 }
                 read.extend(read_lines(&mut input, &mut spent));
-                free.extend(spent.drain(..).map(|filled| pool.take_back(filled)));
+                free.extend(spent.drain(..).filter_map(|filled| pool.take_back(filled)));
             }
             assert!(read == lines, "seed {seed}");
             assert!(input.is_empty() && !input.holds_buffers());
-            assert_eq!(free.len(), 64, "seed {seed}: a buffer is lost");
+            assert_eq!(pool.held(), 0);
+            assert_eq!(free.len() + shared.iter().len(), 64, "seed {seed}: a buffer is lost");
         }
+    }
+
+    /// Who sends single bytes and is not served meanwhile gets memory for bytes, not for pieces.
+    #[test]
+    fn many_small_pieces_become_one() {
+        let mut pool = BufferPool::map(0, 1, 65_536).unwrap();
+        let (mut input, mut spent) = (Input::default(), Vec::new());
+        for _ in 0..32_768 {
+            input.push(pool.fill(0, b"x", false));
+            if input.is_scattered() {
+                input.evacuate(&mut spent);
+            }
+            assert!(input.heap_bytes() <= 2 * input.bytes() + 4096, "{input:?}");
+            spent.drain(..).for_each(|filled| assert_eq!(pool.take_back(filled), None));
+        }
+        assert!(pool.held() <= PIECES_MAX && input.window().len() >= 32_768 - PIECES_MAX);
+        let mut large = Input::default();
+        let mut pool = BufferPool::map(0, 64, 4096).unwrap();
+        (0..64).for_each(|index| large.push(pool.fill(index, &[1; 4096], true)));
+        assert!(!large.is_scattered(), "large pieces stay where they are");
+        large.clear(&mut spent);
     }
 }

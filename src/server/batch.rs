@@ -1,6 +1,7 @@
 //! The part of a connection that travels to a worker and back, and its execution.
 
 use crate::base::clock::Now;
+use crate::base::metrics::{Counters, Distribution};
 use crate::base::slots::SlotId;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::net::input::Input;
@@ -26,8 +27,32 @@ pub struct Batch<S> {
     pub spare: Vec<Block>,
     /// Buffers that are read, and go home with the batch.
     pub spent: Vec<Filled>,
+    /// When its bytes came, and when it was put into the queue.
+    pub came_ns: u64,
+    pub queued_ns: u64,
     /// Why the worker stopped.
     pub verdict: Verdict,
+}
+
+/// The times of one execution, in nanoseconds since the process started.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the bytes came, or the connection had its turn last.
+    pub came_ns: u64,
+    pub begun_ns: u64,
+    pub done_ns: u64,
+}
+
+impl Times {
+    /// Tells how long what was executed has waited and taken.
+    #[inline]
+    pub fn tell(&self, counters: &Counters, service: &mut impl Service) {
+        let Times { came_ns, begun_ns, done_ns } = *self;
+        // What comes first in its turn has not waited.
+        counters.record_small(Distribution::BatchWait, begun_ns.saturating_sub(came_ns), 1);
+        counters.record(Distribution::BatchRun, done_ns.saturating_sub(begun_ns), 1);
+        service.tell_latency(done_ns.saturating_sub(came_ns));
+    }
 }
 
 /// How far one execution may go.

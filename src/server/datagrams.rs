@@ -64,7 +64,10 @@ impl<V: Service> Datagrams<V> {
             let Ok((len, peer)) = received else { continue };
             self.counters.add(Metric::BytesRead, len as u64);
             let Some((id, payload)) = parse(&datagram[..len]) else { continue };
-            for reply in split(id, &self.answer(payload)) {
+            let came_ns = self.clock.elapsed_ns();
+            let answer = self.answer(payload);
+            self.service.tell_latency(self.clock.elapsed_ns().saturating_sub(came_ns));
+            for reply in split(id, &answer) {
                 // A reply may be lost like any datagram.
                 let sent = self.socket.send_to(&reply, peer).unwrap_or(0);
                 self.counters.add(Metric::BytesWritten, sent as u64);

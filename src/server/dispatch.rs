@@ -137,6 +137,11 @@ impl<S> Dispatch<S> {
         Ok(served.any(|worker| self.beds[worker].wake()))
     }
 
+    /// Batches in the queue of a ring.
+    pub fn depth(&self, ring: usize) -> usize {
+        self.jobs[ring].len()
+    }
+
     /// True when `worker` takes batches of `ring`: the two lists are dealt out to each other.
     fn serves(&self, worker: usize, ring: usize) -> bool {
         let (workers, rings) = (self.beds.len(), self.jobs.len());

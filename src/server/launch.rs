@@ -11,6 +11,7 @@ use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Plan, StartError};
 use crate::net::throttle::Throttle;
+use crate::sys::ladder::Rung;
 use crate::sys::probe::{self, RingShape};
 use crate::sys::socket::Listener;
 use crate::sys::thread;
@@ -23,9 +24,6 @@ use super::ring_loop::{RingLoop, Settings};
 use super::service::Service;
 use super::worker::Worker;
 
-/// Bytes of a receive buffer: a deep pipeline of small requests.
-pub const BUFFER_BYTES: u32 = 4096;
-
 /// The shape of a server, whatever it serves.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -36,10 +34,11 @@ pub struct Shape {
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
+    pub rung: Rung,
 }
 
 impl Shape {
-    pub fn of(plan: &Plan) -> Shape {
+    pub fn of(plan: &Plan, rung: Rung) -> Shape {
         Shape {
             rings: plan.rings as usize,
             workers: plan.workers as usize,
@@ -48,15 +47,15 @@ impl Shape {
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.idle_timeout_s,
             throttle: plan.throttle,
+            rung,
         }
     }
 
-    fn sizes() -> Sizes {
+    fn sizes(&self) -> Sizes {
         Sizes {
             submissions: RingShape::SERVER.submissions,
             completions: RingShape::SERVER.completions,
-            buffers: u16::try_from(RingShape::SERVER.buffers).expect("at most 2^15 buffers"),
-            buffer_bytes: BUFFER_BYTES,
+            buffers: (self.rung.mode.buffers(), self.rung.mode.buffer_bytes()),
         }
     }
 }
@@ -131,7 +130,9 @@ where
         let run = move || {
             let service = service(Arc::clone(&counters));
             let requests_per_event = shape.requests_per_event;
-            Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0 }.run();
+            let (turn, busy_ns) = (0, 0);
+            Worker { number, service, counters, fleet, clock, requests_per_event, turn, busy_ns }
+                .run();
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a worker", error))?);
@@ -192,7 +193,8 @@ impl<S: Default + Send + 'static> Seat<S> {
     fn ring(&self) -> io::Result<Uring> {
         let number = u16::try_from(self.number).map_err(|_| io::ErrorKind::InvalidInput)?;
         let listeners = Arc::clone(&self.listeners);
-        Uring::new(number, Shape::sizes(), listeners, Arc::clone(&self.doorbell))
+        let (sizes, rung) = (self.shape.sizes(), self.shape.rung);
+        Uring::new(number, sizes, rung, listeners, Arc::clone(&self.doorbell))
     }
 
     fn serve<V: Service<Session = S>>(self, ring: Uring, service: impl Fn(Arc<Counters>) -> V) {

@@ -8,9 +8,8 @@ use crate::config::Plan;
 use crate::store::{Figures, limbo_bytes_max};
 use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
 use crate::sys::heap;
+use crate::sys::ladder::RECEIVE_BYTES;
 use crate::sys::probe::RingShape;
-
-use super::launch::BUFFER_BYTES;
 
 /// Code and libraries where the system does not say how much is mapped.
 const CODE_BYTES: u64 = 16 << 20;
@@ -38,7 +37,7 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
     let rings = u64::from(plan.rings);
     let sockets = plan.listeners.udp.len() as u64;
     let threads = rings + u64::from(plan.workers) + sockets + THREADS_MORE;
-    let receive_bytes = u64::from(RingShape::SERVER.buffers) * u64::from(BUFFER_BYTES);
+    let receive_bytes = u64::from(RECEIVE_BYTES);
     let bytes = heap::code_bytes().unwrap_or(CODE_BYTES)
         + START_BYTES
         + threads * THREAD_BYTES

@@ -22,6 +22,10 @@ pub trait Service {
         output: &mut impl Output,
     ) -> Progress;
 
+    /// What has been executed since the last call has taken so long.
+    #[inline]
+    fn tell_latency(&mut self, _latency_ns: u64) {}
+
     /// Gives back what the session of a dead connection holds.
     fn abandon(&mut self, session: &mut Self::Session);
 
@@ -96,6 +100,11 @@ impl Service for Executor {
         output: &mut impl Output,
     ) -> Progress {
         Executor::drive(self, session, input, now, budget, output)
+    }
+
+    #[inline]
+    fn tell_latency(&mut self, latency_ns: u64) {
+        Executor::tell_latency(self, latency_ns);
     }
 
     fn abandon(&mut self, session: &mut Session) {

@@ -205,10 +205,10 @@ impl World {
             idle_timeout_s,
             throttle: Throttle::default(),
             rings: 1,
-            listeners: 1,
+            listeners: 1 + u32::try_from(chance.below(3)).unwrap(),
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, buffers, *chance.pick(&[64, 300, 4096]));
+        let ring = FakeRing::new(seed, settings.listeners, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
         let service = Echo { awake: true, loans_max, ..Echo::default() };
         let worker = |number| Worker {
@@ -219,6 +219,7 @@ impl World {
             clock: clock.clone(),
             requests_per_event: 3,
             turn: 0,
+            busy_ns: 0,
         };
         World {
             workers: (0..workers).map(worker).collect(),
@@ -282,7 +283,8 @@ fn script(chance: &mut Chance) -> Script {
     Script { requests, vanishes: chance.once_in(6) }
 }
 
-fn run(seed: u64, dispatch: Dispatch) {
+/// Returns how often each of `HARDSHIPS` was met.
+fn run(seed: u64, dispatch: Dispatch) -> [u64; HARDSHIPS.len()] {
     let mut world = World::new(seed, dispatch);
     let mut chance = Chance::new(seed ^ 0x5EED);
     let scripts: Vec<Script> = (0..20).map(|_| script(&mut chance)).collect();
@@ -318,7 +320,17 @@ fn run(seed: u64, dispatch: Dispatch) {
         world.turn();
     }
     finish(&mut world, &scripts);
+    HARDSHIPS.map(|metric| world.registry.sum(metric))
 }
+
+/// What the kernel may run out of.
+const HARDSHIPS: [Metric; 5] = [
+    Metric::BuffersDry,
+    Metric::CompletionsOverflowed,
+    Metric::RingBusy,
+    Metric::KernelNoMemory,
+    Metric::ListenDisabledNum,
+];
 
 /// Everything is answered, everything is back.
 fn finish(world: &mut World, scripts: &[Script]) {
@@ -358,9 +370,13 @@ fn finish(world: &mut World, scripts: &[Script]) {
 
 fn run_seeds(dispatch: Dispatch) {
     let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().unwrap());
+    let mut met = [0; HARDSHIPS.len()];
     for seed in one.map_or(0..60, |seed| seed..seed + 1) {
         let _told = Told { seed };
-        run(seed, dispatch);
+        met.iter_mut().zip(run(seed, dispatch)).for_each(|(sum, count)| *sum += count);
+    }
+    if one.is_none() {
+        assert!(met.iter().all(|count| *count > 0), "nothing is short of {met:?}");
     }
 }
 

@@ -10,7 +10,10 @@ use crate::base::sync::Arc;
 use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared};
 use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
-use crate::sys::limits;
+use crate::sys::ladder::{FEATURES_TRIED, Rung};
+use crate::sys::{limits, probe};
+
+pub use crate::store::ClassFigures;
 
 use super::claim::Claim;
 use super::keeper;
@@ -34,6 +37,7 @@ impl Server {
     /// # Errors
     /// What the system refuses: memory for the table, or the rings.
     pub fn start(plan: &Plan, claim: Claim, clock: &Clock) -> Result<Server, StartError> {
+        let rung = rung(plan)?;
         let registry = Arc::new(Registry::default());
         let sockets = u32::try_from(plan.listeners.udp.len()).unwrap_or(u32::MAX);
         let store = StorePlan {
@@ -51,7 +55,7 @@ impl Server {
         })?;
         let table = Arc::new(table);
         let shared = Arc::new(Shared {
-            facts: facts(plan, overhead::of(plan, &table.figures())),
+            facts: facts(plan, rung, overhead::of(plan, &table.figures())),
             table: Arc::clone(&table),
             registry: Arc::clone(&registry),
             verbosity: AtomicU8::new(plan.verbosity),
@@ -63,7 +67,7 @@ impl Server {
                 Executor::new(Arc::clone(&shared), participant, counters)
             }
         };
-        let handle = launch(Shape::of(plan), claim.sockets, &registry, clock, executor)?;
+        let handle = launch(Shape::of(plan, rung), claim.sockets, &registry, clock, executor)?;
         let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
         let participant = table.participant(registry.counters("keeper"));
         keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
@@ -112,6 +116,11 @@ impl Server {
         own.into_iter().chain(LEDGER.iter().map(row)).collect()
     }
 
+    /// The size classes of items.
+    pub fn classes(&self) -> Vec<ClassFigures> {
+        self.shared.table.classes()
+    }
+
     /// What the process will take at most, in words.
     pub fn promise(&self) -> String {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
@@ -127,14 +136,25 @@ impl Server {
     }
 }
 
-fn facts(plan: &Plan, fixed: Fixed) -> Facts {
+/// How the rings receive: what the plan asks for, as far as this kernel has it.
+fn rung(plan: &Plan) -> Result<Rung, StartError> {
+    let support = probe::try_out(&FEATURES_TRIED)
+        .map_err(|refusal| StartError::new("set up", "io_uring", &refusal, refusal.remedy()))?;
+    Rung::choose(plan.receive, &support).map_err(|row| {
+        let cause = "this kernel does not have it (see ringcached --check)";
+        let remedy = "Leave --receive, --receive-cap and --min-wait to the server.";
+        StartError::new("use", row.name, cause, remedy)
+    })
+}
+
+fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
     Facts {
         pid: std::process::id(),
         version: VERSION,
         threads: plan.rings + plan.workers,
         connections_max: plan.connections_max,
         shutdown_enabled: plan.shutdown_enabled,
-        settings: plan.settings(),
+        settings: plan.settings(rung),
         fixed,
         rusage,
     }

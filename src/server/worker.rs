@@ -2,11 +2,11 @@
 //! home. It sleeps when there are none, referring to nothing shared.
 
 use crate::base::clock::Clock;
-use crate::base::metrics::{Counters, Metric};
+use crate::base::metrics::{Counters, Distribution, Metric};
 use crate::base::sync::Arc;
 use crate::command::{Cost, Verdict};
 
-use super::batch::{Batch, Limits, execute};
+use super::batch::{Batch, Limits, Times, execute};
 use super::dispatch::Message;
 use super::fleet::Fleet;
 use super::service::Service;
@@ -23,6 +23,8 @@ pub struct Worker<V: Service> {
     pub requests_per_event: u32,
     /// Which of its rings comes first.
     pub turn: usize,
+    /// Time that batches have taken.
+    pub busy_ns: u64,
 }
 
 impl<V: Service> Worker<V> {
@@ -62,14 +64,18 @@ impl<V: Service> Worker<V> {
             cost: Cost::Any,
             output_bytes: batch.limit_bytes,
         };
+        let (came_ns, queued_ns) = (batch.came_ns, batch.queued_ns);
+        let begun_ns = self.clock.elapsed_ns();
+        let now = self.clock.at(begun_ns);
         let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
-        let (result, _) = execute(
-            &mut self.service,
-            (session, input, reply),
-            (spare, spent),
-            self.clock.now(),
-            limits,
-        );
+        let (result, _) =
+            execute(&mut self.service, (session, input, reply), (spare, spent), now, limits);
+        let done_ns = self.clock.elapsed_ns();
+        let times = Times { came_ns, begun_ns, done_ns };
+        times.tell(&self.counters, &mut self.service);
+        self.counters.record(Distribution::QueueWait, begun_ns.saturating_sub(queued_ns), 1);
+        self.busy_ns += done_ns.saturating_sub(begun_ns);
+        self.counters.set(Metric::BusyUs, self.busy_ns / 1000);
         assert!(result != Verdict::Defer, "there is nobody else to give it to");
         *verdict = result;
         self.counters.bump(Metric::BatchesQueued);

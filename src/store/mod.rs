@@ -158,6 +158,16 @@ pub struct Figures {
     pub huge_bytes: u64,
 }
 
+/// A size class at about one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassFigures {
+    pub slot_bytes: u64,
+    pub pages: u64,
+    pub slots: u64,
+    /// Of the slots, those that hold nothing.
+    pub slots_free: u64,
+}
+
 impl Figures {
     /// Pages of items.
     pub fn pages_items(&self) -> u64 {

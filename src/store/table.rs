@@ -17,12 +17,9 @@ use super::loan::{Loans, lendable_bytes};
 use super::log::Log;
 use super::pages::Holder;
 use super::sizes::SLOTS_PER_PAGE_MIN;
-use super::slabs::Slabs;
-#[cfg(test)]
-#[cfg(not(loom))]
-use super::slabs::Standing;
+use super::slabs::{Slabs, Standing};
 use super::tend::Tending;
-use super::{Figures, Miss, StorePlan};
+use super::{ClassFigures, Figures, Miss, StorePlan};
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
@@ -415,6 +412,18 @@ impl Table {
             pages_debited: u64::from(self.loans.debited()),
             huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
+    }
+
+    /// All size classes, from the smallest slots to the largest.
+    pub fn classes(&self) -> Vec<ClassFigures> {
+        let sizes = self.slabs.sizes();
+        let figures = |each: Standing| ClassFigures {
+            slot_bytes: sizes.slot_bytes(each.class) as u64,
+            pages: u64::from(each.pages),
+            slots: u64::from(each.pages) * u64::from(sizes.slots_per_page(each.class)),
+            slots_free: each.free,
+        };
+        self.slabs.standings().map(figures).collect()
     }
 
     /// Pages that are on their way from a class to the pool.

@@ -1,10 +1,11 @@
 //! A ring without a kernel, for simulations: seeded, and as unkind as the kernel may be.
 //!
-//! It delivers bytes in runs of any length, ends multishots when it likes (with and without data),
-//! runs out of buffers, sends a part of what it was given, reports completions of different
-//! connections in any order, and checks what the real kernel only relies on: that bytes in flight
-//! do not change (R3), that memory that is received into is nobody else's (R2), that nothing is
-//! armed twice, and that no socket is closed while it is named.
+//! It delivers bytes in runs of any length, into buffers of their own or into one that connections
+//! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
+//! descriptors and room for completions, puts a turn off, sends a part of what it was given,
+//! reports completions of different connections in any order, and checks what the real kernel only
+//! relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
+//! else's (R2), that nothing is armed twice, and that no socket is closed while it is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,7 +15,7 @@ use crate::base::slots::SlotId;
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
 use super::region::Loan;
-use super::ring::{Arrived, Completion, Received, Ring};
+use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::Socket;
 
 /// A small generator of numbers that a seed decides.
@@ -112,10 +113,17 @@ pub struct FakeRing {
     pub descriptors_short: bool,
     /// Who was received from, in order.
     pub receiving: Vec<SlotId>,
-    accepting: bool,
+    /// Whether each listener's accept is armed.
+    accepting: Vec<bool>,
     next_fd: i32,
     buffers: BufferPool,
     free_buffers: Vec<u16>,
+    /// The buffer that is filled piece by piece, where buffers are.
+    filling: Option<u16>,
+    incremental: bool,
+    /// Completions from which on multishots end.
+    completions_max: usize,
+    hardships: Hardships,
     buffer_count: usize,
     blocks: BlockPool,
     ready: VecDeque<Completion>,
@@ -123,17 +131,22 @@ pub struct FakeRing {
 }
 
 impl FakeRing {
-    pub fn new(seed: u64, buffers: u16, buffer_bytes: u32) -> FakeRing {
+    pub fn new(seed: u64, listeners: u32, buffers: u16, buffer_bytes: u32) -> FakeRing {
+        let mut chance = Chance::new(seed);
         FakeRing {
-            chance: Chance::new(seed),
+            incremental: chance.once_in(2),
+            completions_max: *chance.pick(&[4, 16, 1000]),
+            chance,
             peers: BTreeMap::new(),
             arriving: VecDeque::new(),
             descriptors_short: false,
             receiving: Vec::new(),
-            accepting: false,
+            accepting: vec![false; listeners as usize],
             next_fd: 100,
             buffers: BufferPool::map(0, buffers, buffer_bytes).unwrap(),
             free_buffers: (0..buffers).collect(),
+            filling: None,
+            hardships: Hardships::default(),
             buffer_count: usize::from(buffers),
             blocks: BlockPool::map(0).unwrap(),
             ready: VecDeque::new(),
@@ -143,69 +156,93 @@ impl FakeRing {
 
     /// True when every buffer is with the ring.
     pub fn is_whole(&self) -> bool {
-        self.free_buffers.len() == self.buffer_count
+        let with_kernel = self.free_buffers.len() + usize::from(self.filling.is_some());
+        with_kernel == self.buffer_count && self.buffers.held() == 0
     }
 
-    fn accept_some(&mut self) {
-        if !self.accepting {
+    fn accept_some(&mut self, listener: usize) {
+        if !self.accepting[listener] {
             return;
         }
-        if self.descriptors_short {
-            self.accepting = false;
-            let result = Err(libc::EMFILE);
-            self.ready.push_back(Completion::Accepted { listener: 0, result, armed: false });
+        let fault = match self.chance.below(16) {
+            _ if self.descriptors_short => Some(Fault::NoDescriptor),
+            0 => Some(Fault::NoMemory),
+            1 => Some(Fault::Passing),
+            _ => None,
+        };
+        let completion = |result, armed| {
+            let listener = u32::try_from(listener).unwrap();
+            Completion::Accepted { listener, result, armed }
+        };
+        if let Some(fault) = fault {
+            self.accepting[listener] = false;
+            self.ready.push_back(completion(Err(fault), false));
             return;
         }
         while let Some(peer) = self.arriving.pop_front() {
             let fd = self.next_fd;
             self.next_fd += 1;
             self.peers.insert(fd, peer);
-            self.accepting = !self.chance.once_in(8);
-            let result = Ok(Socket::for_test(fd));
-            self.ready.push_back(Completion::Accepted {
-                listener: 0,
-                result,
-                armed: self.accepting,
-            });
-            if !self.accepting || self.chance.once_in(2) {
+            let armed = !self.is_full() && !self.chance.once_in(8);
+            self.accepting[listener] = armed;
+            self.ready.push_back(completion(Ok(Socket::for_test(fd)), armed));
+            if !armed || self.chance.once_in(2) {
                 return;
             }
         }
     }
 
+    /// True when multishots end, because there is no room for completions.
+    fn is_full(&self) -> bool {
+        self.ready.len() >= self.completions_max
+    }
+
+    /// Puts some of `outgoing` into a buffer. `None` when there is none.
+    fn fill(&mut self, outgoing: &mut VecDeque<u8>) -> Option<Filled> {
+        let index = self.filling.take().or_else(|| self.free_buffers.pop())?;
+        let room = self.buffers.room(index);
+        let len = 1 + self.chance.below(room.min(outgoing.len()));
+        let bytes: Vec<u8> = outgoing.drain(..len).collect();
+        let done = !self.incremental || len == room || self.chance.once_in(8);
+        if !done {
+            self.filling = Some(index);
+        }
+        Some(self.buffers.fill(index, &bytes, done))
+    }
+
     /// Lets something happen to one connection's receive.
     fn receive_some(&mut self, fd: i32) {
+        let is_full = self.is_full();
         let peer = self.peers.get_mut(&fd).unwrap();
         let Some(slot) = peer.receive else { return };
-        let over = |received| Completion::Received { slot, received, armed: false };
-        let completion = if peer.reset {
+        let has_bytes = !peer.outgoing.is_empty();
+        let over = |received| (received, false);
+        let (received, armed) = if peer.reset {
             over(Received::Failed(libc::ECONNRESET))
         } else if peer.shut_down {
             over(Received::End)
         } else if peer.cancelled && self.chance.once_in(2) {
             over(Received::Stopped)
-        } else if !peer.outgoing.is_empty() {
-            let Some(index) = self.free_buffers.pop() else {
-                peer.receive = None;
-                self.ready.push_back(over(Received::Dry));
-                return;
-            };
-            let room = self.buffers.buffer_bytes() as usize;
-            let len = 1 + self.chance.below(room.min(peer.outgoing.len()));
-            let bytes: Vec<u8> = peer.outgoing.drain(..len).collect();
-            let filled = self.buffers.fill(index, &bytes);
-            let armed = !peer.once && !self.chance.once_in(6);
-            Completion::Received { slot, received: Received::Bytes(filled), armed }
+        } else if has_bytes && self.chance.once_in(100) {
+            over(Received::NoMemory)
+        } else if has_bytes {
+            let mut outgoing = std::mem::take(&mut peer.outgoing);
+            let filled = self.fill(&mut outgoing);
+            let peer = self.peers.get_mut(&fd).unwrap();
+            peer.outgoing = outgoing;
+            let armed = !peer.once && filled.is_some() && !is_full && !self.chance.once_in(6);
+            (filled.map_or(Received::Dry, Received::Bytes), armed)
         } else if peer.finished {
             over(Received::End)
         } else {
             return;
         };
-        if let Completion::Received { armed: false, .. } = completion {
+        if !armed {
+            let peer = self.peers.get_mut(&fd).unwrap();
             peer.receive = None;
             peer.cancelled = false;
         }
-        self.ready.push_back(completion);
+        self.ready.push_back(Completion::Received { slot, received, armed });
     }
 
     /// Lets something happen to one connection's receive into lent memory.
@@ -220,7 +257,7 @@ impl FakeRing {
         } else if peer.shut_down {
             Arrived::End
         } else if self.chance.once_in(16) {
-            Arrived::Stopped
+            *self.chance.pick(&[Arrived::Stopped, Arrived::NoMemory])
         } else if !peer.outgoing.is_empty() {
             let most = direct.loan.len().min(peer.outgoing.len());
             let len = if self.chance.once_in(2) { most } else { 1 + self.chance.below(most) };
@@ -246,7 +283,9 @@ impl FakeRing {
         }
         let (slot, bytes) = (sending.slot, sending.bytes());
         let result = if peer.reset || peer.shut_down {
-            Err(libc::EPIPE)
+            Err(Fault::Lasting(libc::EPIPE))
+        } else if self.chance.once_in(100) {
+            Err(*self.chance.pick(&[Fault::NoMemory, Fault::Passing]))
         } else if self.chance.once_in(4) {
             Ok(1 + self.chance.below(bytes.len()))
         } else {
@@ -260,13 +299,13 @@ impl FakeRing {
 
 impl Ring for FakeRing {
     fn accept(&mut self, listener: u32) {
-        assert!(listener == 0 && !self.accepting, "an accept is armed twice");
-        self.accepting = true;
+        let was_armed = std::mem::replace(&mut self.accepting[listener as usize], true);
+        assert!(!was_armed, "an accept is armed twice");
     }
 
     fn cancel_accept(&mut self, listener: u32) {
-        if std::mem::take(&mut self.accepting) {
-            let result = Err(libc::ECANCELED);
+        if std::mem::take(&mut self.accepting[listener as usize]) {
+            let result = Err(Fault::Passing);
             self.ready.push_back(Completion::Accepted { listener, result, armed: false });
         }
     }
@@ -343,7 +382,12 @@ impl Ring for FakeRing {
         if self.turns.is_multiple_of(16) {
             self.ready.push_back(Completion::Tick);
         }
-        self.accept_some();
+        if self.chance.once_in(16) {
+            self.hardships.busy += 1;
+            return Ok(());
+        }
+        self.hardships.overflows += u64::from(self.is_full());
+        (0..self.accepting.len()).for_each(|listener| self.accept_some(listener));
         let mut fds: Vec<i32> = self.peers.keys().copied().collect();
         while !fds.is_empty() {
             let fd = fds.swap_remove(self.chance.below(fds.len()));
@@ -371,13 +415,13 @@ impl Ring for FakeRing {
     }
 
     fn provide(&mut self, filled: Filled) {
-        let index = self.buffers.settle(filled);
+        let Some(index) = self.buffers.settle(filled) else { return };
         let place = self.chance.below(self.free_buffers.len() + 1);
         self.free_buffers.insert(place, index);
     }
 
     fn is_dry(&self) -> bool {
-        self.free_buffers.is_empty()
+        self.free_buffers.is_empty() && self.filling.is_none()
     }
 
     fn resize(&mut self, _connections: usize) {}
@@ -386,7 +430,7 @@ impl Ring for FakeRing {
         &mut self.blocks
     }
 
-    fn overflows(&self) -> u64 {
-        0
+    fn hardships(&self) -> Hardships {
+        self.hardships
     }
 }

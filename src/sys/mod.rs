@@ -6,7 +6,8 @@
 //!
 //! - R1 Memory the kernel may write comes from a region that is mapped once and never unmapped.
 //! - R2 A byte the kernel may write has one owner; our ownership is a token that is neither `Copy`
-//!   nor `Clone`, minted from a completion in one place.
+//!   nor `Clone`, minted from a completion in one place. A token may name a part of a buffer: the
+//!   kernel writes only behind all parts that were named.
 //! - R3 A byte being sent does not change before the completion.
 //! - R4 A completion is taken off the queue once, in one loop; slots carry a generation, so a late
 //!   completion cannot reach the next connection.
@@ -19,16 +20,20 @@
 
 pub mod blocks;
 pub mod buffers;
+mod entry;
 #[cfg(test)]
 pub mod fake;
 pub mod heap;
+pub mod ladder;
 pub mod limits;
+mod pace;
 pub mod poll;
 pub mod probe;
 pub mod region;
 pub mod ring;
 pub mod signals;
 pub mod socket;
+mod supply;
 pub mod thread;
 pub mod token;
 pub mod treadmill;

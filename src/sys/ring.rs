@@ -22,6 +22,8 @@ pub enum Received {
     Dry,
     /// It was cancelled, or ended on its own; nothing was lost.
     Stopped,
+    /// The kernel has no memory for it now; nothing was lost.
+    NoMemory,
     /// The connection is dead, for the reason that the errno gives.
     Failed(i32),
 }
@@ -35,24 +37,65 @@ pub enum Arrived {
     End,
     /// It ended on its own; nothing was lost.
     Stopped,
+    /// The kernel has no memory for it now; nothing was lost.
+    NoMemory,
     /// The connection is dead, for the reason that the errno gives.
     Failed(i32),
+}
+
+impl Arrived {
+    /// What a receive came to that ended with this number of bytes, or negated errno.
+    pub(super) fn of_result(result: i32) -> Arrived {
+        match usize::try_from(result) {
+            Ok(0) => Arrived::End,
+            Ok(bytes) => Arrived::Bytes(bytes),
+            Err(_) => match -result {
+                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Arrived::Stopped,
+                libc::ENOMEM => Arrived::NoMemory,
+                errno => Arrived::Failed(errno),
+            },
+        }
+    }
+}
+
+/// Why the kernel did not do something, by what can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It was in the way of nothing: the same again will do.
+    Passing,
+    /// There is no memory for it now.
+    NoMemory,
+    /// No descriptor is free, in this process or on this host.
+    NoDescriptor,
+    /// The same again would fail again, with this errno.
+    Lasting(i32),
 }
 
 #[derive(Debug)]
 pub enum Completion {
     /// `armed` is false when the multishot accept has ended and must be armed again.
-    Accepted { listener: u32, result: Result<Socket, i32>, armed: bool },
+    Accepted { listener: u32, result: Result<Socket, Fault>, armed: bool },
     /// `armed` is false when the multishot receive has ended.
     Received { slot: SlotId, received: Received, armed: bool },
     /// The receive into `loan` has ended, and the loan is the ring's no more.
     Arrived { slot: SlotId, arrived: Arrived, loan: Loan },
-    /// `result` is the number of bytes that the kernel took, or an errno.
-    Sent { slot: SlotId, result: Result<usize, i32>, landed: Landed },
+    /// `result` is the number of bytes that the kernel took.
+    Sent { slot: SlotId, result: Result<usize, Fault>, landed: Landed },
     /// Somebody rang the doorbell.
     Woken,
     /// A part of a second has passed.
     Tick,
+}
+
+/// How often the kernel could not do at once what it was asked for. Nothing was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hardships {
+    /// Turns in which it kept completions back because their queue was full.
+    pub overflows: u64,
+    /// Entries that it put off until completions are taken.
+    pub busy: u64,
+    /// Entries for which it had no memory.
+    pub no_memory: u64,
 }
 
 /// A ring. One thread owns it.
@@ -118,7 +161,6 @@ pub trait Ring {
 
     fn blocks(&mut self) -> &mut BlockPool;
 
-    /// Turns so far in which the kernel kept completions back because the queue was full. It brings
-    /// them with a later `enter`; were one lost, `enter` would fail.
-    fn overflows(&self) -> u64;
+    /// What has befallen the ring so far. Were a completion lost, `enter` would fail.
+    fn hardships(&self) -> Hardships;
 }

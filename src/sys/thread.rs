@@ -1,6 +1,9 @@
 //! Which processors we may use, and how a thread is tied to one.
 
 use std::io;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 fn no_processors() -> libc::cpu_set_t {
     // SAFETY: a `cpu_set_t` is a plain bit set, for which all zeros is the empty set.
@@ -40,6 +43,13 @@ pub fn pin(processor: usize) -> io::Result<()> {
     let result =
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Time that the calling thread has had of processors, in microseconds.
+pub fn processor_us() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    // Every kernel has this clock; 0 shows that one has not.
+    u64::try_from(time.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,23 +5,24 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
 use super::region::Loan;
-use super::ring::{Completion, Received, Ring};
+use super::ring::{Completion, Hardships, Received, Ring};
 use super::socket::Socket;
 
 /// Longest requests of a turn: a receive buffer of a server holds as many bytes.
 pub const REQUESTS_BYTES_MAX: u32 = 4096;
 
-/// What the peer's socket is called; nothing is ever done with it.
-const NO_DESCRIPTOR: i32 = -1;
-
 #[derive(Debug)]
 pub struct Treadmill {
+    /// What the connection takes for its own: it is asked for its peer, and has none.
+    socket: UnixDatagram,
     requests: Vec<u8>,
     buffers: BufferPool,
     blocks: BlockPool,
@@ -35,12 +36,13 @@ impl Treadmill {
     /// A ring whose one peer sends `requests` in every turn.
     ///
     /// # Errors
-    /// What mmap(2) says; more bytes than `REQUESTS_BYTES_MAX` are refused.
+    /// What socket(2) and mmap(2) say; more bytes than `REQUESTS_BYTES_MAX` are refused.
     pub fn new(requests: Vec<u8>) -> io::Result<Treadmill> {
         if requests.len() > REQUESTS_BYTES_MAX as usize {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(Treadmill {
+            socket: UnixDatagram::unbound()?,
             requests,
             buffers: BufferPool::map(0, 1, REQUESTS_BYTES_MAX)?,
             blocks: BlockPool::map(0)?,
@@ -58,7 +60,7 @@ impl Treadmill {
 
 impl Ring for Treadmill {
     fn accept(&mut self, listener: u32) {
-        let result = Ok(Socket::from_raw(NO_DESCRIPTOR));
+        let result = Ok(Socket::from_raw(self.socket.as_raw_fd()));
         self.ready.push_back(Completion::Accepted { listener, result, armed: true });
     }
 
@@ -108,7 +110,7 @@ impl Ring for Treadmill {
 
     fn enter(&mut self, _wait: bool) -> io::Result<()> {
         if let Some(slot) = self.armed {
-            let filled = self.buffers.fill(0, &self.requests);
+            let filled = self.buffers.fill(0, &self.requests, true);
             let received = Received::Bytes(filled);
             self.ready.push_back(Completion::Received { slot, received, armed: true });
         }
@@ -120,7 +122,7 @@ impl Ring for Treadmill {
     }
 
     fn provide(&mut self, filled: Filled) {
-        self.buffers.settle(filled);
+        let _ = self.buffers.settle(filled);
     }
 
     fn is_dry(&self) -> bool {
@@ -133,7 +135,7 @@ impl Ring for Treadmill {
         &mut self.blocks
     }
 
-    fn overflows(&self) -> u64 {
-        0
+    fn hardships(&self) -> Hardships {
+        Hardships::default()
     }
 }

@@ -4,6 +4,7 @@
 //! nowhere else (`DEFER_TASKRUN`), so a turn costs one system call whatever happens in it. What
 //! older kernels lack is left out (`NO_SQARRAY`, `NO_IOWAIT`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,20 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
+use super::entry;
+use super::ladder::{Mode, Rung};
+use super::pace::Pace;
 use super::region::{Loan, Region};
-use super::ring::{Arrived, Completion, Received, Ring};
+use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::{Listener, Socket};
 use super::token::{Operation, Token};
 use super::wake::EventFd;
 
 /// Blocks that one send can gather.
 const SEND_BLOCKS_MAX: usize = 16;
+
+/// Most bytes of a receive into one buffer.
+const ONE_BYTES: u32 = 4096;
 
 const TICK: Timespec = Timespec::new().nsec(TICK_NS);
 
@@ -36,8 +43,27 @@ const TICK_NS: u32 = 250_000_000;
 pub struct Sizes {
     pub submissions: u32,
     pub completions: u32,
-    pub buffers: u16,
-    pub buffer_bytes: u32,
+    /// How many buffers, and of how many bytes each.
+    pub buffers: (u16, u32),
+}
+
+/// What is left of a bundle: a run of buffers that one completion names.
+#[derive(Debug)]
+struct Bundle {
+    slot: SlotId,
+    /// The buffer that comes next.
+    index: u16,
+    bytes: u32,
+    armed: bool,
+}
+
+/// `struct io_uring_getevents_arg`, which the io-uring crate keeps to itself.
+#[repr(C)]
+struct Wait {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
 }
 
 /// What the kernel reads while a gathering send is in flight.
@@ -52,6 +78,11 @@ pub struct Uring {
     submissions: SubmissionQueue<'static>,
     completions: CompletionQueue<'static>,
     enter_flags: EnterFlags,
+    rung: Rung,
+    pace: Pace,
+    /// Operations that found the queue full and the kernel unwilling to empty it.
+    put_off: VecDeque<squeue::Entry>,
+    bundle: Option<Bundle>,
     buffers: BufferRing,
     blocks: BlockPool,
     listeners: Arc<[Listener]>,
@@ -64,7 +95,7 @@ pub struct Uring {
     spare_messages: Vec<Box<Message>>,
     /// What the kernel may write to for the connection in this place.
     loans: Vec<Option<Loan>>,
-    overflows: u64,
+    hardships: Hardships,
 }
 
 impl Uring {
@@ -77,6 +108,7 @@ impl Uring {
     pub fn new(
         number: u16,
         sizes: Sizes,
+        rung: Rung,
         listeners: Arc<[Listener]>,
         doorbell: Arc<EventFd>,
     ) -> io::Result<Uring> {
@@ -85,7 +117,8 @@ impl Uring {
         let (mut submitter, submissions, completions) = ring.split();
         // It saves the look-up of the descriptor; a kernel without it serves all the same.
         let _ = submitter.register_ring_fd();
-        let buffers = BufferRing::register(&submitter, number, sizes.buffers, sizes.buffer_bytes)?;
+        let incremental = rung.mode == Mode::Incremental;
+        let buffers = BufferRing::register(&submitter, number, sizes.buffers, incremental)?;
         let mut enter_flags = EnterFlags::GETEVENTS;
         enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
         let scratch = Region::map(64)?;
@@ -97,6 +130,10 @@ impl Uring {
             submissions,
             completions,
             enter_flags,
+            rung,
+            pace: Pace::new(rung.min_wait_us),
+            put_off: VecDeque::new(),
+            bundle: None,
             buffers,
             blocks: BlockPool::map(number)?,
             listeners,
@@ -105,7 +142,7 @@ impl Uring {
             messages: Vec::new(),
             spare_messages: Vec::new(),
             loans: Vec::new(),
-            overflows: 0,
+            hardships: Hardships::default(),
         };
         this.arm_doorbell();
         this.arm_timer();
@@ -113,24 +150,50 @@ impl Uring {
     }
 
     /// Notes an operation for the next `enter`.
-    ///
-    /// # Panics
-    /// If the queue is full and the kernel refuses to take it, which no retry mends.
     fn push(&mut self, entry: squeue::Entry, operation: Operation, slot: SlotId) {
         let entry = entry.user_data(Token::new(operation, slot).encode());
+        if !self.put_off.is_empty() || !self.note(&entry) {
+            self.put_off.push_back(entry);
+        }
+    }
+
+    /// Puts an operation into the queue. False when the queue is full and the kernel takes nothing
+    /// off it, because it wants completions to be taken first, or has no memory.
+    ///
+    /// # Panics
+    /// If it refuses for ever.
+    fn note(&mut self, entry: &squeue::Entry) -> bool {
         loop {
             // SAFETY: whatever memory the entry names belongs to a region (R1), or to a `Message`
             // that `messages` keeps until the completion.
-            if unsafe { self.submissions.push(&entry) }.is_ok() {
-                return;
+            if unsafe { self.submissions.push(entry) }.is_ok() {
+                return true;
             }
             self.submissions.sync();
             // The queue is full: hand it over early.
-            match self.submitter.submit() {
-                Err(error) if !is_passing(&error) => panic!("no submission is taken: {error}"),
-                Ok(_) | Err(_) => self.submissions.sync(),
+            let result = self.submitter.submit();
+            self.submissions.sync();
+            match result {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(self.is_passing(&error), "no submission is taken: {error}");
+                    return false;
+                }
             }
         }
+    }
+
+    /// True where `io_uring_enter(2)` was interrupted, found no memory for now, or wants
+    /// completions to be taken first: the next turn goes on. Anything else is for ever.
+    fn is_passing(&mut self, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EBUSY) => self.hardships.busy += 1,
+            Some(libc::EAGAIN | libc::ENOMEM) => self.hardships.no_memory += 1,
+            Some(_) | None => return false,
+        }
+        true
     }
 
     fn arm_doorbell(&mut self) {
@@ -180,18 +243,21 @@ impl Uring {
         let armed = cqueue::more(entry.flags());
         match operation {
             Operation::Receive => {
-                let received = self.received(entry);
+                let received = self.received(entry, slot, armed);
+                // What follows in a bundle says whether it stays armed.
+                let armed = armed || self.bundle.is_some();
                 Some(Completion::Received { slot, received, armed })
             }
             Operation::Send => {
                 let message = self.messages.get_mut(slot.index as usize).and_then(Option::take);
                 self.spare_messages.extend(message);
-                let result = usize::try_from(entry.result()).map_err(|_| -entry.result());
+                let result = usize::try_from(entry.result());
+                let result = result.map_err(|_| Fault::of_send(-entry.result()));
                 Some(Completion::Sent { slot, result, landed: Landed(()) })
             }
             Operation::Accept => {
                 let result = match entry.result() {
-                    errno if errno < 0 => Err(-errno),
+                    errno if errno < 0 => Err(Fault::of_accept(-errno)),
                     fd => Ok(Socket::from_raw(fd)),
                 };
                 Some(Completion::Accepted { listener: slot.index, result, armed })
@@ -202,6 +268,7 @@ impl Uring {
             }
             Operation::Timer => {
                 self.arm_timer();
+                self.buffers.look();
                 Some(Completion::Tick)
             }
             Operation::ReceiveInto => Some(self.arrived(entry, slot)),
@@ -213,39 +280,91 @@ impl Uring {
     fn arrived(&mut self, entry: &cqueue::Entry, slot: SlotId) -> Completion {
         let loan = self.loans.get_mut(slot.index as usize).and_then(Option::take);
         let loan = loan.expect("what is received into is kept until the completion");
-        let arrived = match usize::try_from(entry.result()) {
-            Ok(0) => Arrived::End,
-            Ok(bytes) => Arrived::Bytes(bytes),
-            Err(_) => match -entry.result() {
-                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Arrived::Stopped,
-                errno => Arrived::Failed(errno),
-            },
-        };
+        let arrived = Arrived::of_result(entry.result());
         Completion::Arrived { slot, arrived, loan }
     }
 
-    fn received(&mut self, entry: &cqueue::Entry) -> Received {
+    fn received(&mut self, entry: &cqueue::Entry, slot: SlotId, armed: bool) -> Received {
         let buffer = cqueue::buffer_select(entry.flags());
+        let done = !cqueue::buffer_more(entry.flags());
         match (u32::try_from(entry.result()), buffer) {
             (Ok(0), None) => Received::End,
-            (Ok(len), Some(index)) => match self.buffers.claim(index, len) {
-                filled if len == 0 => {
-                    self.buffers.provide(filled);
-                    Received::End
+            (Ok(bytes), Some(index)) => {
+                match self.claim(Bundle { slot, index, bytes, armed }, done) {
+                    filled if bytes == 0 => {
+                        self.buffers.provide(filled);
+                        Received::End
+                    }
+                    filled => Received::Bytes(filled),
                 }
-                filled => Received::Bytes(filled),
-            },
+            }
             (Ok(_), None) => unreachable!("bytes without a buffer"),
             (Err(_), Some(index)) => {
-                let nothing = self.buffers.claim(index, 0);
+                let nothing = self.buffers.claim(index, 0, done);
                 self.buffers.provide(nothing);
-                Received::Failed(-entry.result())
+                Received::of_errno(-entry.result())
             }
-            (Err(_), None) => match -entry.result() {
-                libc::ENOBUFS => Received::Dry,
-                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Received::Stopped,
-                errno => Received::Failed(errno),
-            },
+            (Err(_), None) => {
+                let received = Received::of_errno(-entry.result());
+                if matches!(received, Received::Dry) {
+                    self.buffers.found_dry();
+                }
+                received
+            }
+        }
+    }
+
+    /// Claims the first buffer of what a completion names; the others wait in `bundle`.
+    fn claim(&mut self, bundle: Bundle, done: bool) -> Filled {
+        let Bundle { index, bytes, .. } = bundle;
+        let here = bytes.min(self.buffers.buffer_bytes());
+        if here < bytes {
+            assert!(self.rung.mode == Mode::Bundle, "more bytes than a buffer has");
+            let index = self.buffers.behind(index);
+            self.bundle = Some(Bundle { index, bytes: bytes - here, ..bundle });
+        }
+        self.buffers.claim(index, here, done)
+    }
+}
+
+impl Received {
+    fn of_errno(errno: i32) -> Received {
+        match errno {
+            libc::ENOBUFS => Received::Dry,
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => Received::Stopped,
+            libc::ENOMEM => Received::NoMemory,
+            errno => Received::Failed(errno),
+        }
+    }
+}
+
+impl Fault {
+    fn of_send(errno: i32) -> Fault {
+        match errno {
+            libc::EAGAIN | libc::EINTR | libc::ECANCELED => Fault::Passing,
+            libc::ENOMEM | libc::ENOBUFS => Fault::NoMemory,
+            errno => Fault::Lasting(errno),
+        }
+    }
+
+    /// As accept(2) says: what is wrong with one new connection is gone with it.
+    fn of_accept(errno: i32) -> Fault {
+        match errno {
+            libc::EAGAIN
+            | libc::EINTR
+            | libc::ECANCELED
+            | libc::ECONNABORTED
+            | libc::EPERM
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENONET => Fault::Passing,
+            libc::EMFILE | libc::ENFILE => Fault::NoDescriptor,
+            libc::ENOMEM | libc::ENOBUFS => Fault::NoMemory,
+            errno => Fault::Lasting(errno),
         }
     }
 }
@@ -260,12 +379,6 @@ impl Message {
         let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         Message { header, spans: [nothing; SEND_BLOCKS_MAX] }
     }
-}
-
-/// True where `io_uring_enter(2)` was interrupted, found no memory for now, or wants completions to
-/// be taken first: the next turn goes on. Anything else is for ever.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
 }
 
 fn span(bytes: &[u8]) -> libc::iovec {
@@ -324,13 +437,22 @@ impl Ring for Uring {
     }
 
     fn receive(&mut self, socket: &Socket, slot: SlotId) {
-        let entry = opcode::RecvMulti::new(Fd(socket.raw()), BufferRing::GROUP).build();
+        let fd = Fd(socket.raw());
+        let cap_bytes = self.rung.cap_bytes;
+        let receive = opcode::RecvMulti::new(fd, BufferRing::GROUP);
+        let entry = match self.rung.mode {
+            Mode::Multishot => receive.build(),
+            // Where a buffer is much larger than the cap, it is no bound: a receive must be.
+            Mode::Incremental => receive.len(cap_bytes).build(),
+            Mode::Bundle => opcode::RecvMultiBundle::new(fd, BufferRing::GROUP).build(),
+        };
+        let entry = entry::end_after(entry, cap_bytes);
         self.push(entry, Operation::Receive, slot);
     }
 
     fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
-        // A length of 0 is that of the buffer.
-        let entry = opcode::Recv::new(Fd(socket.raw()), std::ptr::null_mut(), 0);
+        // No more than a small buffer has, where buffers are large.
+        let entry = opcode::Recv::new(Fd(socket.raw()), std::ptr::null_mut(), ONE_BYTES);
         let entry = entry.buf_group(BufferRing::GROUP).build();
         self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Operation::Receive, slot);
     }
@@ -393,25 +515,53 @@ impl Ring for Uring {
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {
         self.buffers.publish();
+        while let Some(entry) = self.put_off.pop_front() {
+            if !self.note(&entry) {
+                self.put_off.push_front(entry);
+                break;
+            }
+        }
         self.completions.sync();
         self.submissions.sync();
         let submit = u32::try_from(self.submissions.len()).expect("a queue is shorter than 2^32");
-        let want = u32::from(wait && self.completions.is_empty());
-        // SAFETY: no argument is passed; the entries were vouched for by `push`.
-        let result = unsafe {
-            self.submitter.enter::<libc::sigset_t>(submit, want, self.enter_flags.bits(), None)
+        let may_sleep = wait && self.put_off.is_empty() && self.completions.is_empty();
+        let result = match self.pace.company().filter(|_| may_sleep) {
+            Some((want, min_wait_us)) => {
+                let wait = Wait { sigmask: 0, sigmask_bytes: 0, min_wait_us, timeout: 0 };
+                let flags = self.enter_flags | EnterFlags::EXT_ARG;
+                // SAFETY: `wait` is the argument that the flag announces, and names no memory; the
+                // entries were vouched for by `note`.
+                unsafe { self.submitter.enter(submit, want, flags.bits(), Some(&wait)) }
+            }
+            None => {
+                let (want, flags) = (u32::from(may_sleep), self.enter_flags.bits());
+                // SAFETY: no argument is passed; the entries were vouched for by `note`.
+                unsafe { self.submitter.enter::<libc::sigset_t>(submit, want, flags, None) }
+            }
         };
         self.submissions.sync();
         self.completions.sync();
-        self.overflows += u64::from(self.submissions.cq_overflow());
+        self.pace.found(self.completions.len());
+        self.hardships.overflows += u64::from(self.submissions.cq_overflow());
         match result {
             Ok(_) => Ok(()),
-            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => {
+                // The wait for company was in vain.
+                self.pace.calm_down();
+                Ok(())
+            }
+            Err(error) if self.is_passing(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn next(&mut self) -> Option<Completion> {
+        if let Some(bundle) = self.bundle.take() {
+            let Bundle { slot, armed, .. } = bundle;
+            let received = Received::Bytes(self.claim(bundle, true));
+            let armed = armed || self.bundle.is_some();
+            return Some(Completion::Received { slot, received, armed });
+        }
         loop {
             let entry = self.completions.next()?;
             if let Some(completion) = self.completed(&entry) {
@@ -436,7 +586,11 @@ impl Ring for Uring {
         &mut self.blocks
     }
 
-    fn overflows(&self) -> u64 {
-        self.overflows
+    fn hardships(&self) -> Hardships {
+        self.hardships
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -54,6 +54,19 @@ impl Server {
         panic!("{kind:?} {options:?} does not start: {failure}");
     }
 
+    /// As `start`, with a limit of open descriptors.
+    pub fn start_with_descriptors(limit: usize, kind: Kind, options: &[&str]) -> Option<Server> {
+        let plain = command(stand_in(kind)?, free_port(), options);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -S -n {limit} && exec \"$0\" \"$@\"")]);
+        limited.arg(plain.get_program()).args(plain.get_args());
+        let words: Vec<_> = plain.get_args().collect();
+        let port = words.iter().position(|word| *word == "-p").unwrap() + 1;
+        let port = words[port].to_str().unwrap().parse().unwrap();
+        let started = Server::spawn_command(limited, port, kind).until_it_accepts();
+        Some(started.unwrap_or_else(|error| panic!("{kind:?} {options:?}: {error}")))
+    }
+
     /// As `start`, for a server that listens on a unix socket.
     pub fn start_on_path(path: &str, kind: Kind, options: &[&str]) -> Option<Server> {
         let server = Server::spawn(free_port(), stand_in(kind)?, options);
@@ -68,8 +81,11 @@ impl Server {
 
     /// Starts a server on a port that may be taken; the error is what it said.
     pub fn start_on(port: u16, kind: Kind, options: &[&str]) -> Result<Server, String> {
-        let server = Server::spawn(port, kind, options);
-        server.until_it_answers(|server| {
+        Server::spawn(port, kind, options).until_it_accepts()
+    }
+
+    fn until_it_accepts(self) -> Result<Server, String> {
+        self.until_it_answers(|server| {
             TcpStream::connect(server.address()).is_ok_and(|stream| {
                 let _ = stream.set_read_timeout(Some(super::PATIENCE));
                 answers(stream)
@@ -94,7 +110,11 @@ impl Server {
     }
 
     fn spawn(port: u16, kind: Kind, options: &[&str]) -> Server {
-        let mut child = command(kind, port, options)
+        Server::spawn_command(command(kind, port, options), port, kind)
+    }
+
+    fn spawn_command(mut command: Command, port: u16, kind: Kind) -> Server {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 
 use crate::common::server::{OURS, Server};
 use crate::common::{PATIENCE, wait_until};
+use socket2::{Domain, Socket, Type};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -37,6 +38,42 @@ fn connections_over_the_limit_are_told_so() {
         assert!(server.client().stat("rejected_connections") >= refused);
         server.assert_serves();
     }
+}
+
+/// The server is allowed more connections than descriptors, for it inherits many that it does not
+/// know of.
+#[test]
+fn who_finds_no_descriptor_waits_until_another_goes() {
+    const CONNECTIONS: u64 = 60;
+    let inherited: Vec<_> = (0..100)
+        .map(|_| {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.set_cloexec(false).unwrap();
+            socket
+        })
+        .collect();
+    for kind in OURS {
+        let options = ["-c", "60", "-t", "1"];
+        let started = Server::start_with_descriptors(145, kind, &options);
+        let Some(mut server) = started.filter(Server::is_ours) else { continue };
+        let mut first = server.client();
+        first.set("k", b"v");
+        let mut others: Vec<_> = (1..CONNECTIONS).map(|_| server.client()).collect();
+        for client in &mut others {
+            client.send("get k\r\n");
+        }
+        // Counted by who is served all the time.
+        let short = wait_until(PATIENCE, || first.stat("listen_disabled_num") > 0);
+        assert!(short, "{kind:?}: there were enough descriptors");
+        let served = first.stat("curr_connections");
+        assert!((2..CONNECTIONS).contains(&served), "{kind:?}: {served} are served");
+        drop(others.drain(..others.len() - 5));
+        for client in &mut others {
+            assert_eq!(client.values(), [("k".to_owned(), b"v".to_vec())], "{kind:?}");
+        }
+        server.assert_serves();
+    }
+    drop(inherited);
 }
 
 #[test]

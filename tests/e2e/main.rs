@@ -12,6 +12,7 @@ mod common;
 mod crash;
 mod crowd;
 mod hostile;
+mod instruments;
 mod limits;
 mod memory;
 mod order;

@@ -15,7 +15,8 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/store/arena/words.rs", 2),
     ("src/store/models.rs", 1),
     ("src/sys/blocks.rs", 5),
-    ("src/sys/buffers.rs", 8),
+    ("src/sys/buffers.rs", 9),
+    ("src/sys/entry.rs", 1),
     ("src/sys/fake.rs", 2),
     ("src/sys/heap.rs", 1),
     ("src/sys/probe/collapse.rs", 8),
@@ -26,7 +27,7 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/region.rs", 19),
     ("src/sys/socket.rs", 2),
     ("src/sys/thread.rs", 5),
-    ("src/sys/uring.rs", 6),
+    ("src/sys/uring.rs", 7),
     ("src/sys/wake.rs", 3),
 ];
 

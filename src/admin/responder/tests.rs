@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::fixture::Fixture;
 use crate::admin::wire::{REQUEST_BYTES_MAX, REQUEST_BYTES_MIN, Reply};
+use crate::base::histogram::{BUCKETS, Snapshot};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::config::AdminKey;
 use proptest::prelude::*;
@@ -49,6 +50,39 @@ fn ask(desk: &mut Desk, request: Request, bytes: usize) -> Option<Reply> {
     let reply = replies.first()?;
     assert!(reply.len() <= bytes);
     Some(Reply::decode(reply, signer.as_ref()).unwrap())
+}
+
+#[test]
+fn how_values_are_spread_comes_by_bucket() {
+    let mut desk = desk(None);
+    let threads = desk.figures.threads();
+    threads[0].record(Distribution::Store, 1000, 3);
+    threads[1].record(Distribution::Store, 5, 1);
+    let names = ask(&mut desk, request(Ask::Spreads, 0), REQUEST_BYTES_MAX).unwrap().names;
+    assert_eq!(names.len(), Distribution::ALL.len());
+    let store = names.iter().position(|(_, name)| name == "store").unwrap();
+    let mut counts = Vec::new();
+    while counts.len() < BUCKETS {
+        let first = u32::try_from(counts.len()).unwrap();
+        let thread = u32::try_from(store).unwrap();
+        let request = Request { thread, ..request(Ask::Counts, first) };
+        let reply = ask(&mut desk, request, REQUEST_BYTES_MAX).unwrap();
+        assert_eq!(reply.head.total as usize, BUCKETS);
+        counts.extend(reply.values);
+    }
+    let spread = Snapshot::from_counts(counts);
+    assert_eq!((spread.count(), spread.quantile(1), spread.quantile(50_000)), (4, 5, 1023));
+    let beyond = Request { thread: 99, ..request(Ask::Counts, 0) };
+    assert_eq!(ask(&mut desk, beyond, REQUEST_BYTES_MAX), None);
+}
+
+#[test]
+fn a_class_is_four_words() {
+    let mut desk = desk(None);
+    let reply = ask(&mut desk, request(Ask::Classes, 0), REQUEST_BYTES_MAX).unwrap();
+    assert_eq!(reply.values, [96, 2, 20, 5, 112, 0, 0, 0]);
+    let second = ask(&mut desk, request(Ask::Classes, 4), REQUEST_BYTES_MAX).unwrap();
+    assert_eq!(second.values, [112, 0, 0, 0]);
 }
 
 #[test]

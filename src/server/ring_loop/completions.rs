@@ -1,6 +1,6 @@
 //! What the kernel and other threads report, recorded. Nothing is executed here.
 
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::net::admission::REFUSAL;
 use crate::net::close::CloseReason;
@@ -8,7 +8,7 @@ use crate::net::connection::{Connection, Event, Held, Phase, Receive};
 use crate::server::dispatch::Message;
 use crate::server::service::Service;
 use crate::sys::blocks::Landed;
-use crate::sys::ring::{Completion, Received, Ring};
+use crate::sys::ring::{Completion, Fault, Received, Ring};
 use crate::sys::socket::Socket;
 
 use super::RingLoop;
@@ -36,6 +36,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.tick();
         }
         self.counters.add(Metric::RingCompletions, count);
+        self.counters.record_small(Distribution::TurnCompletions, count, 1);
     }
 
     fn received(&mut self, slot: SlotId, received: Received, armed: bool) {
@@ -55,6 +56,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                         connection.touch(self.now);
                     }
                     connection.input.push(filled);
+                    if connection.input.is_scattered() {
+                        connection.input.evacuate(&mut self.spent);
+                    }
+                    self.holders.note(slot, connection);
                     self.make_runnable(slot);
                 } else {
                     self.spent.push(filled);
@@ -70,12 +75,33 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.bump(Metric::BuffersDry);
             }
             Received::Stopped => {}
+            Received::NoMemory => self.pause(slot),
             Received::Failed(_) => connection.end(Event::Abort, CloseReason::Broken),
         }
         self.list(slot);
     }
 
-    fn sent(&mut self, slot: SlotId, result: Result<usize, i32>, landed: &Landed) {
+    /// Leaves a connection alone until the next tick: the kernel has no memory for it now.
+    pub(super) fn pause(&mut self, slot: SlotId) {
+        self.counters.bump(Metric::KernelNoMemory);
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !std::mem::replace(&mut connection.paused, true)
+        {
+            self.paused.push(slot);
+        }
+    }
+
+    /// Goes on with those that were left alone.
+    pub(super) fn resume_paused(&mut self) {
+        for slot in std::mem::take(&mut self.paused) {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.paused = false;
+                self.list(slot);
+            }
+        }
+    }
+
+    fn sent(&mut self, slot: SlotId, result: Result<usize, Fault>, landed: &Landed) {
         let Some(connection) = self.connections.get_mut(slot) else {
             unreachable!("a send completed for a connection that is gone");
         };
@@ -85,10 +111,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.add(Metric::BytesWritten, taken as u64);
         let unsent = connection.output.unsent_bytes();
         match result {
-            Err(libc_error) if libc_error != EAGAIN => {
+            Ok(_) | Err(Fault::Passing | Fault::NoMemory) => {}
+            Err(Fault::NoDescriptor | Fault::Lasting(_)) => {
                 connection.end(Event::Abort, CloseReason::Broken);
             }
-            Ok(_) | Err(_) => {}
         }
         if taken > 0 {
             connection.touch(self.now);
@@ -102,10 +128,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connection.held = Held::No;
             self.make_runnable(slot);
         }
+        if result == Err(Fault::NoMemory) {
+            self.pause(slot);
+        }
         self.list(slot);
     }
 
-    fn accepted(&mut self, listener: u32, result: Result<Socket, i32>, armed: bool) {
+    fn accepted(&mut self, listener: u32, result: Result<Socket, Fault>, armed: bool) {
         if !armed {
             // Armed again at once if it ended for no reason of its own, and otherwise when a
             // second has passed or a connection is gone: descriptors may be free then.
@@ -118,9 +147,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.counters.bump(Metric::RejectedConnections);
                 self.ring.refuse(socket, REFUSAL);
             }
+            Err(Fault::Passing) => {}
             Err(_) if self.fleet.is_draining() || self.upkeep.accepts_paused => {}
-            Err(_) => {
-                self.counters.bump(Metric::ListenDisabledNum);
+            Err(fault) => {
+                let has_memory = fault != Fault::NoMemory;
+                let metric =
+                    if has_memory { Metric::ListenDisabledNum } else { Metric::KernelNoMemory };
+                self.counters.bump(metric);
                 self.upkeep.accept_failed = true;
             }
         }
@@ -158,6 +191,3 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 }
-
-/// Linux's number for "try again", which a send may say when its queue was full.
-const EAGAIN: i32 = 11;

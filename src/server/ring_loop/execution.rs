@@ -1,6 +1,6 @@
 //! Who executes a batch, and what follows from its verdict.
 
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::command::{Cost, Verdict};
 use crate::config::Dispatch;
@@ -8,7 +8,7 @@ use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held};
 use crate::net::input::Input;
 use crate::net::output::Output;
-use crate::server::batch::{Batch, Limits, execute};
+use crate::server::batch::{Batch, Limits, Times, execute};
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
@@ -35,6 +35,13 @@ pub(super) const BLOCKS_MAX: usize = OUTPUT_BYTES_MAX / BLOCK_BYTES + SPARE_BLOC
 /// Boxes that are kept for later batches.
 const SPARE_BOXES: usize = 64;
 
+/// What a ring itself has executed in one turn.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    batches: u64,
+    requests: u64,
+}
+
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Puts a connection at the end of the queue of those whose input is executed.
     pub(super) fn make_runnable(&mut self, id: SlotId) {
@@ -43,6 +50,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && !connection.runnable
         {
             connection.runnable = true;
+            connection.came_ns = self.read_ns;
             self.runnable.push_back(id);
         }
     }
@@ -72,6 +80,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
             left = left.saturating_sub(self.run_one(id));
         }
+        let Done { batches, requests } = std::mem::take(&mut self.done);
+        self.counters.record_small(Distribution::TurnBatches, batches, 1);
+        self.counters.record_small(Distribution::TurnRequests, requests, 1);
     }
 
     /// Executes what a connection asks for, here or elsewhere. Returns how many requests that was,
@@ -100,9 +111,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
         let requests = requests.unwrap_or(u32::MAX);
         let limits = Limits { requests, cost, output_bytes };
+        let came_ns = connection.came_ns;
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
+        // One batch begins when the one before it is done: one look at the clock for each.
+        let begun_ns = std::mem::replace(&mut self.read_ns, self.clock.elapsed_ns());
+        let times = Times { came_ns, begun_ns, done_ns: self.read_ns };
+        times.tell(&self.counters, &mut self.service);
+        self.done.batches += 1;
+        self.done.requests += u64::from(requests);
         if verdict != Verdict::Defer {
             // Otherwise it is counted when it comes home.
             self.counters.bump(Metric::Batches);
@@ -182,6 +200,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 input: Input::default(),
                 reply: Output::default(),
                 limit_bytes: 0,
+                came_ns: 0,
+                queued_ns: 0,
                 spare: Vec::with_capacity(SPARE_BLOCKS),
                 spent: Vec::new(),
                 verdict: Verdict::NeedInput,
@@ -194,12 +214,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
         batch.limit_bytes = limit_bytes;
+        batch.came_ns = connection.came_ns;
+        batch.queued_ns = self.read_ns;
         batch.session = std::mem::take(&mut connection.session);
         batch.input = connection.take_input();
+        let depth = self.fleet.dispatch.depth(self.settings.number) as u64 + 1;
+        // Before the worker has it: what it executes may be a question for this very figure.
+        self.counters.bump(Metric::BatchesAway);
         match self.fleet.dispatch.offer(batch) {
-            Ok(true) => self.counters.bump(Metric::WorkerWakes),
-            Ok(false) => {}
+            Ok(has_woken) => {
+                self.counters.add(Metric::WorkerWakes, u64::from(has_woken));
+                self.counters.record_small(Distribution::QueueDepth, depth, 1);
+            }
             Err(batch) => {
+                self.counters.sub(Metric::BatchesAway, 1);
                 self.counters.bump(Metric::QueueFull);
                 self.unpack(batch);
                 if let Some(connection) = self.connections.get_mut(id) {
@@ -239,6 +267,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.session = std::mem::take(&mut batch.session);
         let has_more = connection.put_input(std::mem::take(&mut batch.input), &mut self.spent);
         connection.output.append(&mut batch.reply);
+        if connection.input.holds_buffers() {
+            self.holders.note(batch.slot, connection);
+        }
         if self.spare.len() < SPARE_BOXES {
             self.spare.push(batch);
         }
@@ -249,6 +280,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn come_home(&mut self, batch: Box<Batch<V::Session>>) {
         let (id, verdict) = (batch.slot, batch.verdict);
         self.counters.bump(Metric::Batches);
+        self.counters.sub(Metric::BatchesAway, 1);
         let has_more = self.unpack(batch);
         if verdict == Verdict::Shutdown {
             // Even where the peer has not waited to be told.

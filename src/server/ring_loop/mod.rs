@@ -15,6 +15,7 @@
 
 mod completions;
 mod execution;
+mod holders;
 mod memory;
 mod relief;
 mod thirst;
@@ -68,6 +69,8 @@ pub struct RingLoop<R, V: Service> {
     service: V,
     clock: Clock,
     now: Now,
+    /// When the clock was read last.
+    read_ns: u64,
     counters: Arc<Counters>,
     fleet: Arc<Fleet<V::Session>>,
     roll: Roll,
@@ -78,6 +81,10 @@ pub struct RingLoop<R, V: Service> {
     listed: Vec<SlotId>,
     /// Connections that found no receive buffer, in order.
     starved: VecDeque<SlotId>,
+    /// Connections that may hold receive buffers, each once.
+    holders: holders::Holders,
+    /// Connections for which the kernel had no memory, until the next tick.
+    paused: Vec<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in.
@@ -96,6 +103,8 @@ pub struct RingLoop<R, V: Service> {
     spare: Vec<Box<Batch<V::Session>>>,
     /// Listeners whose accept is not armed.
     deaf: Vec<u32>,
+    /// Executed in this turn, here.
+    done: execution::Done,
     upkeep: upkeep::Upkeep,
 }
 
@@ -113,6 +122,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             ring,
             service,
             now: clock.now(),
+            read_ns: clock.elapsed_ns(),
             clock,
             counters,
             fleet,
@@ -121,6 +131,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             runnable: VecDeque::new(),
             listed: Vec::new(),
             starved: VecDeque::new(),
+            holders: holders::Holders::default(),
+            paused: Vec::new(),
             queueing: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
             parked: VecDeque::new(),
@@ -130,6 +142,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
+            done: execution::Done::default(),
             upkeep: upkeep::Upkeep::default(),
         }
     }
@@ -155,7 +168,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn turn(&mut self) -> io::Result<()> {
         self.hear();
         self.enter()?;
-        self.now = self.clock.now();
+        self.read_ns = self.clock.elapsed_ns();
+        self.now = self.clock.at(self.read_ns);
         self.counters.bump(Metric::RingTurns);
         self.take_completions();
         self.take_messages();
@@ -176,6 +190,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.listed.is_empty()
             && !self.is_anybody_to_come_back()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
+        self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
         self.service.wake();
@@ -285,14 +300,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Gives read buffers back, and receives again where there were none.
-    fn settle_buffers(&mut self) {
-        if self.ring.is_dry() && self.spent.is_empty() {
-            self.evacuate();
-        }
+    fn give_back(&mut self) {
         for filled in self.spent.drain(..) {
             self.ring.provide(filled);
         }
+    }
+
+    /// Gives read buffers back, and receives again where there were none.
+    fn settle_buffers(&mut self) {
+        self.give_back();
+        if self.ring.is_dry() {
+            self.evacuate();
+            self.give_back();
+        }
+        self.holders.settle(&mut self.connections);
         while !self.ring.is_dry()
             && let Some(id) = self.starved.pop_front()
         {
@@ -301,19 +322,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             {
                 connection.receive = Receive::Idle;
                 self.advance(id);
-            }
-        }
-    }
-
-    /// Copies waiting input out of the pool's buffers, because others need them.
-    fn evacuate(&mut self) {
-        for index in 0..self.connections.places() {
-            let index = u32::try_from(index).expect("a slot has a u32 index");
-            let Some((id, _)) = self.connections.at(index) else { continue };
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            if connection.input.holds_buffers() {
-                connection.input.evacuate(&mut self.spent);
-                self.heap.charge(connection);
             }
         }
     }
@@ -380,6 +388,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let parked = self.parked.iter().filter(|parked| **parked == id).count();
             assert_eq!(parked, usize::from(connection.queued));
             assert!(connection.queued || connection.receive != Receive::Parked);
+            let paused = self.paused.iter().filter(|paused| **paused == id).count();
+            assert_eq!(paused, usize::from(connection.paused));
+            assert!(!connection.input.holds_buffers() || connection.holding);
             let thirsty = self.thirsty.count(id);
             assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
             let idle_with_work = connection.can_execute()

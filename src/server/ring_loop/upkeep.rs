@@ -7,7 +7,8 @@ use crate::net::connection::{Event, Held};
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
-use crate::sys::ring::Ring;
+use crate::sys::ring::{Hardships, Ring};
+use crate::sys::thread;
 
 use super::RingLoop;
 
@@ -39,7 +40,8 @@ pub(super) struct Upkeep {
     second: u64,
     /// Where the next tick goes on looking.
     pub(super) cursor: usize,
-    overflows: u64,
+    /// What was told last of what befell the ring.
+    hardships: Hardships,
 }
 
 impl Default for Upkeep {
@@ -54,7 +56,7 @@ impl Default for Upkeep {
             needy_since: None,
             second: 0,
             cursor: 0,
-            overflows: 0,
+            hardships: Hardships::default(),
         }
     }
 }
@@ -88,16 +90,28 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
         }
+        self.counters.set(Metric::BusyUs, thread::processor_us());
+        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
         self.pause_or_resume_accepts();
         self.relieve();
-        let overflows = self.ring.overflows();
-        let fresh = overflows.wrapping_sub(self.upkeep.overflows);
-        self.counters.add(Metric::CompletionsOverflowed, fresh);
-        self.upkeep.overflows = overflows;
+        self.resume_paused();
+        self.tell_hardships();
         let places = self.connections.places();
         for _ in 0..places.min(LOOKS_PER_TICK) {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
+        }
+    }
+
+    fn tell_hardships(&mut self) {
+        let now = self.ring.hardships();
+        let was = std::mem::replace(&mut self.upkeep.hardships, now);
+        for (metric, now, was) in [
+            (Metric::CompletionsOverflowed, now.overflows, was.overflows),
+            (Metric::RingBusy, now.busy, was.busy),
+            (Metric::KernelNoMemory, now.no_memory, was.no_memory),
+        ] {
+            self.counters.add(metric, now - was);
         }
     }
 

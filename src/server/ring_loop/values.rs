@@ -58,6 +58,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.make_runnable(id);
             }
             Arrived::Stopped => {}
+            Arrived::NoMemory => self.pause(id),
             Arrived::Failed(_) => connection.end(Event::Abort, CloseReason::Broken),
         }
         self.list(id);

@@ -59,7 +59,16 @@ impl World {
         let worker = |number| {
             let (service, counters) = executor("worker");
             let (fleet, clock) = (Arc::clone(&fleet), clock.clone());
-            Worker { number, service, counters, fleet, clock, requests_per_event: 3, turn: 0 }
+            Worker {
+                number,
+                service,
+                counters,
+                fleet,
+                clock,
+                requests_per_event: 3,
+                turn: 0,
+                busy_ns: 0,
+            }
         };
         let settings = Settings {
             number: 0,
@@ -71,7 +80,7 @@ impl World {
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, buffers, *chance.pick(&[300, 4096]));
+        let ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
         let (service, counters) = executor("ring");
         let counters = (counters, registry.census.roll());
         World {

@@ -34,7 +34,7 @@ pub enum Need {
 }
 
 /// What is known about a feature before anything is tried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub feature: Feature,
     pub name: &'static str,

@@ -1,19 +1,32 @@
 //! What the host says about itself: the facts that tell one cause of a refusal from another.
 //!
-//! A fact that cannot be read (units hide `/proc/sys` with `ProcSubset=pid`) is `None`.
+//! A fact that cannot be read (units hide `/proc/sys` with `ProcSubset=pid`) is `None`, or `Hidden`
+//! where it makes a difference that a kernel before 6.6 does not have it.
 
 use std::ffi::CStr;
+use std::io::ErrorKind;
 use std::mem::MaybeUninit;
+use std::path::Path;
 
 /// `CAP_IPC_LOCK`: whoever has it may lock any amount of memory.
 const CAP_IPC_LOCK: u32 = 14;
+
+/// What is known of a sysctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sysctl {
+    /// It may be there, but it cannot be seen.
+    Hidden,
+    /// The kernel does not have it.
+    Missing,
+    Is(i64),
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The kernel's release, as `uname -r` prints it.
     pub release: String,
     /// `kernel.io_uring_disabled`: 0 nobody is, 1 all but a group are, 2 everybody is.
-    pub disabled: Option<i64>,
+    pub disabled: Sysctl,
     /// `kernel.io_uring_group`; -1 is no group.
     pub group: Option<i64>,
     /// Seccomp mode of this thread; 2 is a filter.
@@ -29,15 +42,24 @@ impl Host {
         Host {
             release: release(),
             disabled: sysctl("/proc/sys/kernel/io_uring_disabled"),
-            group: sysctl("/proc/sys/kernel/io_uring_group"),
+            group: number("/proc/sys/kernel/io_uring_group").ok().flatten(),
             seccomp: field(&status, "Seccomp").and_then(|mode| mode.parse().ok()),
             memlock_bytes: memlock_bytes().filter(|_| !unlimited),
         }
     }
 }
 
-fn sysctl(path: &str) -> Option<i64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+fn number(path: &str) -> std::io::Result<Option<i64>> {
+    Ok(std::fs::read_to_string(path)?.trim().parse().ok())
+}
+
+fn sysctl(path: &str) -> Sysctl {
+    let others_are_seen = Path::new("/proc/sys/kernel/osrelease").exists();
+    match number(path) {
+        Ok(Some(number)) => Sysctl::Is(number),
+        Err(error) if error.kind() == ErrorKind::NotFound && others_are_seen => Sysctl::Missing,
+        Ok(None) | Err(_) => Sysctl::Hidden,
+    }
 }
 
 /// The value of one line `name:<tab>value` of a status file.
@@ -87,6 +109,15 @@ mod tests {
         assert!(capable(STATUS, CAP_IPC_LOCK));
         assert!(!capable(STATUS, CAP_IPC_LOCK - 1));
         assert!(!capable("", CAP_IPC_LOCK));
+    }
+
+    #[test]
+    fn a_sysctl_is_there_or_missing_or_hidden() {
+        // Where tests run, other sysctls can be seen.
+        let pid_max = sysctl("/proc/sys/kernel/pid_max");
+        assert!(matches!(pid_max, Sysctl::Is(number) if number > 0), "{pid_max:?}");
+        assert_eq!(sysctl("/proc/sys/kernel/io_uring_never"), Sysctl::Missing);
+        assert_eq!(sysctl("/proc/sys/kernel"), Sysctl::Hidden);
     }
 
     #[test]

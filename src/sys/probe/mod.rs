@@ -49,6 +49,14 @@ pub fn run() -> Result<Support, Refusal> {
     attempt(FEATURES.iter().map(|row| row.feature))
 }
 
+/// Tries some features alone.
+///
+/// # Errors
+/// Why the server cannot serve here.
+pub fn try_out(features: &[Feature]) -> Result<Support, Refusal> {
+    attempt(features.iter().copied())
+}
+
 /// The cause of a failure to build a ring of the server.
 pub fn refused(error: &std::io::Error) -> Refusal {
     match error.raw_os_error().unwrap_or(libc::EIO) {

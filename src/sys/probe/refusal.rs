@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::feature::{Need, Support};
-use super::host::Host;
+use super::host::{Host, Sysctl};
 
 /// The size of a ring, as far as it costs locked memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +62,20 @@ impl Refusal {
         let filtered = host.seccomp == Some(2);
         match errno {
             // The sysctl is there only where io_uring is.
-            libc::ENOSYS if host.disabled.is_some() && filtered => Refusal::Seccomp { errno },
+            libc::ENOSYS if filtered && matches!(host.disabled, Sysctl::Is(_)) => {
+                Refusal::Seccomp { errno }
+            }
             libc::ENOSYS => Refusal::NotBuiltIn,
             libc::EPERM | libc::EACCES => match (errno, host.disabled) {
-                (libc::EPERM, Some(2)) => Refusal::Disabled,
-                (libc::EPERM, Some(1)) => Refusal::Reserved { group: host.group.unwrap_or(-1) },
-                (_, Some(_)) if filtered => Refusal::Seccomp { errno },
-                (_, sysctl) => Refusal::Forbidden { errno, sysctl_hidden: sysctl.is_none() },
+                (libc::EPERM, Sysctl::Is(2)) => Refusal::Disabled,
+                (libc::EPERM, Sysctl::Is(1)) => {
+                    Refusal::Reserved { group: host.group.unwrap_or(-1) }
+                }
+                (_, Sysctl::Hidden) => Refusal::Forbidden { errno, sysctl_hidden: true },
+                (_, Sysctl::Missing | Sysctl::Is(_)) if filtered => Refusal::Seccomp { errno },
+                (_, Sysctl::Missing | Sysctl::Is(_)) => {
+                    Refusal::Forbidden { errno, sysctl_hidden: false }
+                }
             },
             libc::ENOMEM => match host.memlock_bytes {
                 Some(limit_bytes) => {
@@ -207,27 +214,31 @@ mod tests {
     /// errno, sysctl, seccomp, limit: cause
     #[test]
     fn causes() {
+        use Sysctl::{Hidden, Is, Missing};
         use libc::{EACCES, EINVAL, ENOMEM, ENOSYS, EPERM};
         let (limit_bytes, ring_bytes) = (65536, 204_800);
         let hidden = |errno| Refusal::Forbidden { errno, sysctl_hidden: true };
         let module = |errno| Refusal::Forbidden { errno, sysctl_hidden: false };
         let table = [
-            (ENOSYS, None, Some(0), None, Refusal::NotBuiltIn),
-            (ENOSYS, None, Some(2), None, Refusal::NotBuiltIn),
-            (ENOSYS, Some(0), Some(2), None, Refusal::Seccomp { errno: ENOSYS }),
-            (EPERM, Some(2), Some(2), None, Refusal::Disabled),
-            (EPERM, Some(2), None, None, Refusal::Disabled),
-            (EPERM, Some(1), Some(0), None, Refusal::Reserved { group: 991 }),
-            (EPERM, Some(0), Some(2), None, Refusal::Seccomp { errno: EPERM }),
-            (EPERM, Some(0), Some(0), None, module(EPERM)),
-            (EPERM, Some(0), None, None, module(EPERM)),
-            (EPERM, None, Some(2), None, hidden(EPERM)),
-            (EPERM, None, Some(0), None, hidden(EPERM)),
-            (EACCES, Some(0), Some(0), None, module(EACCES)),
-            (EACCES, Some(1), Some(0), None, module(EACCES)),
-            (ENOMEM, Some(0), Some(0), Some(65536), Refusal::Memlock { limit_bytes, ring_bytes }),
-            (ENOMEM, Some(0), Some(0), None, Refusal::NoMemory),
-            (EINVAL, Some(0), Some(0), None, Refusal::Unknown { errno: EINVAL }),
+            (ENOSYS, Hidden, Some(0), None, Refusal::NotBuiltIn),
+            (ENOSYS, Hidden, Some(2), None, Refusal::NotBuiltIn),
+            (ENOSYS, Missing, Some(2), None, Refusal::NotBuiltIn),
+            (ENOSYS, Is(0), Some(2), None, Refusal::Seccomp { errno: ENOSYS }),
+            (EPERM, Is(2), Some(2), None, Refusal::Disabled),
+            (EPERM, Is(2), None, None, Refusal::Disabled),
+            (EPERM, Is(1), Some(0), None, Refusal::Reserved { group: 991 }),
+            (EPERM, Is(0), Some(2), None, Refusal::Seccomp { errno: EPERM }),
+            (EPERM, Is(0), Some(0), None, module(EPERM)),
+            (EPERM, Is(0), None, None, module(EPERM)),
+            (EPERM, Hidden, Some(2), None, hidden(EPERM)),
+            (EPERM, Hidden, Some(0), None, hidden(EPERM)),
+            (EPERM, Missing, Some(2), None, Refusal::Seccomp { errno: EPERM }),
+            (EPERM, Missing, Some(0), None, module(EPERM)),
+            (EACCES, Is(0), Some(0), None, module(EACCES)),
+            (EACCES, Is(1), Some(0), None, module(EACCES)),
+            (ENOMEM, Is(0), Some(0), Some(65536), Refusal::Memlock { limit_bytes, ring_bytes }),
+            (ENOMEM, Is(0), Some(0), None, Refusal::NoMemory),
+            (EINVAL, Is(0), Some(0), None, Refusal::Unknown { errno: EINVAL }),
         ];
         for (errno, disabled, seccomp, memlock_bytes, cause) in table {
             let (release, group) = ("6.18.0".into(), Some(991));
@@ -249,7 +260,7 @@ mod tests {
     fn a_cause_is_one_line_and_a_remedy_at_most_two() {
         let host = Host {
             release: String::new(),
-            disabled: Some(1),
+            disabled: Sysctl::Is(1),
             group: Some(-1),
             seccomp: None,
             memlock_bytes: Some(0),

@@ -69,10 +69,11 @@ fn summary(result: &Result<Support, Refusal>) -> String {
 mod tests {
     use super::*;
     use crate::sys::probe::Feature;
+    use crate::sys::probe::host::Sysctl;
 
     const HOST: Host = Host {
         release: String::new(),
-        disabled: Some(0),
+        disabled: Sysctl::Is(0),
         group: Some(-1),
         seccomp: Some(0),
         memlock_bytes: Some(8 << 20),

@@ -12,6 +12,7 @@ use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed, SubmitArgs, Timesp
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 
 use super::RingShape;
+use crate::sys::entry::end_after;
 use crate::sys::region::Region;
 
 /// As small as the trials allow, for locked memory may be scarce.
@@ -63,10 +64,10 @@ impl Operation {
         Operation(accept.allocate_file_index(true).build())
     }
 
-    /// A multishot receive of at most `cap` bytes a completion; 0 is no cap.
+    /// A multishot receive that ends after `cap` bytes; 0 is no cap.
     pub(super) fn receive(socket: BorrowedFd<'_>, pool: &Pool, cap: u32) -> Operation {
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), pool.group);
-        Operation(receive.len(cap).build())
+        Operation(end_after(receive.build(), cap))
     }
 
     pub(super) fn receive_direct(slot: u32, pool: &Pool) -> Operation {
@@ -178,6 +179,22 @@ impl Rig {
         loop {
             if let Some(index) = self.inbox.iter().position(|one| one.token == token) {
                 return self.inbox.remove(index).ok_or_else(|| io::ErrorKind::NotFound.into());
+            }
+            if self.ring.completion().is_empty() {
+                self.enter(1, 0)?;
+            }
+            self.collect();
+        }
+    }
+
+    /// The next completion, whatever it is of.
+    ///
+    /// # Errors
+    /// `ETIME` when none comes in time.
+    pub(super) fn next(&mut self) -> io::Result<(Token, Completion)> {
+        loop {
+            if let Some(completion) = self.inbox.pop_front() {
+                return Ok((completion.token, completion));
             }
             if self.ring.completion().is_empty() {
                 self.enter(1, 0)?;

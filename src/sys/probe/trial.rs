@@ -14,9 +14,8 @@ use super::collapse::collapse;
 use super::feature::{Answer, Feature};
 use super::rig::{Operation, Pool, Rig, SMALL, Token, base};
 use crate::base::clock::Clock;
+use crate::sys::buffers::INCREMENTAL;
 
-/// `IOU_PBUF_RING_INC`
-const INCREMENTAL: u16 = 2;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`, in the result of a notification.
 const COPIED: u32 = 1 << 31;
 
@@ -200,16 +199,31 @@ fn receive_multishot(rig: &mut Rig) -> Result<(), Answer> {
     Ok(rig.close(pool)?)
 }
 
+/// The receive must end by itself with the buffer in which it has brought `CAP` bytes, and what is
+/// left must come with the next one.
 fn receive_cap(rig: &mut Rig) -> Result<(), Answer> {
-    const CAP: u32 = 256;
+    const CAP: u32 = 300;
+    const BUFFER_BYTES: u32 = 256;
     let (mut peer, socket) = UnixStream::pair()?;
-    let mut pool = rig.pool(8, 1024, 0)?;
+    let mut pool = rig.pool(8, BUFFER_BYTES, 0)?;
     peer.write_all(&PATTERN[..1000])?;
-    let receive = rig.submit(Operation::receive(socket.as_fd(), &pool, CAP))?;
-    let got = received(rig, receive, &mut pool, 1000)?;
-    expect(got.bytes == PATTERN[..1000], "other bytes than were sent")?;
-    let capped = got.shots.iter().all(|&(_, len)| len <= CAP as usize);
-    expect(capped, "taken, but it does not cap")?;
+    let (mut got, mut ended) = (Vec::new(), 0);
+    let mut receive = rig.submit(Operation::receive(socket.as_fd(), &pool, CAP))?;
+    let mut since = 0;
+    while got.len() < 1000 {
+        let completion = rig.wait(receive)?;
+        let differs = Answer::Differs("bytes outside of the buffers");
+        let (_, bytes) = pool.take(completion).ok_or(differs)?;
+        since += bytes.len();
+        got.extend_from_slice(bytes);
+        expect(since < (CAP + BUFFER_BYTES) as usize, "taken, but it does not cap")?;
+        if !completion.more() {
+            (since, ended) = (0, ended + 1);
+            receive = rig.submit(Operation::receive(socket.as_fd(), &pool, CAP))?;
+        }
+    }
+    expect(got == PATTERN[..1000], "other bytes than were sent")?;
+    expect(ended > 0, "taken, but it does not cap")?;
     rig.cancel(receive)?;
     Ok(rig.close(pool)?)
 }
@@ -247,6 +261,46 @@ fn incremental_buffers(rig: &mut Rig) -> Result<(), Answer> {
     let shared = got.shots.iter().filter(|&&(buffer, _)| buffer == 0).count() >= 3;
     expect(shared, "taken, but one receive a buffer")?;
     rig.cancel(receive)?;
+    rig.close(pool)?;
+    incremental_order(rig)
+}
+
+/// Where a completion's bytes begin in a buffer is told by the completions before it alone: those
+/// of several sockets must come in the order in which the buffer was filled.
+fn incremental_order(rig: &mut Rig) -> Result<(), Answer> {
+    const SOCKETS: usize = 6;
+    const EACH: usize = 300;
+    let mut pool = rig.pool(4, 1024, INCREMENTAL)?;
+    let mut pairs = Vec::new();
+    for index in 0..SOCKETS {
+        let (mut peer, socket) = UnixStream::pair()?;
+        peer.write_all(&PATTERN[index * EACH..][..EACH / 2])?;
+        pairs.push((peer, socket));
+    }
+    let mut receives = Vec::new();
+    for (_, socket) in &pairs {
+        receives.push(rig.queue(Operation::receive(socket.as_fd(), &pool, 0))?);
+    }
+    let (mut got, mut total, mut halves) = (vec![Vec::new(); SOCKETS], 0, 1);
+    while total < SOCKETS * EACH {
+        if total == SOCKETS * EACH / 2 && halves == 1 {
+            halves = 2;
+            for (index, (peer, _)) in pairs.iter_mut().enumerate().rev() {
+                peer.write_all(&PATTERN[index * EACH + EACH / 2..][..EACH / 2])?;
+            }
+        }
+        let (token, completion) = rig.next()?;
+        let Some(index) = receives.iter().position(|each| *each == token) else { continue };
+        let differs = Answer::Differs("bytes outside of the buffers");
+        let (_, bytes) = pool.take(completion).ok_or(differs)?;
+        total += bytes.len();
+        got[index].extend_from_slice(bytes);
+    }
+    let is_right = |(index, got): (usize, &Vec<u8>)| got[..] == PATTERN[index * EACH..][..EACH];
+    expect(got.iter().enumerate().all(is_right), "taken, but out of order")?;
+    for receive in receives {
+        rig.cancel(receive)?;
+    }
     Ok(rig.close(pool)?)
 }
 

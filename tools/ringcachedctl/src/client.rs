@@ -13,6 +13,7 @@ use std::time::Duration;
 use ringcached::admin::sign::Signer;
 use ringcached::admin::wire::{Ask, REQUEST_BYTES_MAX, Reply, Request};
 use ringcached::base::clock::Clock;
+use ringcached::base::histogram::Snapshot;
 use ringcached::config::AdminKey;
 
 const TRIES: u32 = 3;
@@ -64,6 +65,24 @@ pub(crate) struct Sample {
     /// Since the server started.
     pub(crate) elapsed_ns: u64,
     pub(crate) figures: Vec<Figure>,
+}
+
+/// A size class of items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class {
+    pub(crate) slot_bytes: u64,
+    pub(crate) pages: u64,
+    pub(crate) slots: u64,
+    pub(crate) slots_free: u64,
+}
+
+/// All that a server tells, at about one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) sample: Sample,
+    pub(crate) threads: Vec<(String, Vec<Figure>)>,
+    pub(crate) spreads: Vec<(String, Snapshot)>,
+    pub(crate) classes: Vec<Class>,
 }
 
 impl Sample {
@@ -160,6 +179,45 @@ impl Client {
         Err(Error::Confused)
     }
 
+    /// All that there is to know, of one process.
+    pub(crate) fn reading(&mut self) -> Result<Reading, Error> {
+        for _ in 0..ROUNDS {
+            let (sample, threads) = (self.sample()?, self.threads()?);
+            let (Some(spreads), Some(classes)) = (self.spreads()?, self.classes()?) else {
+                continue;
+            };
+            // Whatever came last is of the process that the first was of.
+            if self.last.0 == sample.boot_id {
+                return Ok(Reading { sample, threads, spreads, classes });
+            }
+        }
+        Err(Error::Confused)
+    }
+
+    /// How values are spread, by name; `None` if the server restarted in between.
+    fn spreads(&mut self) -> Result<Option<Vec<(String, Snapshot)>>, Error> {
+        let Some(pages) = self.pages(Ask::Spreads, 0)? else { return Ok(None) };
+        let mut spreads = Vec::new();
+        for (index, (_, name)) in (0..).zip(pages.names) {
+            let Some(counts) = self.pages(Ask::Counts, index)? else { return Ok(None) };
+            spreads.push((name, Snapshot::from_counts(counts.values)));
+        }
+        Ok(Some(spreads))
+    }
+
+    /// The size classes; `None` if the server restarted in between.
+    fn classes(&mut self) -> Result<Option<Vec<Class>>, Error> {
+        let Some(pages) = self.pages(Ask::Classes, 0)? else { return Ok(None) };
+        let class = |[slot_bytes, pages, slots, slots_free]: &[u64; 4]| Class {
+            slot_bytes: *slot_bytes,
+            pages: *pages,
+            slots: *slots,
+            slots_free: *slots_free,
+        };
+        let (classes, _) = pages.values.as_chunks::<4>();
+        Ok(Some(classes.iter().map(class).collect()))
+    }
+
     /// Boot id and names, from the book or from the server.
     fn names(&mut self) -> Result<(u64, Vec<(bool, String)>), Error> {
         for _ in 0..ROUNDS {
@@ -203,7 +261,13 @@ impl Client {
             let ask = if self.signer.is_some() && self.cookie == 0 { Ask::Hello } else { ask };
             let request = match ask {
                 Ask::Hello => Request { ask, id: self.next_id, first: 0, thread: 0, cookie: 0 },
-                Ask::Values | Ask::Names | Ask::Threads | Ask::ThreadValues => {
+                Ask::Values
+                | Ask::Names
+                | Ask::Threads
+                | Ask::ThreadValues
+                | Ask::Spreads
+                | Ask::Counts
+                | Ask::Classes => {
                     Request { ask, id: self.next_id, first, thread, cookie: self.cookie }
                 }
             };

@@ -1,7 +1,7 @@
 //! `ringcachedctl`: reads the live statistics of a ringcached over UDP.
 //!
 //! ```text
-//!   main (arguments, exit code) --> stats, watch (what is shown) --> client (datagrams) --> server
+//!   main (arguments, exit code) --> stats, watch, top (what is shown) --> client (datagrams)
 //! ```
 //!
 //! Exit codes: 0 done, 1 no answer or a bad key file, 2 wrong arguments.
@@ -9,6 +9,7 @@
 
 mod client;
 mod stats;
+mod top;
 mod watch;
 
 use std::io::{self, Write};
@@ -65,6 +66,8 @@ enum Action {
         #[arg(long, value_name = "NUM")]
         count: Option<u64>,
     },
+    /// Show rates, latencies, memory, rings and workers, renewed at each interval
+    Top(top::Options),
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -132,6 +135,18 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Action::Watch { interval, count } => {
             watch::run(&mut client, interval, count, &mut out, &mut io::stderr())?;
+        }
+        Action::Top(options) if options.once => {
+            let view = top::once(&mut client, options.interval).map_err(failed)?;
+            if options.json {
+                writeln!(out, "{:#}", view.json())?;
+            } else {
+                view.write(&mut out)?;
+            }
+        }
+        Action::Top(options) => {
+            drop(out);
+            return top::run(client, &arguments.server, options.interval);
         }
     }
     out.flush()?;

@@ -48,7 +48,7 @@ pub(crate) fn run(
 }
 
 #[allow(clippy::disallowed_methods, reason = "a tool may sleep; the rule is for server threads")]
-fn pause(interval: Duration) {
+pub(crate) fn pause(interval: Duration) {
     std::thread::sleep(interval);
 }
 
@@ -117,7 +117,7 @@ fn tenths(over: u64, under: u64) -> Option<String> {
 }
 
 /// Bytes in the largest unit of 1024 that leaves a number, with one decimal.
-fn scaled(bytes: u128) -> String {
+pub(crate) fn scaled(bytes: u128) -> String {
     let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
     match units.into_iter().find(|(_, bits)| bytes >> bits > 0) {
         Some((unit, bits)) => {
