@@ -149,6 +149,8 @@ metrics! {
     ShortSends "short_sends" Counter,
     /// Receives that ended because the ring had no buffer left.
     BuffersDry "buffers_dry" Counter,
+    /// Receives straight into the place of a large value.
+    DirectReceives "direct_receives" Counter,
     /// Times a receive was stopped because the connection held too much.
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.

@@ -56,7 +56,7 @@ use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::output::Output;
 use crate::base::sync::Arc as SyncArc;
-use crate::store::{Participant, Table};
+use crate::store::{Loan, Participant, Table};
 
 use batch::Batch;
 use classes::Classes;
@@ -64,6 +64,9 @@ use session::State;
 
 /// Copying more than this is long work.
 pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
+
+/// Of a value that lacks more than this, the rest is worth receiving straight into its item.
+pub const DIRECT_BYTES_MIN: usize = 4 << 10;
 
 /// More keys than this in one list are long work.
 pub const BOUNDED_KEYS: u32 = 512;
@@ -211,6 +214,40 @@ impl Executor {
             | State::Reporting(_)
             | State::Closed => {}
         }
+    }
+
+    /// True when a session waits for so much of a value that it should be received straight into
+    /// its item.
+    pub fn awaits_much(session: &Session) -> bool {
+        match &session.state {
+            State::Filling(filling) => filling.reservation.missing() > DIRECT_BYTES_MIN,
+            State::Idle
+            | State::KeyList(_)
+            | State::Sending(_)
+            | State::Swallowing(_)
+            | State::SkippingLine
+            | State::Reporting(_)
+            | State::Closed => false,
+        }
+    }
+
+    /// Lends the memory that the next bytes of a value belong to. Until it is back, the session
+    /// must be shown no input, and must not be abandoned. `None` when there is no value, or no
+    /// memory; then what to do about that is left to `drive`, at the next bytes.
+    pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
+        let State::Filling(filling) = &mut session.state else { return None };
+        self.participant.lend_for_value(&mut filling.reservation, now).ok()
+    }
+
+    /// Takes back what was lent; its first `len` bytes are the next ones of the value.
+    ///
+    /// # Panics
+    /// If it was not lent for this session.
+    pub fn take_value_back(&mut self, session: &mut Session, loan: Loan, len: usize) {
+        let State::Filling(filling) = &mut session.state else {
+            unreachable!("only a value is lent memory")
+        };
+        self.participant.take_value_back(&mut filling.reservation, loan, len);
     }
 
     /// Bytes that a session keeps from being evicted: those of a value that it is being sent, or

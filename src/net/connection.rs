@@ -26,6 +26,10 @@ use crate::sys::socket::Socket;
 /// behind them (Linux 6.18; older ones, behind any bytes). One that is armed anew finds it.
 const END_OVERDUE_TICKS: u32 = 4;
 
+/// Executions after a large value until many buffers at a time are received again. A value takes
+/// two or three: one that its head begins, and those in which its line end comes.
+const SINGLY: u8 = 4;
+
 /// Wraps every four years, which no silence lasts.
 fn tick(now: Now) -> u32 {
     u32::try_from(now.ticks & u64::from(u32::MAX)).expect("32 bits")
@@ -74,6 +78,8 @@ pub enum Receive {
     Armed,
     /// In the kernel, and asked to end.
     Cancelling,
+    /// In the kernel, into memory of the session. It cannot be asked to end.
+    Direct,
     /// Not in the kernel, because there was no buffer for it; it waits in a queue for one.
     Starved,
     /// Not in the kernel, because the connection holds more than it may; see `throttle`.
@@ -99,6 +105,8 @@ pub enum Held {
 #[must_use = "a connection whose step is dropped is stuck for ever"]
 pub enum Step {
     Receive,
+    /// Receive straight into memory of the session.
+    ReceiveDirect,
     CancelReceive,
     /// It is received from no more until it holds less, or all is calm.
     Park,
@@ -125,6 +133,11 @@ pub struct Connection<S> {
     reason: Option<CloseReason>,
     pub receive: Receive,
     pub held: Held,
+    /// True when the session, as it was left last, waits for much of a value.
+    pub awaits_much: bool,
+    /// So many executions more it is received from into one buffer at a time: after a large value
+    /// another one is likely, of which no more than the beginning should come into buffers.
+    pub singly: u8,
     /// True exactly while a send is in flight.
     pub sending: bool,
     /// True from the moment the peer has said that it will send no more.
@@ -165,6 +178,8 @@ impl<S: Default> Connection<S> {
             reason: None,
             receive: Receive::Idle,
             held: Held::No,
+            awaits_much: false,
+            singly: 0,
             sending: false,
             ended: false,
             runnable: false,
@@ -270,6 +285,18 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && self.held == Held::No
     }
 
+    /// True when what comes next is a part of a large value, and can go straight into its place:
+    /// nothing that came before it waits here or is away.
+    pub fn is_direct(&self) -> bool {
+        self.awaits_much && self.can_execute() && self.input.is_empty() && !self.ended
+    }
+
+    /// Records what the session waits for, after an execution.
+    pub fn record_wait(&mut self, awaits_much: bool) {
+        self.awaits_much = awaits_much;
+        self.singly = if awaits_much { SINGLY } else { self.singly.saturating_sub(1) };
+    }
+
     /// True while the peer must read before anything else is done for it.
     pub fn is_in_debt(&self) -> bool {
         self.output.unsent_bytes() > 0 && matches!(self.held, Held::Output | Held::Memory)
@@ -287,6 +314,7 @@ impl<S> Connection<S> {
         let narrow = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         self.away = Away { bytes: narrow(input.bytes()), heap_bytes: narrow(input.heap_bytes()) };
         self.held = Held::Away;
+        self.awaits_much = false;
         input
     }
 
@@ -326,16 +354,21 @@ impl<S> Connection<S> {
         }
         let (backlog, held) = (self.backlog_bytes(), self.held_bytes());
         let wants_more = self.phase == Phase::Open && !self.ended;
+        let direct = self.is_direct();
         match self.receive {
+            Receive::Armed if direct => Step::CancelReceive,
             Receive::Armed if backlog >= quota.backlog_bytes || held > quota.held_bytes => {
                 Step::CancelReceive
             }
             Receive::Idle if wants_more && held > quota.held_bytes => Step::Park,
+            // It takes no buffer, so that it need not wait for one.
+            Receive::Idle | Receive::Starved if direct => Step::ReceiveDirect,
             Receive::Idle if wants_more && backlog <= quota.backlog_bytes / 2 => Step::Receive,
             Receive::Parked if wants_more && held <= quota.held_bytes / 2 => Step::Receive,
             Receive::Idle
             | Receive::Armed
             | Receive::Cancelling
+            | Receive::Direct
             | Receive::Starved
             | Receive::Parked => Step::Wait,
         }
@@ -347,7 +380,8 @@ impl<S> Connection<S> {
     }
 
     fn is_quiet(&self) -> bool {
-        let receiving = matches!(self.receive, Receive::Armed | Receive::Cancelling);
+        let receiving =
+            matches!(self.receive, Receive::Armed | Receive::Cancelling | Receive::Direct);
         !receiving && !self.sending && self.held != Held::Away
     }
 }

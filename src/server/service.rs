@@ -56,6 +56,23 @@ pub trait Service {
         0
     }
 
+    /// True when a session waits for so much of a value that it should be received straight into
+    /// its place.
+    fn awaits_much(&self, _: &Self::Session) -> bool {
+        false
+    }
+
+    /// Lends the memory that the next bytes of a value belong to; `None` when there is none. Until
+    /// it is back, the session is shown no input and is not abandoned.
+    fn lend_for_value(&mut self, _: &mut Self::Session, _: Now) -> Option<Loan> {
+        None
+    }
+
+    /// Takes back what was lent; its first `len` bytes are the next ones of the value.
+    fn take_value_back(&mut self, _: &mut Self::Session, loan: Loan, _len: usize) {
+        unreachable!("{loan:?} was never lent");
+    }
+
     /// True in the middle of a long reply.
     fn is_amid_reply(&self, _: &Self::Session) -> bool {
         false
@@ -124,6 +141,18 @@ impl Service for Executor {
 
     fn held_bytes(&self, session: &Session) -> usize {
         Executor::held_bytes(session)
+    }
+
+    fn awaits_much(&self, session: &Session) -> bool {
+        Executor::awaits_much(session)
+    }
+
+    fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
+        Executor::lend_for_value(self, session, now)
+    }
+
+    fn take_value_back(&mut self, session: &mut Session, loan: Loan, len: usize) {
+        Executor::take_value_back(self, session, loan, len);
     }
 
     fn is_amid_reply(&self, session: &Session) -> bool {

@@ -6,6 +6,7 @@
 
 mod local;
 mod throttle;
+mod values;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -76,6 +76,8 @@ pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 
+pub use crate::sys::region::Loan;
+
 use crate::base::hash::KeyHasher;
 
 /// What a table is made for.

@@ -13,6 +13,7 @@ use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
+use crate::sys::region::Loan;
 
 /// How an attempt to link an item went.
 enum Attempt {
@@ -210,14 +211,45 @@ impl Participant {
         now: Now,
     ) -> Result<(), Refusal> {
         while !bytes.is_empty() {
-            if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
-                let slots = self.allocate_fragments(reservation, now)?;
-                self.table.arena.extend_by(reservation, slots);
-                reservation.count_more(&self.table.arriving_bytes);
-            }
+            self.extend(reservation, now)?;
             bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
         }
         Ok(())
+    }
+
+    /// Takes memory for the next bytes of a value, if there is none.
+    fn extend(&mut self, reservation: &mut Reservation, now: Now) -> Result<(), Refusal> {
+        if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
+            let slots = self.allocate_fragments(reservation, now)?;
+            self.table.arena.extend_by(reservation, slots);
+            reservation.count_more(&self.table.arriving_bytes);
+        }
+        Ok(())
+    }
+
+    /// Lends the memory for the next bytes of a value, a slot at most, to who writes them there.
+    /// The reservation can be neither filled nor ended until `take_value_back`.
+    ///
+    /// # Errors
+    /// When there is no more memory; the reservation can only be abandoned then.
+    ///
+    /// # Panics
+    /// If nothing is missing, something is lent, or the reservation is of another table.
+    pub fn lend_for_value(
+        &mut self,
+        reservation: &mut Reservation,
+        now: Now,
+    ) -> Result<Loan, Refusal> {
+        self.extend(reservation, now)?;
+        Ok(self.table.arena.lend_tail(reservation))
+    }
+
+    /// Takes back what was lent; its first `len` bytes are the next ones of the value.
+    ///
+    /// # Panics
+    /// If it is not what was lent for this reservation, or shorter.
+    pub fn take_value_back(&mut self, reservation: &mut Reservation, loan: Loan, len: usize) {
+        self.table.arena.take_tail_back(reservation, &loan, len);
     }
 
     /// Stores a full reservation, if the condition holds; gives its memory back otherwise.

@@ -4,8 +4,8 @@
 //! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
 //! descriptors and room for completions, puts a turn off, sends a part of what it was given,
 //! reports completions of different connections in any order, and checks what the real kernel only
-//! relies on: that bytes in flight do not change (R3), that nothing is armed twice, and that no
-//! socket is closed while it is named.
+//! relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
+//! else's (R2), that nothing is armed twice, and that no socket is closed while it is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,7 +14,8 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
-use super::ring::{Completion, Fault, Hardships, Received, Ring};
+use super::region::Loan;
+use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::Socket;
 
 /// A small generator of numbers that a seed decides.
@@ -66,7 +67,26 @@ pub struct Peer {
     receive: Option<SlotId>,
     cancelled: bool,
     end_missed: bool,
+    /// The receive ends with the first bytes.
+    once: bool,
+    direct: Option<Direct>,
     send: Option<Sending>,
+}
+
+/// A receive into lent memory.
+#[derive(Debug)]
+struct Direct {
+    slot: SlotId,
+    loan: Loan,
+    /// What is in the memory while the receive is in flight.
+    mark: u8,
+}
+
+impl Direct {
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the memory is never unmapped (R1), and lent to this receive alone (R2).
+        unsafe { std::slice::from_raw_parts_mut(self.loan.start().as_ptr(), self.loan.len()) }
+    }
 }
 
 #[derive(Debug)]
@@ -218,7 +238,8 @@ impl FakeRing {
             let is_forgotten = armed && outgoing.is_empty() && !self.chance.once_in(4);
             let peer = self.peers.get_mut(&fd).unwrap();
             peer.outgoing = outgoing;
-            peer.end_missed = peer.is_local && peer.finished && is_forgotten;
+            let armed = armed && !peer.once;
+            peer.end_missed = armed && peer.is_local && peer.finished && is_forgotten;
             (filled.map_or(Received::Dry, Received::Bytes), armed)
         } else if peer.finished && !peer.end_missed {
             over(Received::End)
@@ -231,6 +252,35 @@ impl FakeRing {
             peer.cancelled = false;
         }
         self.ready.push_back(Completion::Received { slot, received, armed });
+    }
+
+    /// Lets something happen to one connection's receive into lent memory.
+    fn receive_directly(&mut self, fd: i32) {
+        let peer = self.peers.get_mut(&fd).unwrap();
+        let Some(mut direct) = peer.direct.take() else { return };
+        let mark = direct.mark;
+        let is_intact = direct.bytes().iter().all(|byte| *byte == mark);
+        assert!(is_intact, "memory changed while it was being received into");
+        let arrived = if peer.reset {
+            Arrived::Failed(libc::ECONNRESET)
+        } else if peer.shut_down {
+            Arrived::End
+        } else if self.chance.once_in(16) {
+            *self.chance.pick(&[Arrived::Stopped, Arrived::NoMemory])
+        } else if !peer.outgoing.is_empty() {
+            let most = direct.loan.len().min(peer.outgoing.len());
+            let len = if self.chance.once_in(2) { most } else { 1 + self.chance.below(most) };
+            let outgoing = peer.outgoing.drain(..len);
+            direct.bytes().iter_mut().zip(outgoing).for_each(|(to, byte)| *to = byte);
+            Arrived::Bytes(len)
+        } else if peer.finished {
+            Arrived::End
+        } else {
+            peer.direct = Some(direct);
+            return;
+        };
+        let Direct { slot, loan, mark: _ } = direct;
+        self.ready.push_back(Completion::Arrived { slot, arrived, loan });
     }
 
     /// Lets something happen to one connection's send.
@@ -271,12 +321,28 @@ impl Ring for FakeRing {
 
     fn receive(&mut self, socket: &Socket, slot: SlotId) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
-        assert!(peer.receive.is_none(), "a receive is armed twice");
+        assert!(peer.receive.is_none() && peer.direct.is_none(), "a receive is armed twice");
         assert!(!peer.closed);
         peer.receive = Some(slot);
+        peer.once = false;
         self.receiving.push(slot);
         peer.cancelled = false;
         peer.end_missed = false;
+    }
+
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
+        self.receive(socket, slot);
+        self.peers.get_mut(&socket.raw()).unwrap().once = true;
+    }
+
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.receive.is_none() && peer.direct.is_none(), "two receives at a time");
+        assert!(!peer.closed);
+        let mark = u8::try_from(self.chance.below(256)).unwrap();
+        let mut direct = Direct { slot, loan, mark };
+        direct.bytes().fill(mark);
+        peer.direct = Some(direct);
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {
@@ -312,6 +378,7 @@ impl Ring for FakeRing {
     fn close(&mut self, socket: Socket) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.receive.is_none() && peer.send.is_none(), "closed while something names it");
+        assert!(peer.direct.is_none(), "closed while it is being received into");
         assert!(!std::mem::replace(&mut peer.closed, true), "closed twice");
     }
 
@@ -335,12 +402,16 @@ impl Ring for FakeRing {
         while !fds.is_empty() {
             let fd = fds.swap_remove(self.chance.below(fds.len()));
             match self.chance.below(4) {
-                0 => self.receive_some(fd),
+                0 => {
+                    self.receive_some(fd);
+                    self.receive_directly(fd);
+                }
                 1 => self.send_some(fd),
                 2 => {
                     self.send_some(fd);
                     self.receive_some(fd);
                     self.receive_some(fd);
+                    self.receive_directly(fd);
                 }
                 _ => {}
             }

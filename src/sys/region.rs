@@ -200,6 +200,11 @@ impl Loan {
         (self.region.base == region.base).then_some(self.offset)
     }
 
+    /// The address of the first byte.
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.span(0, self.len)
+    }
+
     /// The address of the first of `len` bytes at `offset` of the loan.
     ///
     /// # Panics

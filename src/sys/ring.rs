@@ -9,6 +9,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::Filled;
+use super::region::Loan;
 use super::socket::Socket;
 
 /// What became of an armed receive, as far as this completion tells.
@@ -25,6 +26,36 @@ pub enum Received {
     NoMemory,
     /// The connection is dead, for the reason that the errno gives.
     Failed(i32),
+}
+
+/// What became of a receive into lent memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// So many bytes, from the beginning of the loan on; never 0.
+    Bytes(usize),
+    /// The peer will send no more.
+    End,
+    /// It ended on its own; nothing was lost.
+    Stopped,
+    /// The kernel has no memory for it now; nothing was lost.
+    NoMemory,
+    /// The connection is dead, for the reason that the errno gives.
+    Failed(i32),
+}
+
+impl Arrived {
+    /// What a receive came to that ended with this number of bytes, or negated errno.
+    pub(super) fn of_result(result: i32) -> Arrived {
+        match usize::try_from(result) {
+            Ok(0) => Arrived::End,
+            Ok(bytes) => Arrived::Bytes(bytes),
+            Err(_) => match -result {
+                libc::ECANCELED | libc::EAGAIN | libc::EINTR => Arrived::Stopped,
+                libc::ENOMEM => Arrived::NoMemory,
+                errno => Arrived::Failed(errno),
+            },
+        }
+    }
 }
 
 /// Why the kernel did not do something, by what can be done about it.
@@ -46,6 +77,8 @@ pub enum Completion {
     Accepted { listener: u32, result: Result<Socket, Fault>, armed: bool },
     /// `armed` is false when the multishot receive has ended.
     Received { slot: SlotId, received: Received, armed: bool },
+    /// The receive into `loan` has ended, and the loan is the ring's no more.
+    Arrived { slot: SlotId, arrived: Arrived, loan: Loan },
     /// `result` is the number of bytes that the kernel took.
     Sent { slot: SlotId, result: Result<usize, Fault>, landed: Landed },
     /// Somebody rang the doorbell.
@@ -76,7 +109,15 @@ pub trait Ring {
     /// Arms the receive of a connection.
     fn receive(&mut self, socket: &Socket, slot: SlotId);
 
-    /// Ends the receive of a connection; its last completion follows.
+    /// As `receive`, for one buffer and no more: what follows stays in the socket.
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId);
+
+    /// Receives once, straight into lent memory. Nothing else may be armed or in flight that
+    /// receives for this connection. There is no buffer to run out of, and no way to cancel it: to
+    /// shut the socket down ends it.
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan);
+
+    /// Ends the receive of a connection into buffers; its last completion follows.
     fn cancel_receive(&mut self, slot: SlotId);
 
     /// Sends the bytes of `blocks`, without the first `skip`, as far as one operation goes.

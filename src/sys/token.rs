@@ -13,6 +13,8 @@ pub enum Operation {
     /// A multishot receive of a connection.
     Receive,
     Send,
+    /// A receive of a connection into lent memory.
+    ReceiveInto,
     /// A cancellation; its own completion says nothing that the cancelled one's does not.
     Cancel,
     /// A read of the ring's eventfd.
@@ -26,9 +28,9 @@ pub struct Token {
     pub slot: SlotId,
 }
 
-const OPERATIONS: [Operation; 6] = {
-    use Operation::{Accept, Cancel, Receive, Send, Timer, Wake};
-    [Accept, Receive, Send, Cancel, Wake, Timer]
+const OPERATIONS: [Operation; 7] = {
+    use Operation::{Accept, Cancel, Receive, ReceiveInto, Send, Timer, Wake};
+    [Accept, Receive, Send, ReceiveInto, Cancel, Wake, Timer]
 };
 
 impl Token {

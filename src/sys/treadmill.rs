@@ -12,6 +12,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::region::Loan;
 use super::ring::{Completion, Hardships, Received, Ring};
 use super::socket::Socket;
 
@@ -67,6 +68,14 @@ impl Ring for Treadmill {
 
     fn receive(&mut self, _socket: &Socket, slot: SlotId) {
         self.armed = Some(slot);
+    }
+
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
+        self.receive(socket, slot);
+    }
+
+    fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan) {
+        unreachable!("no value is large");
     }
 
     fn cancel_receive(&mut self, _slot: SlotId) {

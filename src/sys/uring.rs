@@ -21,14 +21,17 @@ use super::buffers::{BufferRing, Filled};
 use super::entry;
 use super::ladder::{Mode, Rung};
 use super::pace::Pace;
-use super::region::Region;
-use super::ring::{Completion, Fault, Hardships, Received, Ring};
+use super::region::{Loan, Region};
+use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::{Listener, Socket};
 use super::token::{Operation, Token};
 use super::wake::EventFd;
 
 /// Blocks that one send can gather.
 const SEND_BLOCKS_MAX: usize = 16;
+
+/// Most bytes of a receive into one buffer.
+const ONE_BYTES: u32 = 4096;
 
 const TICK: Timespec = Timespec::new().nsec(TICK_NS);
 
@@ -90,6 +93,8 @@ pub struct Uring {
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
+    /// What the kernel may write to for the connection in this place.
+    loans: Vec<Option<Loan>>,
     hardships: Hardships,
 }
 
@@ -136,6 +141,7 @@ impl Uring {
             scratch,
             messages: Vec::new(),
             spare_messages: Vec::new(),
+            loans: Vec::new(),
             hardships: Hardships::default(),
         };
         this.arm_doorbell();
@@ -265,8 +271,17 @@ impl Uring {
                 self.buffers.look();
                 Some(Completion::Tick)
             }
+            Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
         }
+    }
+
+    /// The end of a receive into lent memory, which is minted anew here and nowhere else.
+    fn arrived(&mut self, entry: &cqueue::Entry, slot: SlotId) -> Completion {
+        let loan = self.loans.get_mut(slot.index as usize).and_then(Option::take);
+        let loan = loan.expect("what is received into is kept until the completion");
+        let arrived = Arrived::of_result(entry.result());
+        Completion::Arrived { slot, arrived, loan }
     }
 
     fn received(&mut self, entry: &cqueue::Entry, slot: SlotId, armed: bool) -> Received {
@@ -433,6 +448,25 @@ impl Ring for Uring {
         };
         let entry = entry::end_after(entry, cap_bytes);
         self.push(entry, Operation::Receive, slot);
+    }
+
+    fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
+        // No more than a small buffer has, where buffers are large.
+        let entry = opcode::Recv::new(Fd(socket.raw()), std::ptr::null_mut(), ONE_BYTES);
+        let entry = entry.buf_group(BufferRing::GROUP).build();
+        self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Operation::Receive, slot);
+    }
+
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
+        let len = u32::try_from(loan.len()).expect("a slot is smaller than 4 GiB");
+        let entry = opcode::Recv::new(Fd(socket.raw()), loan.start().as_ptr(), len);
+        let place = slot.index as usize;
+        if self.loans.len() <= place {
+            self.loans.resize_with(place + 1, || None);
+        }
+        let before = self.loans[place].replace(loan);
+        assert!(before.is_none(), "two receives into memory in flight on one connection");
+        self.push(entry.build(), Operation::ReceiveInto, slot);
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {

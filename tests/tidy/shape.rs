@@ -10,14 +10,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/store/arena/mod.rs", 4),
-    ("src/store/arena/reservation.rs", 1),
+    ("src/store/arena/reservation.rs", 2),
     ("src/store/arena/watched.rs", 1),
     ("src/store/arena/words.rs", 2),
     ("src/store/models.rs", 1),
     ("src/sys/blocks.rs", 5),
     ("src/sys/buffers.rs", 9),
     ("src/sys/entry.rs", 1),
-    ("src/sys/fake.rs", 1),
+    ("src/sys/fake.rs", 2),
     ("src/sys/heap.rs", 1),
     ("src/sys/probe/collapse.rs", 8),
     ("src/sys/probe/host.rs", 4),

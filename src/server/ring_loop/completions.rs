@@ -22,6 +22,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Completion::Received { slot, received, armed } => {
                     self.received(slot, received, armed);
                 }
+                Completion::Arrived { slot, arrived, loan } => self.arrived(slot, arrived, loan),
                 Completion::Sent { slot, result, landed } => self.sent(slot, result, &landed),
                 Completion::Accepted { listener, result, armed } => {
                     self.accepted(listener, result, armed);
@@ -81,7 +82,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Leaves a connection alone until the next tick: the kernel has no memory for it now.
-    fn pause(&mut self, slot: SlotId) {
+    pub(super) fn pause(&mut self, slot: SlotId) {
         self.counters.bump(Metric::KernelNoMemory);
         if let Some(connection) = self.connections.get_mut(slot)
             && !std::mem::replace(&mut connection.paused, true)

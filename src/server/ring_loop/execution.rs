@@ -107,6 +107,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let unsent_bytes = connection.output.unsent_bytes();
         let output_bytes = self.output_limit(unsent_bytes);
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        connection.awaits_much = false;
         let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
         let requests = requests.unwrap_or(u32::MAX);
         let limits = Limits { requests, cost, output_bytes };
@@ -133,7 +134,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         match verdict {
             Verdict::NeedInput if connection.ended => self.finish(id, self.end_reason()),
-            Verdict::NeedInput => {}
+            Verdict::NeedInput => {
+                connection.record_wait(self.service.awaits_much(&connection.session));
+            }
             // It went on writing until the pool was empty, or until the peer must read.
             Verdict::OutputFull if connection.output.unsent_bytes() > 0 => {
                 connection.held = Held::Output;

@@ -21,6 +21,7 @@ mod relief;
 mod thirst;
 mod throttle;
 mod upkeep;
+mod values;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
@@ -229,12 +230,19 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 }
                 Step::Receive => {
                     connection.receive = Receive::Armed;
-                    self.ring.receive(&connection.socket, id);
+                    if connection.singly > 0 {
+                        self.ring.receive_one(&connection.socket, id);
+                    } else {
+                        self.ring.receive(&connection.socket, id);
+                    }
                 }
+                Step::ReceiveDirect => self.receive_direct(id),
                 Step::CancelReceive => {
                     connection.receive = Receive::Cancelling;
                     self.ring.cancel_receive(id);
-                    self.counters.bump(Metric::ConnectionsParked);
+                    if !connection.is_direct() {
+                        self.counters.bump(Metric::ConnectionsParked);
+                    }
                 }
                 Step::Park => self.park(id),
                 Step::Send => {
@@ -374,7 +382,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let queued = self.runnable.iter().filter(|runnable| **runnable == id).count();
             assert_eq!(queued, usize::from(connection.runnable));
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
-            assert_eq!(starved, usize::from(connection.receive == Receive::Starved));
+            // Who went on without a buffer leaves its place in the queue to be skipped.
+            assert!(starved > 0 || connection.receive != Receive::Starved);
             assert_eq!(connection.counted, connection.held_bytes() > 0);
             let parked = self.parked.iter().filter(|parked| **parked == id).count();
             assert_eq!(parked, usize::from(connection.queued));

@@ -12,6 +12,7 @@ use super::{
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::AtomicUsize;
+use crate::sys::region::Loan;
 
 /// What is known of an item before its value.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,10 @@ pub struct Reservation {
     /// The last slot, and the next byte to write in it.
     tail: Ref,
     tail_at: usize,
+    /// Slots that are a part of it already.
+    slots: u32,
+    /// True exactly while what is left of the last slot is lent.
+    lent: bool,
     /// Slots that were taken with one of those before, the next one last.
     ahead: Vec<Slot>,
     /// Bytes that count in a sum, or 0 if it does not.
@@ -106,8 +111,7 @@ impl Reservation {
 
     /// Bytes of memory that were taken, whether the value is there or not.
     pub fn held_bytes(&self) -> usize {
-        let slots = self.filled.div_ceil(self.shape.slot_bytes - HEADER_BYTES).max(1);
-        (slots + self.ahead.len()) * self.shape.slot_bytes
+        (self.slots as usize + self.ahead.len()) * self.shape.slot_bytes
     }
 
     /// From now on what is taken counts in `sum`, until `count_out`.
@@ -196,6 +200,8 @@ impl Arena {
             filled: 0,
             tail: at,
             tail_at: key_at,
+            slots: 1,
+            lent: false,
             ahead: Vec::new(),
             counted: 0,
         };
@@ -251,7 +257,7 @@ impl Arena {
 
     /// Appends a slot to a wide item.
     pub(in crate::store) fn extend(&self, reservation: &mut Reservation, slot: Slot) {
-        assert!(reservation.arena == self.id && reservation.shape.wide);
+        assert!(reservation.arena == self.id && reservation.shape.wide && !reservation.lent);
         let at = slot.at;
         self.write_fragment(at, reservation);
         let link = if reservation.tail == reservation.head {
@@ -262,6 +268,7 @@ impl Arena {
         // Relaxed: we are the only writer, and no reader follows it before the item is published.
         link.store(link.load(Ordering::Relaxed) | at.bits(), Ordering::Relaxed);
         (reservation.tail, reservation.tail_at) = (at, HEADER_BYTES);
+        reservation.slots += 1;
     }
 
     /// Appends as much of `bytes` to the value as the last slot holds, and says how much that is.
@@ -270,12 +277,49 @@ impl Arena {
     /// If the value becomes longer than was announced.
     pub(in crate::store) fn fill(&self, reservation: &mut Reservation, bytes: &[u8]) -> usize {
         assert!(reservation.arena == self.id && bytes.len() <= reservation.missing());
+        assert!(!reservation.lent);
         let len = bytes.len().min(reservation.shape.slot_bytes - reservation.tail_at);
         let at = reservation.tail_at;
         self.copy_in(reservation, at, &bytes[..len]);
         reservation.tail_at += len;
         reservation.filled += len;
         len
+    }
+
+    /// Lends the memory that the next bytes of the value belong to, as far as the last slot goes.
+    /// Until it is back, the reservation can be neither filled nor ended.
+    ///
+    /// # Panics
+    /// If nothing is missing, the last slot is full, or something is lent.
+    pub(in crate::store) fn lend_tail(&self, reservation: &mut Reservation) -> Loan {
+        assert!(reservation.arena == self.id && !reservation.lent);
+        let at = reservation.tail_at;
+        let len = reservation.missing().min(reservation.shape.slot_bytes - at);
+        assert!(at >= HEADER_BYTES && len > 0);
+        #[cfg(loom)]
+        self.watch.bytes(reservation.tail.offset() + at).write();
+        reservation.lent = true;
+        // SAFETY: behind the header of a slot that `reservation` owns alone (S2), and what it holds
+        // already lies before: nothing refers to these bytes while `lent` is true.
+        unsafe { Loan::of(self.region, reservation.tail.offset() + at, len) }
+    }
+
+    /// Takes back what was lent. The first `len` bytes of it are the next ones of the value.
+    ///
+    /// # Panics
+    /// If it is not what was lent for this reservation, or shorter.
+    pub(in crate::store) fn take_tail_back(
+        &self,
+        reservation: &mut Reservation,
+        loan: &Loan,
+        len: usize,
+    ) {
+        assert!(reservation.arena == self.id && reservation.lent && len <= loan.len());
+        let at = reservation.tail.offset() + reservation.tail_at;
+        assert!(loan.offset_in(self.region) == Some(at));
+        reservation.lent = false;
+        reservation.tail_at += len;
+        reservation.filled += len;
     }
 
     /// Writes into the last slot of the item that is being built.
@@ -316,7 +360,7 @@ impl Arena {
     fn publish_until(&self, expiry: Expiry, reservation: Reservation, stamp: Stamp) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
-        assert!(reservation.ahead.is_empty());
+        assert!(reservation.ahead.is_empty() && !reservation.lent);
         self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.state() == State::Reserved);
@@ -350,8 +394,11 @@ impl Arena {
     }
 
     /// Gives up a reservation.
+    ///
+    /// # Panics
+    /// If a part of it is lent: it may be written to.
     pub(in crate::store) fn discard(&self, mut reservation: Reservation) -> Reclaimable {
-        assert!(reservation.arena == self.id);
+        assert!(reservation.arena == self.id && !reservation.lent);
         // They go with the others, as links of the chain.
         while self.extend_ahead(&mut reservation) {}
         Reclaimable { head: reservation.head }

@@ -1,0 +1,398 @@
+//! Large values over the fake ring, with the executor and the store that really take them: cut
+//! anywhere, stalled, left in the middle, too large, without their line end; in every dispatch
+//! mode, with far less memory than is stored.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU8;
+
+use super::Told;
+use crate::base::clock::Clock;
+use crate::base::hash::KeyHasher;
+use crate::base::metrics::{Metric, Registry};
+use crate::base::sync::Arc;
+use crate::command::{Executor, Facts, Fixed, Rusage, Session, Shared};
+use crate::config::Dispatch;
+use crate::net::throttle::Throttle;
+use crate::server::fleet::Fleet;
+use crate::server::ring_loop::{RingLoop, Settings};
+use crate::server::worker::Worker;
+use crate::store::{Favor, StorePlan, Table};
+use crate::sys::fake::{Chance, FakeRing, Peer};
+use crate::sys::ring::Ring;
+use crate::sys::wake::EventFd;
+
+const MEMORY_BYTES: u64 = 4 << 20;
+const ITEM_BYTES_MAX: usize = 200 << 10;
+
+/// Longest value of these tests that finds a place.
+const VALUE_BYTES_MAX: usize = 190_000;
+
+const PEERS: usize = 12;
+const STORED: &[u8] = b"STORED\r\n";
+const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
+const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+
+struct World {
+    ring: RingLoop<FakeRing, Executor>,
+    workers: Vec<Worker<Executor>>,
+    fleet: Arc<Fleet<Session>>,
+    registry: Arc<Registry>,
+    elapsed_ns: Arc<std::sync::atomic::AtomicU64>,
+    chance: Chance,
+}
+
+impl World {
+    fn new(seed: u64, dispatch: Dispatch) -> World {
+        let mut chance = Chance::new(seed ^ 0xABCD);
+        let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
+        let doorbells = [Arc::new(EventFd::new().unwrap())];
+        let fleet = Arc::new(Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap()));
+        let registry = Arc::new(Registry::default());
+        let elapsed_ns = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let clock = Clock::manual(Arc::clone(&elapsed_ns));
+        let shared = shared(&registry);
+        let executor = |name| {
+            let counters = registry.counters(name);
+            let participant = shared.table.participant(Arc::clone(&counters));
+            (Executor::new(Arc::clone(&shared), participant, Arc::clone(&counters)), counters)
+        };
+        let worker = |number| {
+            let (service, counters) = executor("worker");
+            let (fleet, clock) = (Arc::clone(&fleet), clock.clone());
+            Worker {
+                number,
+                service,
+                counters,
+                fleet,
+                clock,
+                requests_per_event: 3,
+                turn: 0,
+                busy_ns: 0,
+            }
+        };
+        let settings = Settings {
+            number: 0,
+            dispatch,
+            requests_per_event: 1 + u32::try_from(chance.below(20)).unwrap(),
+            idle_timeout_s: 0,
+            throttle: Throttle::default(),
+            rings: 1,
+            listeners: 1,
+        };
+        let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
+        let ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
+        let (service, counters) = executor("ring");
+        let counters = (counters, registry.census.roll());
+        World {
+            workers: (0..workers).map(worker).collect(),
+            ring: RingLoop::new(settings, ring, service, clock, counters, Arc::clone(&fleet)),
+            fleet,
+            registry,
+            elapsed_ns,
+            chance,
+        }
+    }
+
+    fn turn(&mut self) {
+        let ns = 1_000_000 * self.chance.below(5) as u64;
+        self.elapsed_ns.fetch_add(ns, std::sync::atomic::Ordering::Relaxed);
+        for worker in &mut self.workers {
+            if self.chance.once_in(2) {
+                worker.work();
+            }
+        }
+        self.ring.turn_checked();
+    }
+
+    fn peers(&mut self) -> impl DoubleEndedIterator<Item = &mut Peer> {
+        self.ring.ring_mut().peers.values_mut()
+    }
+
+    /// Stops the server; everybody must go.
+    fn stop(&mut self) {
+        self.fleet.drain();
+        for _ in 0..3000 {
+            self.turn();
+        }
+        assert!(self.ring.has_ended(), "a connection is stuck");
+        assert!(self.ring.ring_mut().is_whole(), "a receive buffer is lost");
+        assert_eq!(self.ring.ring_mut().blocks().used_bytes(), 0, "a block is lost");
+        assert_eq!(self.ring.heap_bytes(), 0);
+    }
+}
+
+fn shared(registry: &Arc<Registry>) -> Arc<Shared> {
+    let plan = StorePlan {
+        favor: Favor::Objects,
+        memory_bytes: MEMORY_BYTES,
+        item_bytes_max: ITEM_BYTES_MAX,
+        evict: true,
+        threads: 3,
+        hasher: KeyHasher::with_seed(1),
+        loan_bytes: None,
+    };
+    let facts = Facts {
+        pid: 7,
+        version: "0.0.0",
+        threads: 1,
+        connections_max: 1024,
+        shutdown_enabled: false,
+        settings: Vec::new(),
+        fixed: Fixed::default(),
+        rusage: Rusage::default,
+    };
+    let table = Arc::new(Table::open(plan).unwrap());
+    let registry = Arc::clone(registry);
+    Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) })
+}
+
+/// What a peer asks for. Keys are its own.
+#[derive(Clone, Debug)]
+enum Request {
+    Set {
+        key: usize,
+        value: Vec<u8>,
+        noreply: bool,
+    },
+    Append {
+        key: usize,
+        value: Vec<u8>,
+    },
+    /// The value is not followed by a line end.
+    BadChunk {
+        key: usize,
+        value: Vec<u8>,
+    },
+    TooLarge {
+        key: usize,
+        value: Vec<u8>,
+    },
+    Get {
+        key: usize,
+    },
+}
+
+impl Request {
+    fn any(chance: &mut Chance) -> Request {
+        let key = chance.below(4);
+        let most = *chance.pick(&[20, 5000, 20_000, 70_000, VALUE_BYTES_MAX]);
+        let value = value(chance, most);
+        match chance.below(24) {
+            0 => Request::BadChunk { key, value },
+            1 => Request::TooLarge { key, value: vec![b'\n'; ITEM_BYTES_MAX + chance.below(9000)] },
+            2 | 3 => Request::Append { key, value },
+            4..=9 => Request::Get { key },
+            _ => Request::Set { key, value, noreply: chance.once_in(4) },
+        }
+    }
+
+    fn bytes(&self, peer: usize) -> Vec<u8> {
+        let head = |verb, key, value: &[u8], tail: &str| {
+            format!("{verb} {peer}-{key} 0 0 {}{tail}\r\n", value.len()).into_bytes()
+        };
+        match self {
+            Request::Set { key, value, noreply } => {
+                let tail = if *noreply { " noreply" } else { "" };
+                [&head("set", key, value, tail), value, &b"\r\n"[..]].concat()
+            }
+            Request::Append { key, value } => {
+                [&head("append", key, value, ""), value, &b"\r\n"[..]].concat()
+            }
+            Request::BadChunk { key, value } => {
+                [&head("set", key, value, ""), value, &b"no"[..]].concat()
+            }
+            Request::TooLarge { key, value } => {
+                [&head("set", key, value, ""), value, &b"\r\n"[..]].concat()
+            }
+            Request::Get { key } => format!("get {peer}-{key}\r\n").into_bytes(),
+        }
+    }
+}
+
+/// A value in which every place is told from those near it.
+fn value(chance: &mut Chance, most: usize) -> Vec<u8> {
+    let (len, start) = (1 + chance.below(most), chance.below(1 << 20));
+    let byte = |at: usize| (at.wrapping_mul(0x9E37_79B1) >> 13).to_le_bytes()[0];
+    (start..start + len).map(byte).collect()
+}
+
+fn found(key: &str, value: &[u8]) -> Vec<u8> {
+    let head = format!("VALUE {key} 0 {}\r\n", value.len()).into_bytes();
+    [&head, value, b"\r\nEND\r\n"].concat()
+}
+
+/// Reads what a peer got as the replies to what it asked for, as far as they go. Items may have
+/// been evicted; what is there must be right.
+struct Reader<'a> {
+    rest: &'a [u8],
+    peer: usize,
+    known: BTreeMap<usize, Vec<u8>>,
+}
+
+impl Reader<'_> {
+    fn takes(&mut self, expected: &[u8]) -> bool {
+        let starts = self.rest.starts_with(expected);
+        self.rest = if starts { &self.rest[expected.len()..] } else { self.rest };
+        starts
+    }
+
+    /// False when there is no reply to it any more.
+    fn read(&mut self, request: &Request) -> bool {
+        match request {
+            Request::Set { key, value, noreply: true } => {
+                // Whether it was stored is seen only later.
+                self.known.insert(*key, value.clone());
+                true
+            }
+            Request::Set { key, value, noreply: false } => {
+                self.known.insert(*key, value.clone());
+                self.takes(STORED) || self.is_refused(*key)
+            }
+            Request::Append { key, value } => {
+                if self.takes(STORED) {
+                    let known = self.known.get_mut(key).expect("appended to nothing");
+                    known.extend(value);
+                    return true;
+                }
+                self.takes(b"NOT_STORED\r\n") || self.takes(NO_MEMORY)
+            }
+            Request::BadChunk { key, .. } => {
+                self.takes(b"CLIENT_ERROR bad data chunk\r\n") || self.is_refused(*key)
+            }
+            Request::TooLarge { key, .. } => {
+                self.known.remove(key);
+                self.takes(TOO_LARGE)
+            }
+            Request::Get { key } => {
+                if self.takes(b"END\r\n") {
+                    self.known.remove(key);
+                    return true;
+                }
+                let Some(value) = self.known.get(key) else { return false };
+                let reply = found(&format!("{}-{key}", self.peer), value);
+                self.takes(&reply)
+            }
+        }
+    }
+
+    /// There was no memory for it: the key must not live on.
+    fn is_refused(&mut self, key: usize) -> bool {
+        let refused = self.takes(NO_MEMORY);
+        if refused {
+            self.known.remove(&key);
+        }
+        refused
+    }
+}
+
+/// What a peer does besides sending its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Honest,
+    /// It stops in the middle, and stays.
+    Stalls,
+    /// It stops in the middle, and says that no more comes.
+    Ends,
+    /// It stops in the middle, and is gone.
+    Vanishes,
+}
+
+struct Script {
+    requests: Vec<Request>,
+    manner: Manner,
+    unsent: Vec<u8>,
+    sent: usize,
+}
+
+impl Script {
+    fn any(peer: usize, chance: &mut Chance) -> Script {
+        let requests: Vec<_> = (0..5 + chance.below(25)).map(|_| Request::any(chance)).collect();
+        let manners = [Manner::Stalls, Manner::Ends, Manner::Vanishes];
+        let manner = if chance.once_in(3) { *chance.pick(&manners) } else { Manner::Honest };
+        let mut unsent: Vec<_> = requests.iter().flat_map(|each| each.bytes(peer)).collect();
+        if manner != Manner::Honest {
+            unsent.truncate(chance.below(unsent.len()));
+        }
+        Script { requests, manner, unsent, sent: 0 }
+    }
+
+    fn go_on(&mut self, peer: &mut Peer, bytes: usize) {
+        let end = self.unsent.len().min(self.sent + bytes);
+        peer.outgoing.extend(&self.unsent[self.sent..end]);
+        self.sent = end;
+        if end == self.unsent.len() && peer.outgoing.is_empty() {
+            peer.reset |= self.manner == Manner::Vanishes;
+            peer.finished |= self.manner == Manner::Ends;
+        }
+    }
+}
+
+/// Returns how many receives went straight into a value.
+fn run(seed: u64, dispatch: Dispatch) -> u64 {
+    let mut world = World::new(seed, dispatch);
+    let mut chance = Chance::new(seed ^ 0x5EED);
+    let mut scripts: Vec<_> = (0..PEERS).map(|peer| Script::any(peer, &mut chance)).collect();
+    world.ring.ring_mut().arriving.extend((0..PEERS).map(|_| Peer::default()));
+    let burst = *chance.pick(&[3000, 40_000, 1 << 20]);
+    for turn in 0..100_000 {
+        for (peer, script) in world.ring.ring_mut().peers.values_mut().zip(&mut scripts) {
+            if chance.once_in(3) {
+                script.go_on(peer, 1 + chance.below(burst));
+            }
+            peer.deaf = turn < 500 && chance.once_in(10);
+        }
+        world.turn();
+        let is_done = |script: &Script| script.sent == script.unsent.len();
+        if turn > 600 && scripts.iter().all(is_done) && world.peers().all(|p| p.outgoing.is_empty())
+        {
+            break;
+        }
+    }
+    (0..500).for_each(|_| world.turn());
+    world.stop();
+    let dropped = world.registry.sum(Metric::ResponseObjOom);
+    for (number, (peer, script)) in world.peers().zip(&scripts).enumerate() {
+        let (rest, known) = (&peer.got[..], BTreeMap::new());
+        let mut reader = Reader { rest, peer: number, known };
+        let read = script.requests.iter().take_while(|request| reader.read(request)).count();
+        let (left, asked) = (reader.rest, script.requests.len());
+        let told = String::from_utf8_lossy(&left[..left.len().min(60)]);
+        let unread = peer.outgoing.len();
+        let told =
+            format!("{number}: {read} of {asked}, {dropped} dropped, {unread} unread: {told:?}");
+        assert!(script.manner != Manner::Honest || read == asked, "{told}");
+        assert!(script.manner == Manner::Vanishes || left.is_empty(), "{told}");
+    }
+    // Who is gone looks at nothing.
+    world.workers.clear();
+    let participant = world.ring.service_mut().participant();
+    participant.online();
+    (0..3).for_each(|_| participant.quiesce());
+    // What was refused before is told once.
+    let _ = participant.starved_bytes();
+    assert_eq!(participant.starved_bytes(), 0, "memory is kept for values that never came");
+    world.registry.sum(Metric::DirectReceives)
+}
+
+fn run_seeds(dispatch: Dispatch) {
+    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().unwrap());
+    for seed in one.map_or(0..25, |seed| seed..seed + 1) {
+        let _told = Told { seed };
+        assert!(run(seed, dispatch) > 20, "hardly anything went straight into a value");
+    }
+}
+
+#[test]
+fn inline() {
+    run_seeds(Dispatch::Inline);
+}
+
+#[test]
+fn queue() {
+    run_seeds(Dispatch::Queue);
+}
+
+#[test]
+fn auto() {
+    run_seeds(Dispatch::Auto);
+}
