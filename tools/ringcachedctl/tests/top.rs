@@ -1,5 +1,6 @@
 //! `top` against a whole server in this process, under load.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -31,10 +32,8 @@ impl Busy {
         let address = free.local_addr().unwrap();
         drop(free);
         let port = address.port().to_string();
-        let words =
-            ["ringcached", "-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "64", "-t", "2"];
-        let words = words.into_iter().chain(["--admin", "off", "-p", &port]);
-        let plan = Plan::check(&Options::try_parse_from(words).unwrap(), Host::here()).unwrap();
+        let words = ["-u", "root", "-l", "127.0.0.1", "-m", "64", "-t", "2", "-p", &port];
+        let plan = Plan::parse(&words).unwrap();
         let clock = Clock::start();
         let server = match Server::start(&plan, claim(&plan).unwrap(), &clock) {
             Ok(server) => Arc::new(server),
