@@ -16,9 +16,11 @@ mod table;
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde::Serialize;
 
 use crate::latency::options::Latency;
 use crate::options::{Command, Compare, Options};
@@ -44,35 +46,34 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "this is the program's output")]
 fn compare_and_print(options: &Compare) -> io::Result<()> {
     let results = compare::run(options)?;
-    let text = table::markdown(&results);
-    println!("{text}");
-    if let Some(path) = &options.markdown {
-        fs::write(path, &text)?;
-    }
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&results)?)?;
-    }
-    match results.errors() {
-        0 => Ok(()),
-        count => Err(io::Error::other(format!("{count} errors; the table says where"))),
-    }
+    let files = (options.markdown.as_deref(), options.json.as_deref());
+    publish(&table::markdown(&results), &results, files, results.errors())
 }
 
-#[allow(clippy::print_stdout, reason = "this is the program's output")]
 fn latency_and_print(options: &Latency) -> io::Result<()> {
     let results = latency::run(options)?;
-    let text = latency::sheet(&results);
+    let files = (options.markdown.as_deref(), options.json.as_deref());
+    publish(&latency::sheet(&results), &results, files, results.errors())
+}
+
+/// Prints a table, and writes it and what it was made of to files, the latter as JSON.
+#[allow(clippy::print_stdout, reason = "this is the program's output")]
+fn publish(
+    text: &str,
+    results: &impl Serialize,
+    (markdown, json): (Option<&Path>, Option<&Path>),
+    errors: u64,
+) -> io::Result<()> {
     println!("{text}");
-    if let Some(path) = &options.markdown {
-        fs::write(path, &text)?;
+    if let Some(path) = markdown {
+        fs::write(path, text)?;
     }
-    if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&results)?)?;
+    if let Some(path) = json {
+        fs::write(path, serde_json::to_string_pretty(results)?)?;
     }
-    match results.errors() {
+    match errors {
         0 => Ok(()),
         count => Err(io::Error::other(format!("{count} errors; the table says where"))),
     }
