@@ -31,15 +31,17 @@ const DEFAULT_PORT: u16 = 11211 + ADMIN_PORT_OFFSET;
 #[command(version)]
 struct Arguments {
     /// Address of the statistics; the server prints it when it starts
-    #[arg(long, value_name = "ADDR:PORT", default_value_t = format!("127.0.0.1:{DEFAULT_PORT}"))]
+    #[arg(long, global = true, value_name = "ADDR:PORT",
+          default_value_t = format!("127.0.0.1:{DEFAULT_PORT}"))]
     server: String,
 
     /// File with the key that the server was given with --admin-key-file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
     /// Seconds to wait for an answer before asking again; there are three tries
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "0.5",
+          value_parser = seconds)]
     timeout: Duration,
 
     #[command(subcommand)]
