@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU8;
 
-use super::Told;
+use super::for_each_seed;
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Metric, Registry};
@@ -375,11 +375,9 @@ fn run(seed: u64, dispatch: Dispatch) -> u64 {
 }
 
 fn run_seeds(dispatch: Dispatch) {
-    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().unwrap());
-    for seed in one.map_or(0..25, |seed| seed..seed + 1) {
-        let _told = Told { seed };
+    for_each_seed(25, |seed| {
         assert!(run(seed, dispatch) > 20, "hardly anything went straight into a value");
-    }
+    });
 }
 
 #[test]
