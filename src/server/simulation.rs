@@ -5,12 +5,14 @@
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
 mod local;
+mod seeds;
 mod throttle;
 mod values;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::seeds::{Told, for_each_seed};
 use crate::base::clock::{Clock, Now};
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Metric, Registry};
@@ -369,16 +371,6 @@ fn finish(world: &mut World, scripts: &[Script]) {
     assert_eq!(world.registry.sum(Metric::CurrConnections), 0);
 }
 
-/// Runs the seeds below `count`, or the one that the environment names. True when it was all.
-fn for_each_seed(count: u64, mut run: impl FnMut(u64)) -> bool {
-    let one = std::env::var("SIMULATION_SEED").ok().map(|seed| seed.parse().unwrap());
-    for seed in one.map_or(0..count, |seed| seed..seed + 1) {
-        let _told = Told { seed };
-        run(seed);
-    }
-    one.is_none()
-}
-
 fn run_seeds(dispatch: Dispatch) {
     let mut met = [0; HARDSHIPS.len()];
     let were_all = for_each_seed(60, |seed| {
@@ -386,19 +378,6 @@ fn run_seeds(dispatch: Dispatch) {
     });
     if were_all {
         assert!(met.iter().all(|count| *count > 0), "nothing is short of {met:?}");
-    }
-}
-
-/// Names the seed when a panic unwinds past it.
-struct Told {
-    seed: u64,
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("simulation failed: repeat it with SIMULATION_SEED={}", self.seed);
-        }
     }
 }
 

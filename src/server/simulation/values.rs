@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU8;
 
-use super::for_each_seed;
+use super::seeds::for_each_seed;
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Metric, Registry};
