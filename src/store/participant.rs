@@ -219,7 +219,17 @@ impl Participant {
         }
     }
 
+    /// Counts an item of so many bytes that has come to the index.
+    #[inline]
+    pub(in crate::store) fn count_stored(&self, bytes: u64) {
+        self.count_items(1);
+        self.counters.add(Metric::Bytes, bytes);
+        self.counters.bump(Metric::CurrItems);
+        self.counters.bump(Metric::TotalItems);
+    }
+
     /// Counts an item that left the index, and lets it wait for grace.
+    #[inline]
     pub(in crate::store) fn lay_out(&self, retired: Retired, item: &Item<'_>) {
         let bytes = item.item_bytes();
         self.counters.sub(Metric::Bytes, bytes);
