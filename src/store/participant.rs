@@ -94,17 +94,19 @@ impl Participant {
         self.table.prefetch(hash);
     }
 
-    /// Asks for the lines of the index that storing will look at first.
-    #[inline]
-    pub fn prefetch_to_store(&self, hash: KeyHash) {
-        self.table.prefetch(hash);
-        self.table.prefetch_ghost(hash);
-    }
-
     /// Asks for the item that `get` will probably look at. The index line should have come by now.
     #[inline]
     pub fn prefetch_item(&self, hash: KeyHash) {
         self.table.prefetch_item(hash);
+    }
+
+    /// Asks for what storing will look at next: the item that is there, or else the ghost. The index
+    /// line should have come by now.
+    #[inline]
+    pub fn prefetch_stored(&self, hash: KeyHash) {
+        if self.table.prefetch_item(hash).is_none() {
+            self.table.prefetch_ghost(hash);
+        }
     }
 
     /// The item of a key; it becomes hotter.
