@@ -172,7 +172,7 @@ impl Arena {
         let reserved = Word0::FREE.with_state(State::Reserved);
         // AcqRel: all that was done with the slot comes before what its new owner does.
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
-        assert!(Word0(before).state() == State::Free);
+        assert!(Word0(before).is_in(State::Free));
         Slot { at }
     }
 
@@ -365,19 +365,23 @@ impl Arena {
     /// If it is not full.
     #[inline]
     pub(in crate::store) fn publish(&self, reservation: Reservation, stamp: Stamp) -> Ref {
-        let expiry = self.look(reservation.head).expiry();
-        self.publish_until(expiry, reservation, stamp)
+        self.publish_as(|word| word, reservation, stamp)
     }
 
     #[inline]
-    fn publish_until(&self, expiry: Expiry, reservation: Reservation, stamp: Stamp) -> Ref {
+    fn publish_as(
+        &self,
+        change: impl FnOnce(Word0) -> Word0,
+        reservation: Reservation,
+        stamp: Stamp,
+    ) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
         assert!(reservation.ahead.is_empty() && !reservation.lent);
         self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
-        assert!(word.state() == State::Reserved);
-        let word = word.with_expiry(expiry).with_heat(stamp.heat, stamp.fetched);
+        assert!(word.is_in(State::Reserved));
+        let word = change(word).with_heat(stamp.heat, stamp.fetched);
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.with_state(State::Live).0, Ordering::Release);
         head
@@ -401,7 +405,9 @@ impl Arena {
         let (retired, word) = self.retire(old.at());
         let at = match exptime {
             Exptime::Own => self.publish(reservation, stamp),
-            Exptime::Inherited => self.publish_until(word.expiry(), reservation, stamp),
+            Exptime::Inherited => {
+                self.publish_as(|own| own.with_expiry(word.expiry()), reservation, stamp)
+            }
         };
         link(at);
         (at, retired, word)
