@@ -20,9 +20,12 @@
 
 pub mod blocks;
 pub mod buffers;
+pub mod cgroup;
 mod entry;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod fake_root;
 pub mod heap;
 pub mod ladder;
 pub mod limits;
@@ -36,6 +39,7 @@ pub mod socket;
 mod supply;
 pub mod thread;
 pub mod token;
+pub mod topology;
 pub mod treadmill;
 pub mod uring;
 pub mod user;

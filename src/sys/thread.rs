@@ -1,4 +1,4 @@
-//! Which processors we may use, and how a thread is tied to one.
+//! Which processors we may use, and how a thread is tied to some.
 
 use std::io;
 use std::time::Duration;
@@ -28,17 +28,19 @@ pub fn allowed_processors() -> io::Result<Vec<usize>> {
     Ok((0..size_of::<libc::cpu_set_t>() * 8).filter(is_allowed).collect())
 }
 
-/// Ties the calling thread to one processor.
+/// Ties the calling thread to some processors.
 ///
 /// # Errors
 /// What `sched_setaffinity(2)` says: a sandbox may forbid it, and the server runs without.
-pub fn pin(processor: usize) -> io::Result<()> {
+pub fn pin(processors: &[usize]) -> io::Result<()> {
     let mut set = no_processors();
-    if processor >= size_of::<libc::cpu_set_t>() * 8 {
-        return Err(io::ErrorKind::InvalidInput.into());
+    for processor in processors {
+        if *processor >= size_of::<libc::cpu_set_t>() * 8 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the index is below the size of the set.
+        unsafe { libc::CPU_SET(*processor, &mut set) };
     }
-    // SAFETY: the index is below the size of the set.
-    unsafe { libc::CPU_SET(processor, &mut set) };
     // SAFETY: `set` is readable and as large as said.
     let result =
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
@@ -61,7 +63,7 @@ mod tests {
         std::thread::spawn(|| {
             let allowed = allowed_processors().unwrap();
             let last = *allowed.last().unwrap();
-            pin(last).unwrap();
+            pin(&[last]).unwrap();
             assert_eq!(allowed_processors().unwrap(), [last]);
         })
         .join()
