@@ -11,7 +11,7 @@ use ringcached::base::clock::{Clock, Now};
 use ringcached::base::metrics::Registry;
 use ringcached::base::output::Output;
 use ringcached::command::{Budget, Progress, Verdict};
-use ringcached::config::Dispatch;
+use ringcached::config::{Dispatch, Host, Pin, Placement};
 use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
@@ -130,7 +130,9 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();
     let service = move |_counters| Null::new(key_bytes, value_bytes);
-    launch(shape, sockets, &registry, &Clock::start(), service)
+    let host = Host::here();
+    let placement = Placement::of(&host.processors, &host.limits, Pin::Always, (shape.rings, 0));
+    launch((shape, &placement), sockets, &registry, &Clock::start(), service)
         .map_err(|e| io::Error::other(e.to_string()))?
         .join();
     Ok(())

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cores;
 mod crash;
 mod crowd;
 mod hostile;
