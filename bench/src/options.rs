@@ -9,6 +9,7 @@ use ringcached_load::options::Options as LoadOptions;
 use crate::instructions::Instructions;
 use crate::latency::options::Latency;
 use crate::replay::Replay;
+use crate::shared::Shared;
 use crate::store::options::Store;
 
 /// Measures memcached servers side by side.
@@ -27,6 +28,7 @@ pub enum Command {
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
     Replay(Box<Replay>),
+    Shared(Shared),
     Store(Box<Store>),
 }
 
