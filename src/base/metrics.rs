@@ -165,6 +165,10 @@ metrics! {
     BusyUs "busy_us" Counter,
     /// When `busy_us` of a ring was taken, since the start.
     BusyAtUs "busy_at_us" Counter,
+    /// Time in which a ring could have run and others had its processor, as of `busy_at_us`.
+    WaitedUs "waited_us" Counter,
+    /// The processor that a ring was on then. A sum says nothing.
+    Processor "cpu" Gauge,
     /// Malformed or refused datagrams at the statistics port.
     AdminDropped "admin_dropped" Counter,
     AdminServed "admin_served" Counter,

@@ -9,7 +9,7 @@ use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::{Hardships, Ring};
-use crate::sys::thread;
+use crate::sys::thread::Meter;
 
 use super::RingLoop;
 
@@ -43,6 +43,7 @@ pub(super) struct Upkeep {
     pub(super) cursor: usize,
     /// What was told last of what befell the ring.
     hardships: Hardships,
+    meter: Option<Meter>,
 }
 
 impl Default for Upkeep {
@@ -58,6 +59,7 @@ impl Default for Upkeep {
             second: 0,
             cursor: 0,
             hardships: Hardships::default(),
+            meter: None,
         }
     }
 }
@@ -91,8 +93,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
         }
-        self.counters.set(Metric::BusyUs, thread::processor_us());
-        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
+        self.tell_fare();
         self.pause_or_resume_accepts();
         self.relieve();
         self.resume_paused();
@@ -102,6 +103,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
         }
+    }
+
+    fn tell_fare(&mut self) {
+        // Made here, as the meter is of the thread that makes it.
+        let fare = self.upkeep.meter.get_or_insert_with(Meter::of_this_thread).read();
+        self.counters.set(Metric::BusyUs, fare.busy_us);
+        self.counters.set(Metric::WaitedUs, fare.waited_us);
+        self.counters.set(Metric::Processor, fare.processor as u64);
+        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
     }
 
     fn tell_hardships(&mut self) {
