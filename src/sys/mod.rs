@@ -28,6 +28,7 @@ pub mod fake;
 mod fake_root;
 pub mod heap;
 pub mod ladder;
+mod landing;
 pub mod limits;
 mod pace;
 pub mod poll;
