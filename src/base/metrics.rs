@@ -53,6 +53,8 @@ metrics! {
     ConnBytes "conn_bytes" Gauge,
     /// Times a connection waited for a block to write replies in.
     ReplyWaits "reply_waits" Counter,
+    /// Turns in which a request was put off because it wanted memory that others held back.
+    ItemWaits "item_waits" Counter,
     /// Connections closed by themselves: the peer sends no more, and has its replies.
     ClosedEnded "closed_ended" Counter,
     /// Connections that broke.

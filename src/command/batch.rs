@@ -124,7 +124,15 @@ impl<'b, O: Output> Batch<'b, O> {
                 self.pay();
                 self.count(Metric::Requests);
                 self.consume(consumed);
-                self.execute(&head, state)
+                let step = self.execute(&head, state);
+                if step == Some(Verdict::WouldWait) {
+                    self.take_back(consumed);
+                    return step;
+                }
+                if let Some(class) = Self::class_of(&head) {
+                    self.classify(class);
+                }
+                step
             }
             Parsed::Invalid { error, noreply, consumed } => {
                 if let Some(verdict) = self.obstacle() {
@@ -141,6 +149,14 @@ impl<'b, O: Output> Batch<'b, O> {
                 }
             }
         }
+    }
+
+    /// As if a request had not been looked at: it will be shown again.
+    #[cold]
+    fn take_back(&mut self, consumed: usize) {
+        self.budget.requests += 1;
+        self.executor.counters.sub(Metric::Requests, 1);
+        self.consumed -= consumed;
     }
 
     pub fn close(&mut self, state: &mut State) -> Verdict {

@@ -138,6 +138,9 @@ pub enum Verdict {
     Yield,
     /// The next step is long, and long work was not allowed.
     Defer,
+    /// The next step wants memory that others hold back a moment longer, and this thread may not
+    /// wait. It is to quiesce; what is left of the input, shown again, is executed then or refused.
+    WouldWait,
     /// Send what was replied, then close. What is left of the input is of no use.
     Close,
     /// As `Close`; and the peer, who may, wants the server to stop.
@@ -162,6 +165,11 @@ impl Executor {
         counters: SyncArc<Counters>,
     ) -> Executor {
         Executor { shared, participant, counters, classes: Classes::default() }
+    }
+
+    /// From now on this thread does not wait for memory: it has others to serve.
+    pub fn defer_waits(&mut self) {
+        self.participant.defer_waits();
     }
 
     /// Executes what `input` asks for, until something stops it.
@@ -233,7 +241,7 @@ impl Executor {
 
     /// Lends the memory that the next bytes of a value belong to. Until it is back, the session
     /// must be shown no input, and must not be abandoned. `None` when there is no value, or no
-    /// memory; then what to do about that is left to `drive`, at the next bytes.
+    /// memory without waiting for it; then what to do about that is left to `drive`, at the next bytes.
     pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
         let State::Filling(filling) = &mut session.state else { return None };
         self.participant.lend_for_value(&mut filling.reservation, now).ok()

@@ -102,6 +102,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::GhostHits),
     metric(Metric::UpkeepUs),
     metric(Metric::ReplyWaits),
+    metric(Metric::ItemWaits),
     metric(Metric::ThrottleLevel),
     metric(Metric::ThrottleActive),
     metric(Metric::ThrottleParked),

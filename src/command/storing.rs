@@ -13,7 +13,7 @@ use crate::store::{Condition, ItemHead, Outcome, Refusal, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
-    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) {
+    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) -> Step {
         let hash = self.hash(head.key);
         // Lossless: usize has 64 bits.
         let value_bytes = head.value_bytes as usize;
@@ -39,7 +39,8 @@ impl<O: Output> Batch<'_, O> {
                 let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
                 *state = State::Filling(filling);
             }
-            Err(refusal) => {
+            Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
+            Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
                 self.classify(Class::Store);
                 if head.verb == StoreVerb::Set {
                     // What the peer meant to replace must not live on.
@@ -49,6 +50,7 @@ impl<O: Output> Batch<'_, O> {
                 *state = swallowing(value_bytes, reply);
             }
         }
+        None
     }
 
     /// True when joining the value to the one that is there copies much.
@@ -68,6 +70,7 @@ impl<O: Output> Batch<'_, O> {
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
+            Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
         if noreply { b"" } else { reply }
@@ -90,10 +93,14 @@ impl<O: Output> Batch<'_, O> {
             // Even if there was no room for all of it, there was for a part.
             let filled = missing - reservation.missing();
             self.consume(filled);
-            if let Err(refusal) = result {
-                self.give_up(refusal, state);
-            }
-            return None;
+            return match result {
+                Ok(()) => None,
+                Err(Refusal::WouldWait) => Some(Verdict::WouldWait),
+                Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
+                    self.give_up(refusal, state);
+                    None
+                }
+            };
         }
         let Some(end) = self.rest().first_chunk::<2>() else { return Some(Verdict::NeedInput) };
         if self.output.is_full() {
@@ -104,7 +111,11 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        self.finish(filling, *end);
+        if let Err(filling) = self.finish(filling, *end) {
+            self.consumed -= end.len();
+            *state = State::Filling(filling);
+            return Some(Verdict::WouldWait);
+        }
         None
     }
 
@@ -127,28 +138,30 @@ impl<O: Output> Batch<'_, O> {
         *state = swallowing(missing, reply);
     }
 
-    /// The whole value has come, and the two bytes after it.
-    fn finish(&mut self, filling: Filling, end: [u8; 2]) {
-        self.classify(Class::Store);
-        let Filling { reservation, verb, noreply, long: _ } = filling;
+    /// The whole value has come, and the two bytes after it. An error when it would have to wait for
+    /// memory to join it to another.
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Result<(), Filling> {
+        let Filling { reservation, verb, noreply, long } = filling;
         let now = self.now;
         if end != *LINE_END {
+            self.classify(Class::Store);
             self.participant().abandon(reservation);
-            return self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+            self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+            return Ok(());
         }
         let participant = self.participant();
+        let always = Condition::Always;
         let outcome = match verb {
-            StoreVerb::Set => participant.commit(reservation, Condition::Always, now),
-            StoreVerb::Add => participant.commit(reservation, Condition::Absent, now),
-            StoreVerb::Replace => participant.commit(reservation, Condition::Present, now),
-            StoreVerb::Cas(cas) => participant.commit(reservation, Condition::Cas(cas), now),
-            StoreVerb::Append => {
-                participant.concat(reservation, Side::Append, Condition::Always, now)
-            }
-            StoreVerb::Prepend => {
-                participant.concat(reservation, Side::Prepend, Condition::Always, now)
-            }
+            StoreVerb::Set => Ok(participant.commit(reservation, always, now)),
+            StoreVerb::Add => Ok(participant.commit(reservation, Condition::Absent, now)),
+            StoreVerb::Replace => Ok(participant.commit(reservation, Condition::Present, now)),
+            StoreVerb::Cas(cas) => Ok(participant.commit(reservation, Condition::Cas(cas), now)),
+            StoreVerb::Append => participant.concat(reservation, Side::Append, always, now),
+            StoreVerb::Prepend => participant.concat(reservation, Side::Prepend, always, now),
         };
+        let outcome =
+            outcome.map_err(|reservation| Filling { reservation, verb, noreply, long })?;
+        self.classify(Class::Store);
         if matches!(verb, StoreVerb::Cas(_)) {
             self.count_cas(outcome);
         }
@@ -167,6 +180,7 @@ impl<O: Output> Batch<'_, O> {
             }
         };
         self.reply(reply, noreply);
+        Ok(())
     }
 
     fn count_cas(&self, outcome: Outcome) {

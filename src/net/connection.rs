@@ -94,6 +94,8 @@ pub enum Held {
     Output,
     /// There is no block to write replies in; it waits in a queue for one.
     Memory,
+    /// There is no memory for an item; it is tried again in every turn.
+    Items,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -267,6 +269,7 @@ impl<S> Connection<S> {
             (Phase::Open, Receive::Parked, _) => Doing::Parked,
             (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
             (Phase::Open, _, Held::Output) => Doing::MustRead,
+            (Phase::Open, _, Held::Items) => Doing::AwaitsItem,
             (Phase::Open, _, Held::Queue) => Doing::Queueing,
             (Phase::Open, _, Held::Away) => Doing::AtWorker,
             (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,

@@ -33,7 +33,8 @@ use super::service::Service;
 use super::worker::Worker;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
-/// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
+/// digit says; `b` lines a hundred times more, `d` lines are long work, `w` lines are put off up
+/// to three times, `q` closes.
 #[derive(Debug, Default)]
 struct Echo {
     awake: bool,
@@ -48,13 +49,18 @@ struct Echo {
 #[derive(Debug, Default)]
 struct Seen {
     requests: usize,
+    /// How often the next request was put off.
+    waited: u8,
     /// What is left of a long reply, which is written piece by piece.
     rest: Vec<u8>,
 }
 
+fn digit(line: &[u8]) -> u8 {
+    line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0')
+}
+
 fn reply(line: &[u8], seen: usize) -> Vec<u8> {
-    let times = line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0');
-    let times = usize::from(times) * if line.starts_with(b"b") { 100 } else { 1 };
+    let times = usize::from(digit(line)) * if line.starts_with(b"b") { 100 } else { 1 };
     let mut reply = format!("{seen}:").into_bytes();
     reply.extend(line.repeat(times));
     reply
@@ -105,6 +111,9 @@ impl Service for Echo {
                 Verdict::Yield
             } else if line.starts_with(b"d") && budget.cost == Cost::Bounded {
                 Verdict::Defer
+            } else if line.starts_with(b"w") && seen.waited < digit(line) % 4 {
+                seen.waited += 1;
+                Verdict::WouldWait
             } else if line.starts_with(b"q") {
                 Verdict::Close
             } else {
@@ -114,6 +123,7 @@ impl Service for Echo {
                 output.put(&head);
                 seen.rest = rest;
                 seen.requests += 1;
+                seen.waited = 0;
                 budget.requests -= 1;
                 consumed += line.len();
                 continue;
@@ -258,7 +268,7 @@ impl World {
 }
 
 fn request(chance: &mut Chance) -> Vec<u8> {
-    let kind = *chance.pick(b"aaaaabd");
+    let kind = *chance.pick(b"aaaaabdw");
     let mut line = vec![kind; 1 + chance.below(90)];
     line.push(b'0' + u8::try_from(chance.below(10)).unwrap());
     line.push(b'\n');
