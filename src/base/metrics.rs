@@ -146,6 +146,10 @@ metrics! {
     BatchesAway "batches_away" Gauge,
     /// Times a batch found its queue full and waited in the ring.
     QueueFull "queue_full" Counter,
+    /// Turns that took longer than a turn may.
+    TurnsOverBudget "turns_over_budget" Counter,
+    /// Batches that went to a worker because their connection had taken much of a turn.
+    BatchesOverBudget "batches_over_budget" Counter,
     RingSends "ring_sends" Counter,
     /// Sends of which the kernel took only a part.
     ShortSends "short_sends" Counter,

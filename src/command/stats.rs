@@ -122,6 +122,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::BatchesAway),
     metric(Metric::QueueFull),
     metric(Metric::WorkerWakes),
+    metric(Metric::TurnsOverBudget),
+    metric(Metric::BatchesOverBudget),
     metric(Metric::RingSleeps),
     metric(Metric::RingSends),
     metric(Metric::BusyUs),

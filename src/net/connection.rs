@@ -140,6 +140,8 @@ pub struct Connection<S> {
     /// So many executions more it is received from into one buffer at a time: after a large value
     /// another one is likely, of which no more than the beginning should come into buffers.
     pub singly: u8,
+    /// True when it took much of its ring's turn the last time, and wants to go on.
+    pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
     /// True from the moment the peer has said that it will send no more.
@@ -182,6 +184,7 @@ impl<S: Default> Connection<S> {
             held: Held::No,
             awaits_much: false,
             singly: 0,
+            spends_much: false,
             sending: false,
             ended: false,
             runnable: false,
@@ -276,6 +279,11 @@ impl<S> Connection<S> {
             (Phase::Open, _, Held::No) if self.sending => Doing::Sending,
             (Phase::Open, _, Held::No) => Doing::Receiving,
         }
+    }
+
+    /// True while its replies may wait a turn for those that come after them.
+    pub fn holds_little(&self) -> bool {
+        self.phase == Phase::Open && self.output.blocks() <= 1
     }
 
     /// Bytes of requests that wait, here or with a batch.

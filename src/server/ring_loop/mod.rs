@@ -5,6 +5,9 @@
 //!          kernel   record events  record   execute     step      re-arm
 //! ```
 //!
+//! A turn has a budget of time. What is left when it is used up waits for the next turn, which
+//! takes completions first: who sends little is in line before who sends much has its next share.
+//!
 //! Only the loop holds ring, connections, service and clock at once; every callee gets the part
 //! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
 //! turns the steps into submissions. Invariants at the end of a turn:
@@ -80,6 +83,10 @@ pub struct RingLoop<R, V: Service> {
     runnable: VecDeque<SlotId>,
     /// Connections whose state has changed in this turn.
     listed: Vec<SlotId>,
+    /// Connections whose replies were kept back when the last turn was cut.
+    postponed: Vec<SlotId>,
+    /// True when this turn ended before everybody had been executed.
+    is_cut: bool,
     /// Connections that found no receive buffer, in order.
     starved: VecDeque<SlotId>,
     /// Connections that may hold receive buffers, each once.
@@ -134,6 +141,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connections: Slots::default(),
             runnable: VecDeque::new(),
             listed: Vec::new(),
+            postponed: Vec::new(),
+            is_cut: false,
             starved: VecDeque::new(),
             holders: holders::Holders::default(),
             paused: Vec::new(),
@@ -216,6 +225,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn advance_listed(&mut self) {
+        for id in std::mem::take(&mut self.postponed) {
+            self.list(id);
+        }
         while let Some(id) = self.listed.pop() {
             self.advance(id);
         }
@@ -253,6 +265,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     }
                 }
                 Step::Park => self.park(id),
+                Step::Send if self.is_cut && connection.runnable && connection.holds_little() => {
+                    return self.postponed.push(id);
+                }
                 Step::Send => {
                     connection.sending = true;
                     let (blocks, skip) = connection.output.unsent();
