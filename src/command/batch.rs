@@ -2,6 +2,7 @@
 
 use super::ahead::foresee;
 use super::classes::Class;
+use super::costs::Work;
 use super::session::{State, Swallowing};
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
@@ -93,8 +94,10 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.requests -= 1;
     }
 
-    pub fn is_bounded(&self) -> bool {
-        self.budget.cost == Cost::Bounded
+    /// True of work that somebody else is to do.
+    #[inline]
+    pub fn must_defer(&self, work: Work) -> bool {
+        self.budget.cost == Cost::Bounded && work.is_long()
     }
 
     /// Reads the next head.
@@ -114,7 +117,7 @@ impl<'b, O: Output> Batch<'b, O> {
                 if let Some(verdict) = self.obstacle() {
                     return Some(verdict);
                 }
-                if self.is_bounded() && Self::is_long(&head) {
+                if self.must_defer(Work::of(&head)) {
                     return Some(Verdict::Defer);
                 }
                 if self.consumed >= self.foreseen {

@@ -17,11 +17,6 @@ use crate::store::{ArithmeticError, Direction};
 const VERBOSITY_MAX: u32 = 2;
 
 impl<O: Output> Batch<'_, O> {
-    /// True when a head takes long to execute, whatever the store holds.
-    pub fn is_long(head: &Head<'_>) -> bool {
-        matches!(head, Head::FlushAll { .. })
-    }
-
     /// The class of a head; `None` while a value is to come.
     pub fn class_of(head: &Head<'_>) -> Option<Class> {
         match head {

@@ -31,6 +31,7 @@
 mod ahead;
 mod batch;
 mod classes;
+mod costs;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
@@ -45,6 +46,7 @@ mod storing;
 #[cfg(not(loom))]
 mod tests;
 
+pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
@@ -62,14 +64,8 @@ use batch::Batch;
 use classes::Classes;
 use session::State;
 
-/// Copying more than this is long work.
-pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
-
 /// Of a value that lacks more than this, the rest is worth receiving straight into its item.
 pub const DIRECT_BYTES_MIN: usize = 4 << 10;
-
-/// More keys than this in one list are long work.
-pub const BOUNDED_KEYS: u32 = 512;
 
 /// What does not change while the server runs, for `stats`.
 #[derive(Clone, Debug)]
@@ -107,12 +103,12 @@ pub struct Shared {
 /// How much a call of `drive` may do. What it did is taken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Heads, and keys of lists of keys.
+    /// Heads, keys of lists of keys, and rows of statistics.
     pub requests: u32,
     pub cost: Cost,
 }
 
-/// Whether long work may be done.
+/// Whether long work may be done; see `costs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
     Bounded,

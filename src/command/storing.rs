@@ -2,8 +2,9 @@
 
 use super::batch::{Batch, Step};
 use super::classes::Class;
+use super::costs::Work;
 use super::session::{Filling, State, Swallowing};
-use super::{BOUNDED_COPY_BYTES, Verdict};
+use super::{Cost, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
@@ -60,7 +61,7 @@ impl<O: Output> Batch<'_, O> {
                 let participant = &self.executor.participant;
                 let there = participant.peek(head.key, self.hash(head.key), self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
-                there + head.value_bytes as usize > BOUNDED_COPY_BYTES
+                Work::Copy(there + head.value_bytes as usize).is_long()
             }
             StoreVerb::Set | StoreVerb::Add | StoreVerb::Replace | StoreVerb::Cas(_) => false,
         }
@@ -85,7 +86,7 @@ impl<O: Output> Batch<'_, O> {
             if piece.is_empty() {
                 return Some(Verdict::NeedInput);
             }
-            if self.is_bounded() && piece.len() > BOUNDED_COPY_BYTES {
+            if self.must_defer(Work::Copy(piece.len())) {
                 return Some(Verdict::Defer);
             }
             let (reservation, now) = (&mut filling.reservation, self.now);
@@ -106,7 +107,7 @@ impl<O: Output> Batch<'_, O> {
         if self.output.is_full() {
             return Some(Verdict::OutputFull);
         }
-        if self.is_bounded() && filling.long {
+        if filling.long && self.budget.cost == Cost::Bounded {
             return Some(Verdict::Defer);
         }
         self.consume(end.len());
