@@ -53,6 +53,8 @@ metrics! {
     ConnBytes "conn_bytes" Gauge,
     /// Times a connection waited for a block to write replies in.
     ReplyWaits "reply_waits" Counter,
+    /// Turns in which a request was put off because it wanted memory that others held back.
+    ItemWaits "item_waits" Counter,
     /// Connections closed by themselves: the peer sends no more, and has its replies.
     ClosedEnded "closed_ended" Counter,
     /// Connections that broke.
@@ -144,6 +146,10 @@ metrics! {
     BatchesAway "batches_away" Gauge,
     /// Times a batch found its queue full and waited in the ring.
     QueueFull "queue_full" Counter,
+    /// Turns that took longer than a turn may.
+    TurnsOverBudget "turns_over_budget" Counter,
+    /// Batches that went to a worker because their connection had taken much of a turn.
+    BatchesOverBudget "batches_over_budget" Counter,
     RingSends "ring_sends" Counter,
     /// Sends of which the kernel took only a part.
     ShortSends "short_sends" Counter,

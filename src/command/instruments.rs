@@ -20,6 +20,8 @@ const OF_THREAD: &[Metric] = &[
     Metric::BatchesAway,
     Metric::QueueFull,
     Metric::WorkerWakes,
+    Metric::TurnsOverBudget,
+    Metric::BatchesOverBudget,
     Metric::RingTurns,
     Metric::RingSleeps,
     Metric::RingCompletions,

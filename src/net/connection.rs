@@ -98,6 +98,8 @@ pub enum Held {
     Output,
     /// There is no block to write replies in; it waits in a queue for one.
     Memory,
+    /// There is no memory for an item; it is tried again in every turn.
+    Items,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -142,6 +144,8 @@ pub struct Connection<S> {
     /// So many executions more it is received from into one buffer at a time: after a large value
     /// another one is likely, of which no more than the beginning should come into buffers.
     pub singly: u8,
+    /// True when it took much of its ring's turn the last time, and wants to go on.
+    pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
     /// True from the moment the peer has said that it will send no more.
@@ -184,6 +188,7 @@ impl<S: Default> Connection<S> {
             held: Held::No,
             awaits_much: false,
             singly: 0,
+            spends_much: false,
             sending: false,
             ended: false,
             runnable: false,
@@ -271,12 +276,18 @@ impl<S> Connection<S> {
             (Phase::Open, Receive::Parked, _) => Doing::Parked,
             (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
             (Phase::Open, _, Held::Output) => Doing::MustRead,
+            (Phase::Open, _, Held::Items) => Doing::AwaitsItem,
             (Phase::Open, _, Held::Queue) => Doing::Queueing,
             (Phase::Open, _, Held::Away) => Doing::AtWorker,
             (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,
             (Phase::Open, _, Held::No) if self.sending => Doing::Sending,
             (Phase::Open, _, Held::No) => Doing::Receiving,
         }
+    }
+
+    /// True while its replies may wait a turn for those that come after them.
+    pub fn holds_little(&self) -> bool {
+        self.phase == Phase::Open && self.output.blocks() <= 1
     }
 
     /// Bytes of requests that wait, here or with a batch.

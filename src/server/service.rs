@@ -22,6 +22,10 @@ pub trait Service {
         output: &mut impl Output,
     ) -> Progress;
 
+    /// From now on this thread does not wait for others while it executes: `drive` says
+    /// `Verdict::WouldWait` instead.
+    fn defer_waits(&mut self) {}
+
     /// What has been executed since the last call has taken so long.
     #[inline]
     fn tell_latency(&mut self, _latency_ns: u64) {}
@@ -100,6 +104,10 @@ impl Service for Executor {
         output: &mut impl Output,
     ) -> Progress {
         Executor::drive(self, session, input, now, budget, output)
+    }
+
+    fn defer_waits(&mut self) {
+        Executor::defer_waits(self);
     }
 
     #[inline]

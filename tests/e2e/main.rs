@@ -16,6 +16,7 @@ mod hostile;
 mod instruments;
 mod limits;
 mod memory;
+mod neighbours;
 mod order;
 mod sockets;
 mod stop;

@@ -5,12 +5,15 @@
 //!          kernel   record events  record   execute     step      re-arm
 //! ```
 //!
+//! A turn has a budget of time. What is left when it is used up waits for the next turn, which
+//! takes completions first: who sends little is in line before who sends much has its next share.
+//!
 //! Only the loop holds ring, connections, service and clock at once; every callee gets the part
 //! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
-//! - who waits for memory stands once in the queue for it;
+//! - who waits for memory stands once in the queue for it, be it for blocks or for items;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
@@ -22,6 +25,7 @@ mod thirst;
 mod throttle;
 mod upkeep;
 mod values;
+mod waiters;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
@@ -79,6 +83,10 @@ pub struct RingLoop<R, V: Service> {
     runnable: VecDeque<SlotId>,
     /// Connections whose state has changed in this turn.
     listed: Vec<SlotId>,
+    /// Connections whose replies were kept back when the last turn was cut.
+    postponed: Vec<SlotId>,
+    /// True when this turn ended before everybody had been executed.
+    is_cut: bool,
     /// Connections that found no receive buffer, in order.
     starved: VecDeque<SlotId>,
     /// Connections that may hold receive buffers, each once.
@@ -87,6 +95,8 @@ pub struct RingLoop<R, V: Service> {
     paused: Vec<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
+    /// Connections that wait for memory for an item, in order.
+    waiters: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in.
     thirsty: thirst::Thirsty,
     /// Connections that hold too much and are received from no more, in order; some of them may
@@ -112,11 +122,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn new(
         settings: Settings,
         ring: R,
-        service: V,
+        mut service: V,
         clock: Clock,
         (counters, roll): (Arc<Counters>, Roll),
         fleet: Arc<Fleet<V::Session>>,
     ) -> RingLoop<R, V> {
+        service.defer_waits();
         RingLoop {
             settings,
             ring,
@@ -130,10 +141,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connections: Slots::default(),
             runnable: VecDeque::new(),
             listed: Vec::new(),
+            postponed: Vec::new(),
+            is_cut: false,
             starved: VecDeque::new(),
             holders: holders::Holders::default(),
             paused: Vec::new(),
             queueing: VecDeque::new(),
+            waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
             parked: VecDeque::new(),
             may_borrow: true,
@@ -175,6 +189,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.take_messages();
         self.drain_if_told();
         self.offer_again();
+        self.ask_again();
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
@@ -188,9 +203,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
+            && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
+        self.let_others_go_on();
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
         self.service.wake();
@@ -208,6 +225,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn advance_listed(&mut self) {
+        for id in std::mem::take(&mut self.postponed) {
+            self.list(id);
+        }
         while let Some(id) = self.listed.pop() {
             self.advance(id);
         }
@@ -245,6 +265,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     }
                 }
                 Step::Park => self.park(id),
+                Step::Send if self.is_cut && connection.runnable && connection.holds_little() => {
+                    return self.postponed.push(id);
+                }
                 Step::Send => {
                     connection.sending = true;
                     let (blocks, skip) = connection.output.unsent();
@@ -384,6 +407,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             // Who went on without a buffer leaves its place in the queue to be skipped.
             assert!(starved > 0 || connection.receive != Receive::Starved);
+            let waits = self.waiters.iter().filter(|waiter| **waiter == id).count();
+            assert_eq!(waits, usize::from(connection.held == Held::Items));
             assert_eq!(connection.counted, connection.held_bytes() > 0);
             let parked = self.parked.iter().filter(|parked| **parked == id).count();
             assert_eq!(parked, usize::from(connection.queued));

@@ -16,8 +16,15 @@ use super::RingLoop;
 /// Connections still there this long after the start of draining are closed as they are.
 const DRAIN_S: u32 = 5;
 
-/// Connections that one tick looks at: the look must stay short however many there are.
+/// Connections that one tick looks at, at most: the look must stay short however many there are.
 pub(super) const LOOKS_PER_TICK: usize = 4096;
+
+/// So many are looked at in every tick. Of more, each once a second, which is as exact as any limit
+/// is: their places are not in the cache of an idle server, and take it longer than all else.
+const LOOKS_MIN: usize = 1024;
+
+/// There are so many ticks a second.
+const TICKS_PER_ROUND: usize = 4;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -99,7 +106,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.resume_paused();
         self.tell_hardships();
         let places = self.connections.places();
-        for _ in 0..places.min(LOOKS_PER_TICK) {
+        let looks = places.div_ceil(TICKS_PER_ROUND).clamp(LOOKS_MIN, LOOKS_PER_TICK);
+        for _ in 0..places.min(looks) {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
         }

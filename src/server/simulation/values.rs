@@ -59,7 +59,8 @@ impl World {
             (Executor::new(Arc::clone(&shared), participant, Arc::clone(&counters)), counters)
         };
         let worker = |number| {
-            let (service, counters) = executor("worker");
+            let (mut service, counters) = executor("worker");
+            service.defer_waits();
             let (fleet, clock) = (Arc::clone(&fleet), clock.clone());
             Worker {
                 number,
@@ -101,6 +102,10 @@ impl World {
         for worker in &mut self.workers {
             if self.chance.once_in(2) {
                 worker.work();
+            }
+            // A worker that has nothing to do sleeps, when it gets to that.
+            if self.chance.once_in(8) {
+                worker.service.participant().quiesce();
             }
         }
         self.ring.turn_checked();
