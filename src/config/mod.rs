@@ -15,6 +15,7 @@ mod foreign;
 mod listen;
 mod options;
 mod plan;
+mod rate;
 mod settings;
 mod throttle;
 

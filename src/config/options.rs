@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::foreign::Foreign;
+use super::rate::RateOptions;
 use super::throttle::ThrottleOptions;
 use crate::store::Favor;
 use crate::sys::ladder::Mode;
@@ -209,6 +210,9 @@ pub struct Own {
 
     #[command(flatten)]
     pub throttle: ThrottleOptions,
+
+    #[command(flatten)]
+    pub rate: RateOptions,
 
     /// Print what this kernel offers, and exit
     #[arg(long)]

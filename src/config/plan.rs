@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
 use crate::store::Favor;
 use crate::sys::ladder::Asked;
@@ -78,6 +79,8 @@ pub struct Plan {
     /// 0 is never.
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
+    /// What one peer address may have.
+    pub rate: RateLimits,
     /// What connections may take of `memory_bytes`, if it is not the usual part.
     pub conn_bytes: Option<u64>,
     /// Who to become once the sockets are bound.
@@ -121,6 +124,7 @@ impl Plan {
             shutdown_enabled: options.enable_shutdown,
             idle_timeout_s: extended.idle_timeout_s,
             throttle: options.own.throttle.check()?,
+            rate: options.own.rate.check()?,
             conn_bytes: options.own.throttle.conn_bytes(memory_bytes)?,
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,

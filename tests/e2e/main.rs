@@ -16,6 +16,7 @@ mod instruments;
 mod limits;
 mod memory;
 mod order;
+mod rate;
 mod sockets;
 mod stop;
 mod throttle;
