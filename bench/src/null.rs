@@ -12,6 +12,7 @@ use ringcached::base::metrics::Registry;
 use ringcached::base::output::Output;
 use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::{Dispatch, Host, Pin, Placement};
+use ringcached::net::rate::RateLimits;
 use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
@@ -154,6 +155,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
         requests_per_event: u32::MAX,
         idle_timeout_s: 0,
         throttle: Throttle::default(),
+        rate: RateLimits::default(),
         rung: Rung::LOWEST,
     };
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);

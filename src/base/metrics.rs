@@ -83,6 +83,16 @@ metrics! {
     ThrottleDeaf "throttle_deaf" Counter,
     /// 1 while nobody is let in.
     AcceptsPaused "accepts_paused" Gauge,
+    /// Connections that wait because their peer's address has had its share.
+    RateParked "rate_parked" Gauge,
+    /// Times a connection began to wait for that.
+    RateParks "rate_parks" Counter,
+    /// Bytes of requests that had come by then.
+    RateHeldBytes "rate_held_bytes" Counter,
+    /// Microseconds that they waited, all together.
+    RateWaitUs "rate_wait_us" Counter,
+    /// Times that what an address owed was forgotten, because there are so many of them.
+    RateForgotten "rate_forgotten" Counter,
     CmdGet "cmd_get" Counter,
     CmdSet "cmd_set" Counter,
     CmdFlush "cmd_flush" Counter,

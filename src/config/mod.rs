@@ -17,6 +17,7 @@ mod listen;
 mod options;
 mod placement;
 mod plan;
+mod rate;
 mod settings;
 mod throttle;
 

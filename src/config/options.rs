@@ -8,6 +8,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use super::foreign::Foreign;
 use super::placement::Pin;
+use super::rate::RateOptions;
 use super::throttle::ThrottleOptions;
 use crate::store::Favor;
 use crate::sys::ladder::Mode;
@@ -214,6 +215,9 @@ pub struct Own {
 
     #[command(flatten)]
     pub throttle: ThrottleOptions,
+
+    #[command(flatten)]
+    pub rate: RateOptions,
 
     /// Print what this kernel offers, and exit
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
 use crate::store::Favor;
 use crate::sys::ladder::Asked;
@@ -64,6 +65,8 @@ pub struct Plan {
     pub throttle: Throttle,
     /// What the control group lets the process have.
     pub group_bytes: Option<u64>,
+    /// What one peer address may have.
+    pub rate: RateLimits,
     /// What connections may take of `memory_bytes`, if it is not the usual part.
     pub conn_bytes: Option<u64>,
     /// Who to become once the sockets are bound.
@@ -111,6 +114,7 @@ impl Plan {
             idle_timeout_s: extended.idle_timeout_s,
             throttle: options.own.throttle.check()?,
             group_bytes: host.limits.memory_bytes,
+            rate: options.own.rate.check()?,
             conn_bytes: options.own.throttle.conn_bytes(memory_bytes)?,
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,

@@ -65,6 +65,9 @@ impl Plan {
             ("throttle_floor", self.throttle.floor_bytes.to_string()),
             ("throttle_silence", self.throttle.silence_ms.to_string()),
             ("stall_timeout", self.throttle.stall_s.to_string()),
+            ("peer_requests", self.rate.requests_per_s.to_string()),
+            ("peer_bytes", self.rate.bytes_per_s.to_string()),
+            ("peer_burst", self.rate.burst_ms.to_string()),
         ]
     }
 }
@@ -185,6 +188,9 @@ const ORDER: &[&str] = &[
     "throttle_floor",
     "throttle_silence",
     "stall_timeout",
+    "peer_requests",
+    "peer_bytes",
+    "peer_burst",
     "receive",
     "receive_cap",
     "min_wait",

@@ -10,6 +10,8 @@ use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::{Dispatch, Placement, Plan, StartError};
+use crate::net::peers::Peers;
+use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
 use crate::sys::ladder::Rung;
 use crate::sys::probe::{self, RingShape};
@@ -34,6 +36,7 @@ pub struct Shape {
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
+    pub rate: RateLimits,
     pub rung: Rung,
 }
 
@@ -47,6 +50,7 @@ impl Shape {
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.idle_timeout_s,
             throttle: plan.throttle,
+            rate: plan.rate,
             rung,
         }
     }
@@ -100,7 +104,8 @@ where
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
-    let fleet = Arc::new(fleet);
+    let peers = Peers::new(shape.rate, shape.connections_max);
+    let fleet = Arc::new(fleet.with_peers(peers));
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));

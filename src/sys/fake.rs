@@ -136,6 +136,10 @@ pub struct FakeRing {
     blocks: BlockPool,
     ready: VecDeque<Completion>,
     turns: usize,
+    /// Somebody is to be woken.
+    alarm: bool,
+    /// Times that the ring slept and nobody was to be woken.
+    pub slept_for_ever: usize,
 }
 
 impl FakeRing {
@@ -160,6 +164,8 @@ impl FakeRing {
             blocks: BlockPool::map(0).unwrap(),
             ready: VecDeque::new(),
             turns: 0,
+            alarm: false,
+            slept_for_ever: 0,
         }
     }
 
@@ -401,8 +407,17 @@ impl Ring for FakeRing {
         self.close(socket);
     }
 
-    fn enter(&mut self, _wait: bool) -> io::Result<()> {
+    fn wake_after(&mut self, ns: u64) {
+        assert!((1..1_000_000_000).contains(&ns));
+        self.alarm = true;
+    }
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
         self.turns += 1;
+        self.slept_for_ever += usize::from(wait && !self.alarm);
+        if std::mem::take(&mut self.alarm) {
+            self.ready.push_back(Completion::Woken);
+        }
         if self.turns.is_multiple_of(16) {
             self.ready.push_back(Completion::Tick);
         }

@@ -147,6 +147,9 @@ pub trait Ring {
     /// Says `words` to a peer that is not let in, and closes.
     fn refuse(&mut self, socket: Socket, words: &[u8]);
 
+    /// Brings a completion, `Woken`, after so long, or earlier: only one is under way at a time.
+    fn wake_after(&mut self, ns: u64);
+
     /// Submits everything noted and takes what has completed. With `wait`, sleeps until something
     /// has.
     ///

@@ -108,6 +108,8 @@ impl Ring for Treadmill {
 
     fn refuse(&mut self, _socket: Socket, _words: &[u8]) {}
 
+    fn wake_after(&mut self, _ns: u64) {}
+
     fn enter(&mut self, _wait: bool) -> io::Result<()> {
         if let Some(slot) = self.armed {
             let filled = self.buffers.fill(0, &self.requests, true);

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, TimeoutFlags, Timespec};
+use io_uring::types::Fd;
 use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
 };
@@ -22,22 +22,21 @@ use super::entry;
 use super::ladder::{Mode, Rung};
 use super::landing::{Landings, Target};
 use super::pace::Pace;
-use super::region::{Loan, Region};
+use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::{Listener, Socket};
 use super::token::{Operation, Token};
 use super::wake::EventFd;
+
+mod clockwork;
+
+use clockwork::Clockwork;
 
 /// Blocks that one send can gather.
 const SEND_BLOCKS_MAX: usize = 16;
 
 /// Most bytes of a receive into one buffer.
 const ONE_BYTES: u32 = 4096;
-
-const TICK: Timespec = Timespec::new().nsec(TICK_NS);
-
-/// A quarter of a second: who waits for memory should not wait much longer for a look.
-const TICK_NS: u32 = 250_000_000;
 
 /// Sizes of a ring, all powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -88,8 +87,7 @@ pub struct Uring {
     blocks: BlockPool,
     listeners: Arc<[Listener]>,
     doorbell: Arc<EventFd>,
-    /// Memory that the kernel writes (the eventfd's count) and reads (the timer's period).
-    scratch: Region,
+    clockwork: Clockwork,
     /// The message of the connection in this place, while its gathering send is in flight.
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
@@ -121,10 +119,6 @@ impl Uring {
         let buffers = BufferRing::register(&submitter, number, sizes.buffers, incremental)?;
         let mut enter_flags = EnterFlags::GETEVENTS;
         enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
-        let scratch = Region::map(64)?;
-        let tick = scratch.at(16).cast::<Timespec>();
-        // SAFETY: aligned, inside the region, and nobody else knows the region yet.
-        unsafe { tick.write(TICK) };
         let mut this = Uring {
             submitter,
             submissions,
@@ -138,7 +132,7 @@ impl Uring {
             blocks: BlockPool::map(number)?,
             listeners,
             doorbell,
-            scratch,
+            clockwork: Clockwork::new()?,
             messages: Vec::new(),
             spare_messages: Vec::new(),
             landings: Landings::map(number)?,
@@ -194,17 +188,6 @@ impl Uring {
             Some(_) | None => return false,
         }
         true
-    }
-
-    fn arm_doorbell(&mut self) {
-        let entry = opcode::Read::new(Fd(self.doorbell.raw()), self.scratch.at(0).as_ptr(), 8);
-        self.push(entry.build(), Operation::Wake, NOBODY);
-    }
-
-    fn arm_timer(&mut self) {
-        let period = self.scratch.at(16).cast::<Timespec>();
-        let entry = opcode::Timeout::new(period.as_ptr()).flags(TimeoutFlags::empty());
-        self.push(entry.build(), Operation::Timer, NOBODY);
     }
 
     /// Fills the message of a connection's place, which stays until the completion.
@@ -270,6 +253,10 @@ impl Uring {
                 self.arm_timer();
                 self.buffers.look();
                 Some(Completion::Tick)
+            }
+            Operation::Alarm => {
+                self.clockwork.alarm_rang();
+                Some(Completion::Woken)
             }
             Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
@@ -507,6 +494,10 @@ impl Ring for Uring {
         // SAFETY: `words` is readable for its length. A peer that is gone needs no words.
         unsafe { libc::send(socket.raw(), words.as_ptr().cast(), words.len(), flags) };
         drop(socket.into_owned());
+    }
+
+    fn wake_after(&mut self, ns: u64) {
+        self.arm_alarm(ns);
     }
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod limits;
 mod memory;
 mod neighbours;
 mod order;
+mod rate;
 mod sockets;
 mod stop;
 mod throttle;

@@ -177,7 +177,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn adopt(&mut self, socket: Socket) {
         let address = socket.peer();
-        let id = self.connections.insert(Connection::new(socket, self.now));
+        let mut connection = Connection::new(socket, self.now);
+        connection.bucket = address.and_then(|address| self.bucket(address.ip()));
+        let id = self.connections.insert(connection);
         self.roll.enter(id.index, address);
         self.ring.resize(self.connections.len());
         self.counters.bump(Metric::CurrConnections);

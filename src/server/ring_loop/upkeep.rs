@@ -142,7 +142,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let silent = connection.silent_ticks(now);
         let stalled = connection.is_stalled() && silent >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
-        let idle = idle_timeout_s > 0 && silent >= ticks_of_seconds(idle_timeout_s);
+        let is_served = connection.held != Held::Rate;
+        let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
         let drained = since.is_some_and(|since| now.ticks - since.ticks >= drain_ticks);
@@ -174,6 +175,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         for listener in (0..self.settings.listeners).filter(|each| !self.deaf.contains(each)) {
             self.ring.cancel_accept(listener);
         }
+        self.let_all_go_by_rate();
         let ids: Vec<_> = self.connections.ids().collect();
         for id in ids {
             let Some(connection) = self.connections.get_mut(id) else { continue };

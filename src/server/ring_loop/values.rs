@@ -27,6 +27,10 @@ use super::RingLoop;
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Receives the next bytes of a value straight into their place.
     pub(super) fn receive_direct(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.bucket.is_some() && self.must_wait_for_rate(id) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         match self.service.lend_for_value(&mut connection.session, self.now) {
             Some(ValuePart { loan, is_last }) => {
@@ -57,6 +61,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         match arrived {
             Arrived::Bytes(bytes) => {
                 self.counters.add(Metric::BytesRead, bytes as u64);
+                let bucket = connection.bucket;
+                self.charge(bucket, 0, bytes);
+                let Some(connection) = self.connections.get_mut(id) else { return };
                 if connection.phase() == Phase::Open && !connection.is_in_debt() {
                     connection.touch(self.now);
                 }
