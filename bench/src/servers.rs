@@ -29,7 +29,7 @@ const TAIL_BYTES: usize = 2000;
 /// What kind of server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Answers gets of one length with the same bytes, and nothing else.
+    /// Answers gets, and sets, of one length with the same bytes, and nothing else.
     Null,
     Ringcached,
     Memcached,
