@@ -4,6 +4,7 @@
 //! Every turn checks the loop's own invariants; at the end every reply must be exactly what the
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
+mod crowd;
 mod local;
 mod seeds;
 mod throttle;

@@ -169,6 +169,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn adopt(&mut self, socket: Socket) {
         let address = socket.peer();
+        self.upkeep.locals += usize::from(socket.is_local());
         let id = self.connections.insert(Connection::new(socket, self.now));
         self.roll.enter(id.index, address);
         self.ring.resize(self.connections.len());

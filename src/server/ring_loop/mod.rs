@@ -277,6 +277,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
         self.heap.discharge(&connection);
+        self.upkeep.locals -= usize::from(connection.socket.is_local());
         self.ring.close(connection.socket);
         self.upkeep.accept_failed = false;
         self.ring.resize(self.connections.len());
@@ -353,6 +354,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.connections.get(*id).is_some_and(|each| each.receive == Receive::Parked)
         };
         self.parked.iter().copied().filter(is_parked).collect()
+    }
+
+    /// True when a tick looks at connections.
+    pub fn looks_at_ticks(&self) -> bool {
+        self.is_anybody_overdue()
     }
 
     /// Bytes of the heap that connections take.

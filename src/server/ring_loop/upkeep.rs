@@ -39,6 +39,8 @@ pub(super) struct Upkeep {
     pub(super) needy_since: Option<u64>,
     /// The second in which a tick came last.
     second: u64,
+    /// Connections over Unix sockets.
+    pub(super) locals: usize,
     /// Where the next tick goes on looking.
     pub(super) cursor: usize,
     /// What was told last of what befell the ring.
@@ -56,6 +58,7 @@ impl Default for Upkeep {
             draining_since: None,
             needy_since: None,
             second: 0,
+            locals: 0,
             cursor: 0,
             hardships: Hardships::default(),
         }
@@ -97,11 +100,23 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.relieve();
         self.resume_paused();
         self.tell_hardships();
+        if !self.is_anybody_overdue() {
+            return;
+        }
         let places = self.connections.places();
         for _ in 0..places.min(LOOKS_PER_TICK) {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
         }
+    }
+
+    /// True when a look might find something to do, so that a crowd of idle connections costs
+    /// nothing: who holds nothing cannot stall, and only Unix sockets must be asked for their end.
+    pub(super) fn is_anybody_overdue(&self) -> bool {
+        self.heap.active() > 0
+            || self.upkeep.locals > 0
+            || self.settings.idle_timeout_s > 0
+            || self.upkeep.draining_since.is_some()
     }
 
     fn tell_hardships(&mut self) {
