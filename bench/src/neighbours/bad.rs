@@ -24,6 +24,9 @@ const NAP: Duration = Duration::from_micros(200);
 /// Runs until its time is over. The last line printed is what it did.
 #[allow(clippy::print_stdout, reason = "the harness reads this")]
 pub fn run(options: &Neighbour) -> io::Result<()> {
+    if let Some(delay_s) = options.delay {
+        pause(Duration::from_secs_f64(delay_s));
+    }
     let mut road = Road::to(options.server);
     let mut manner = manner(options.kind, &mut road)?;
     road.deeds = Deeds::default();

@@ -47,6 +47,10 @@ pub use table::sheet;
 const WARM_UP_S: f64 = 0.2;
 /// How much longer than the good client's slice a neighbour stays: the client must start, too.
 const STAYS_LONGER_S: f64 = 1.0;
+/// A neighbour that comes second comes so long after the good client was started, and has so long
+/// to begin before the slice does.
+const DELAY_S: f64 = 0.3;
+const BEGINS_S: f64 = 0.7;
 /// A neighbour is ready after this at the latest, and gone so long after its time.
 const PATIENCE_S: f64 = 30.0;
 const POLL: Duration = Duration::from_millis(2);
@@ -84,8 +88,9 @@ pub struct Results {
     pub machine: Machine,
     pub command: String,
     pub servers: Vec<(String, String)>,
-    /// Whether the good client had a priority.
+    /// Whether the good client had a priority, and whether it came after its neighbours.
     pub has_priority: bool,
+    pub is_late: bool,
     pub cells: Vec<Cell>,
     pub left_out: Vec<String>,
 }
@@ -159,6 +164,7 @@ fn run_here(options: &Neighbours, machine: Machine) -> io::Result<Results> {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         servers: servers.iter().map(|s| (s.label.clone(), s.command.clone())).collect(),
         has_priority: bench.has_priority,
+        is_late: options.late,
         cells,
         left_out,
     })
@@ -217,12 +223,16 @@ impl Bench<'_> {
         server.settle()?;
         self.fill(server)?;
         let slice_s = self.options.slice_s();
-        let stay_s = WARM_UP_S + slice_s + STAYS_LONGER_S;
+        let stay_s = self.warm_up_s() + slice_s + STAYS_LONGER_S;
         let watch = watch::Watch::over(server.pid());
-        let bad = Bad::start(self, kind, server, stay_s)?;
+        let mut bad = Bad::start(self, kind, server, stay_s)?;
+        if self.options.late {
+            bad.wait_until_ready(self)?;
+        }
         let patience_s = slice_s + GRACE_S;
         let good = self.launcher.finish(self.good(server)?, patience_s);
         let good = good.and_then(|(output, _)| report(&output));
+        bad.wait_until_ready(self)?;
         let deeds = bad.end(self)?;
         let rss_max = watch.end()?;
         server.check()?;
@@ -234,6 +244,11 @@ impl Bench<'_> {
         let slice = Slice { good, error, bad: deeds, stay_s, rss_max };
         self.tell(kind, server, &slice);
         Ok(slice)
+    }
+
+    /// Of the good client.
+    fn warm_up_s(&self) -> f64 {
+        if self.options.late { WARM_UP_S } else { WARM_UP_S + DELAY_S + BEGINS_S }
     }
 
     fn tell(&self, kind: Kind, server: &Server, slice: &Slice) {
@@ -287,7 +302,7 @@ impl Bench<'_> {
         command.args(["--connections", &options.connections.to_string()]);
         command.args(["--rate", &options.rate.to_string(), "--arrivals", "poisson"]);
         command.args(["--depth", "4096", "--duration", &options.slice_s().to_string()]);
-        command.args(["--warm-up", &WARM_UP_S.to_string()]);
+        command.args(["--warm-up", &self.warm_up_s().to_string()]);
         command.args(["--server-pid", &server.pid().to_string()]);
         if self.has_priority {
             command.arg("--sleep");
@@ -303,7 +318,7 @@ struct Bad {
 }
 
 impl Bad {
-    /// Starts a neighbour, and waits until it has begun.
+    /// Starts a neighbour.
     fn start(bench: &Bench<'_>, kind: Kind, server: &Server, stay_s: f64) -> io::Result<Bad> {
         let out = bench.launcher.folder.join("neighbour");
         let mut command = Command::new(std::env::current_exe()?);
@@ -312,12 +327,19 @@ impl Bad {
         if bench.has_priority {
             command.arg("--busy");
         }
+        if !bench.options.late {
+            command.args(["--delay", &DELAY_S.to_string()]);
+        }
         command.stdin(Stdio::null()).stdout(File::create(&out)?);
-        let mut bad = Bad { child: command.spawn()?, out };
+        Ok(Bad { child: command.spawn()?, out })
+    }
+
+    /// Waits until it has begun.
+    fn wait_until_ready(&mut self, bench: &Bench<'_>) -> io::Result<()> {
         let is_ready = |bad: &mut Bad| Ok(bad.printed()?.contains(bad::READY));
-        match bad.wait(bench, PATIENCE_S, is_ready)? {
-            true => Ok(bad),
-            false => Err(io::Error::other(format!("{} was never ready", kind.label()))),
+        match self.wait(bench, PATIENCE_S, is_ready)? {
+            true => Ok(()),
+            false => Err(io::Error::other("a neighbour was never ready; its words are above")),
         }
     }
 

@@ -51,6 +51,9 @@ pub struct Neighbours {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = value_parser!(u32).range(1..=100))]
     pub slices: u32,
+    /// The good client connects when its neighbour is there already, and not before it comes
+    #[arg(long)]
+    pub late: bool,
     /// Slices of 0.4 s unless said otherwise: a look, not a measurement
     #[arg(long)]
     pub quick: bool,
@@ -133,6 +136,9 @@ pub struct Neighbour {
     /// Address of the server
     #[arg(long, value_name = "ADDRESS")]
     pub server: SocketAddr,
+    /// How long it waits before it comes
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub delay: Option<f64>,
     /// How long it stays
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stay: f64,

@@ -7,7 +7,7 @@ use super::{Cell, Results, Slice};
 use crate::store::sheet::{Sheet, mib};
 use crate::table::median;
 
-const HEADS: [&str; 14] = [
+const HEADS: [&str; 15] = [
     "neighbour",
     "server",
     "p50 us",
@@ -15,6 +15,7 @@ const HEADS: [&str; 14] = [
     "p99.9 us",
     "max us",
     "x none p99",
+    "late p50",
     "late p99.9",
     "late max",
     "errors",
@@ -54,6 +55,10 @@ pub fn sheet(results: &Results) -> String {
             "the good client had no priority over its neighbour: no right to set one, or no chrt"
         }
     });
+    sheet.note(match results.is_late {
+        true => "the good client connected when its neighbour was there already",
+        false => "the good client had connected before its neighbour came",
+    });
     for what in &results.left_out {
         sheet.note(format!("left out: {what}"));
     }
@@ -76,6 +81,7 @@ fn row(cell: &Cell, none: Option<&Cell>) -> Vec<String> {
         at(|l| l.p999_us),
         us(greatest),
         ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+        late(|l| l.p50_us),
         late(|l| l.p999_us),
         late(|l| l.max_us),
         cell.slices.iter().map(Slice::errors).sum::<u64>().to_string(),
