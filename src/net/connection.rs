@@ -26,9 +26,13 @@ use crate::sys::socket::Socket;
 /// behind them (Linux 6.18; older ones, behind any bytes). One that is armed anew finds it.
 const END_OVERDUE_TICKS: u32 = 4;
 
-/// Executions after a large value until many buffers at a time are received again. A value takes
+/// Executions after a large request until many buffers at a time are received again. A value takes
 /// two or three: one that its head begins, and those in which its line end comes.
 const SINGLY: u8 = 4;
+
+/// Bytes of a request from which on the next one had better not come into buffers as a whole: the
+/// copy of 64 KiB costs more than a receive of its own, that of 16 KiB does not.
+const LARGE_BYTES: usize = 48 << 10;
 
 /// Wraps every four years, which no silence lasts.
 fn tick(now: Now) -> u32 {
@@ -294,7 +298,17 @@ impl<S> Connection<S> {
     /// Records what the session waits for, after an execution.
     pub fn record_wait(&mut self, awaits_much: bool) {
         self.awaits_much = awaits_much;
-        self.singly = if awaits_much { SINGLY } else { self.singly.saturating_sub(1) };
+        if awaits_much {
+            self.singly = SINGLY;
+        }
+    }
+
+    /// Records how many bytes an execution has taken, and how many requests that was.
+    #[inline]
+    pub fn record_taken(&mut self, bytes: usize, requests: u32) {
+        let large = LARGE_BYTES * requests as usize;
+        self.singly =
+            if requests > 0 && bytes >= large { SINGLY } else { self.singly.saturating_sub(1) };
     }
 
     /// True while the peer must read before anything else is done for it.

@@ -25,6 +25,7 @@ mod entry;
 pub mod fake;
 pub mod heap;
 pub mod ladder;
+mod landing;
 pub mod limits;
 mod pace;
 pub mod poll;

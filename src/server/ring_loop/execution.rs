@@ -112,9 +112,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let requests = requests.unwrap_or(u32::MAX);
         let limits = Limits { requests, cost, output_bytes };
         let came_ns = connection.came_ns;
+        let bytes_before = connection.input.bytes();
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
+        connection.record_taken(bytes_before - connection.input.bytes(), requests);
         // One batch begins when the one before it is done: one look at the clock for each.
         let begun_ns = std::mem::replace(&mut self.read_ns, self.clock.elapsed_ns());
         let times = Times { came_ns, begun_ns, done_ns: self.read_ns };
