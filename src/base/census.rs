@@ -41,12 +41,16 @@ doings! {
     Sending "sending",
     /// Nothing is received: it holds more than its share.
     Parked "parked",
+    /// Nothing is received: its peer's address has had its share.
+    AwaitsRate "awaits_rate",
     /// Nothing is executed: the peer must read first.
     MustRead "must_read",
     /// A block to write replies in.
     AwaitsBlock "awaits_block",
     /// A buffer to receive into.
     AwaitsBuffer "awaits_buffer",
+    /// Memory for an item.
+    AwaitsItem "awaits_item",
     /// Room in the queue to the workers.
     Queueing "queueing",
     AtWorker "at_worker",

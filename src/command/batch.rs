@@ -2,6 +2,7 @@
 
 use super::ahead::Heads;
 use super::classes::Class;
+use super::costs::Work;
 use super::session::{State, Swallowing};
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
@@ -88,8 +89,10 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.requests -= 1;
     }
 
-    pub fn is_bounded(&self) -> bool {
-        self.budget.cost == Cost::Bounded
+    /// True of work that somebody else is to do.
+    #[inline]
+    pub fn must_defer(&self, work: Work) -> bool {
+        self.budget.cost == Cost::Bounded && work.is_long()
     }
 
     /// Reads the next head.
@@ -139,13 +142,29 @@ impl<'b, O: Output> Batch<'b, O> {
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
-        if self.is_bounded() && Self::is_long(head) {
+        if self.must_defer(Work::of(head)) {
             return Some(Verdict::Defer);
         }
         self.pay();
         self.count(Metric::Requests);
         self.consume(bytes);
-        self.execute(head, hash, state)
+        let step = self.execute(head, hash, state);
+        if step == Some(Verdict::WouldWait) {
+            self.take_back(bytes);
+            return step;
+        }
+        if let Some(class) = Self::class_of(head) {
+            self.classify(class);
+        }
+        step
+    }
+
+    /// As if a request had not been looked at: it will be shown again.
+    #[cold]
+    fn take_back(&mut self, consumed: usize) {
+        self.budget.requests += 1;
+        self.executor.counters.sub(Metric::Requests, 1);
+        self.consumed -= consumed;
     }
 
     pub fn close(&mut self, state: &mut State) -> Verdict {

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
-//!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -69,6 +69,7 @@ mod table;
 mod tend;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
@@ -195,6 +196,9 @@ pub enum Refusal {
     TooLarge,
     /// Everything is taken, and nothing may be evicted.
     NoMemory,
+    /// There may be memory when others have quiesced, and this thread defers waits: it is to
+    /// quiesce, and to ask for the same again.
+    WouldWait,
 }
 
 /// What must be true of the key for an item to be stored.
@@ -239,4 +243,6 @@ pub enum ArithmeticError {
     /// The value is not a decimal number below 2^64.
     NonNumeric,
     NoMemory,
+    /// As `Refusal::WouldWait`.
+    WouldWait,
 }

@@ -9,13 +9,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cores;
 mod crash;
 mod crowd;
 mod hostile;
 mod instruments;
 mod limits;
 mod memory;
+mod neighbours;
 mod order;
+mod rate;
 mod sockets;
 mod stop;
 mod throttle;
