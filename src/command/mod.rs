@@ -237,7 +237,8 @@ impl Executor {
 
     /// Lends the memory that the next bytes of a value belong to. Until it is back, the session
     /// must be shown no input, and must not be abandoned. `None` when there is no value, or no
-    /// memory without waiting for it; then what to do about that is left to `drive`, at the next bytes.
+    /// memory without waiting for it; then what to do about that is left to `drive`, at the next
+    /// bytes.
     pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
         let State::Filling(filling) = &mut session.state else { return None };
         self.participant.lend_for_value(&mut filling.reservation, now).ok()

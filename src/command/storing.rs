@@ -139,8 +139,8 @@ impl<O: Output> Batch<'_, O> {
         *state = swallowing(missing, reply);
     }
 
-    /// The whole value has come, and the two bytes after it. It is there still when it would have to
-    /// wait for memory to join it to another.
+    /// The whole value has come, and the two bytes after it. It is still there when it would have
+    /// to wait for memory to join it to another.
     fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
         let Filling { reservation, verb, noreply, long } = filling;
         let now = self.now;
