@@ -178,9 +178,8 @@ fn plan(options: &Compare, workloads: &[WorkloadName], kinds: &[Kind]) -> Vec<Sl
         for workload in workloads {
             for depth in &options.depths {
                 let servers = (0..kinds.len()).map(|index| (index + round) % kinds.len());
-                // The null server knows gets only.
-                let able = servers
-                    .filter(|at| *workload == WorkloadName::Gets || kinds[*at] != Kind::Null);
+                let able =
+                    servers.filter(|at| workload.is_of_one_kind() || kinds[*at] != Kind::Null);
                 slices.extend(able.map(|server| Slice {
                     workload: *workload,
                     depth: *depth,

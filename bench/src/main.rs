@@ -11,6 +11,7 @@ mod null;
 mod options;
 mod replay;
 mod servers;
+mod shared;
 mod store;
 mod table;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
         Command::Replay(options) => replay_and_print(&options),
+        Command::Shared(options) => shared::run(&options),
         Command::Store(options) => store::run(&options),
     };
     match done {

@@ -9,6 +9,7 @@ use ringcached_load::options::Options as LoadOptions;
 use crate::instructions::Instructions;
 use crate::latency::options::Latency;
 use crate::replay::Replay;
+use crate::shared::Shared;
 use crate::store::options::Store;
 
 /// Measures memcached servers side by side.
@@ -27,6 +28,7 @@ pub enum Command {
     Load(Box<LoadOptions>),
     NullServer(NullOptions),
     Replay(Box<Replay>),
+    Shared(Shared),
     Store(Box<Store>),
 }
 
@@ -35,7 +37,8 @@ pub enum Command {
 /// A ring of ringcached that answers the same bytes for every so many bytes of requests, without
 /// parsing or looking anything up: the limit of this kernel path.
 ///
-/// It takes every request for a get of a key of KEY_BYTES, and answers with a hit.
+/// It takes every request for a get of a key of KEY_BYTES, and answers with a hit; or, when what
+/// comes begins as a set, for sets of VALUE_BYTES, and answers that they are stored.
 #[derive(Clone, Debug, Args)]
 pub struct NullOptions {
     /// Port, on 127.0.0.1
@@ -67,10 +70,11 @@ pub struct NullOptions {
 ///
 /// WORKLOADS, all with 50 connections and 1,000,000 keys with values of 32 bytes unless changed:
 ///
-/// gets: ringcached-load, gets alone. The null server takes part only here: it answers the same
-/// bytes for every so many bytes of requests, without parsing or looking anything up.
+/// gets: ringcached-load, gets alone. The null server takes part: it answers the same bytes for
+/// every so many bytes of requests, without parsing or looking anything up.
 ///
-/// sets: ringcached-load, sets alone; only when it is asked for.
+/// sets: ringcached-load, sets alone; only when it is asked for. The null server takes part: it
+/// keeps nothing.
 ///
 /// mix: ringcached-load, one set to ten gets.
 ///
@@ -194,6 +198,11 @@ impl WorkloadName {
     /// All but sets, which must be asked for.
     pub const ALL: [WorkloadName; 4] =
         [WorkloadName::Gets, WorkloadName::Mix, WorkloadName::Memtier, WorkloadName::Memaslap];
+
+    /// True when all requests are alike, and the null server can answer them.
+    pub fn is_of_one_kind(self) -> bool {
+        matches!(self, WorkloadName::Gets | WorkloadName::Sets)
+    }
 
     pub fn label(self) -> &'static str {
         match self {

@@ -25,7 +25,7 @@ const SETTLE_TRIES: u32 = 40;
 /// What kind of server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Answers gets of one length with the same bytes, and nothing else.
+    /// Answers gets, and sets, of one length with the same bytes, and nothing else.
     Null,
     Ringcached,
     Memcached,

@@ -41,6 +41,8 @@ doings! {
     Sending "sending",
     /// Nothing is received: it holds more than its share.
     Parked "parked",
+    /// Nothing is received: its peer's address has had its share.
+    AwaitsRate "awaits_rate",
     /// Nothing is executed: the peer must read first.
     MustRead "must_read",
     /// A block to write replies in.

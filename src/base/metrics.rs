@@ -83,6 +83,16 @@ metrics! {
     ThrottleDeaf "throttle_deaf" Counter,
     /// 1 while nobody is let in.
     AcceptsPaused "accepts_paused" Gauge,
+    /// Connections that wait because their peer's address has had its share.
+    RateParked "rate_parked" Gauge,
+    /// Times a connection began to wait for that.
+    RateParks "rate_parks" Counter,
+    /// Bytes of requests that had come by then.
+    RateHeldBytes "rate_held_bytes" Counter,
+    /// Microseconds that they waited, all together.
+    RateWaitUs "rate_wait_us" Counter,
+    /// Times that what an address owed was forgotten, because there are so many of them.
+    RateForgotten "rate_forgotten" Counter,
     CmdGet "cmd_get" Counter,
     CmdSet "cmd_set" Counter,
     CmdFlush "cmd_flush" Counter,
@@ -171,6 +181,10 @@ metrics! {
     BusyUs "busy_us" Counter,
     /// When `busy_us` of a ring was taken, since the start.
     BusyAtUs "busy_at_us" Counter,
+    /// Time in which a ring could have run and others had its processor, as of `busy_at_us`.
+    WaitedUs "waited_us" Counter,
+    /// The processor that a ring was on then. A sum says nothing.
+    Processor "cpu" Gauge,
     /// Malformed or refused datagrams at the statistics port.
     AdminDropped "admin_dropped" Counter,
     AdminServed "admin_served" Counter,

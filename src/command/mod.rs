@@ -64,6 +64,14 @@ use batch::Batch;
 use classes::Classes;
 use session::State;
 
+/// Memory that the next bytes of a value belong to.
+#[derive(Debug)]
+pub struct ValuePart {
+    pub loan: Loan,
+    /// True when the value ends with it.
+    pub is_last: bool,
+}
+
 /// Of a value that lacks more than this, the rest is worth receiving straight into its item.
 pub const DIRECT_BYTES_MIN: usize = 4 << 10;
 
@@ -239,9 +247,12 @@ impl Executor {
     /// must be shown no input, and must not be abandoned. `None` when there is no value, or no
     /// memory without waiting for it; then what to do about that is left to `drive`, at the next
     /// bytes.
-    pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
+    pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<ValuePart> {
         let State::Filling(filling) = &mut session.state else { return None };
-        self.participant.lend_for_value(&mut filling.reservation, now).ok()
+        let missing = filling.reservation.missing();
+        let loan = self.participant.lend_for_value(&mut filling.reservation, now).ok()?;
+        let is_last = loan.len() == missing;
+        Some(ValuePart { loan, is_last })
     }
 
     /// Takes back what was lent; its first `len` bytes are the next ones of the value.

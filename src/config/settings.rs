@@ -56,6 +56,8 @@ impl Plan {
             ("favor", self.favor.name().into()),
             ("dispatch", self.dispatch.name().into()),
             ("num_workers", self.workers.to_string()),
+            ("pin", self.pin.name().into()),
+            ("ring_cpus", self.placement.text()),
             ("conn_memory", store::lendable_bytes(self.memory_bytes, self.conn_bytes).to_string()),
             ("throttle_park", self.throttle.park_percent.to_string()),
             ("throttle_drop", self.throttle.drop_percent.to_string()),
@@ -63,6 +65,9 @@ impl Plan {
             ("throttle_floor", self.throttle.floor_bytes.to_string()),
             ("throttle_silence", self.throttle.silence_ms.to_string()),
             ("stall_timeout", self.throttle.stall_s.to_string()),
+            ("peer_requests", self.rate.requests_per_s.to_string()),
+            ("peer_bytes", self.rate.bytes_per_s.to_string()),
+            ("peer_burst", self.rate.burst_ms.to_string()),
         ]
     }
 }
@@ -174,6 +179,8 @@ const ORDER: &[&str] = &[
     "favor",
     "dispatch",
     "num_workers",
+    "pin",
+    "ring_cpus",
     "conn_memory",
     "throttle_park",
     "throttle_drop",
@@ -181,6 +188,9 @@ const ORDER: &[&str] = &[
     "throttle_floor",
     "throttle_silence",
     "stall_timeout",
+    "peer_requests",
+    "peer_bytes",
+    "peer_burst",
     "receive",
     "receive_cap",
     "min_wait",

@@ -14,6 +14,7 @@
 use super::close::CloseReason;
 use super::input::Input;
 use super::output::Output;
+use super::peers::BucketId;
 use super::throttle::Quota;
 use crate::base::census::{Doing, Sighting};
 use crate::base::clock::Now;
@@ -26,9 +27,13 @@ use crate::sys::socket::Socket;
 /// behind them (Linux 6.18; older ones, behind any bytes). One that is armed anew finds it.
 const END_OVERDUE_TICKS: u32 = 4;
 
-/// Executions after a large value until many buffers at a time are received again. A value takes
+/// Executions after a large request until many buffers at a time are received again. A value takes
 /// two or three: one that its head begins, and those in which its line end comes.
 const SINGLY: u8 = 4;
+
+/// Bytes of a request from which on the next one had better not come into buffers as a whole: the
+/// copy of 64 KiB costs more than a receive of its own, that of 16 KiB does not.
+const LARGE_BYTES: usize = 48 << 10;
 
 /// Wraps every four years, which no silence lasts.
 fn tick(now: Now) -> u32 {
@@ -100,6 +105,8 @@ pub enum Held {
     Queue,
     /// A worker has the batch.
     Away,
+    /// Its peer's address has had its share; nothing is received, either.
+    Rate,
 }
 
 /// What must be submitted for a connection.
@@ -154,6 +161,8 @@ pub struct Connection<S> {
     pub holding: bool,
     /// True while the kernel has no memory for what the connection does.
     pub paused: bool,
+    /// True when it may go on whatever its address has had: it has waited for that.
+    pub passes: bool,
     shut_down: bool,
     /// True exactly while the connection stands in the ring's queue of those it parked.
     pub queued: bool,
@@ -165,6 +174,8 @@ pub struct Connection<S> {
     active_at: u32,
     /// When it began to stand in that queue, in nanoseconds since the process started.
     pub came_ns: u64,
+    /// What its address has had, where that is limited.
+    pub bucket: Option<BucketId>,
     /// Bytes of the heap that its ring knows of.
     pub charged: u32,
     /// What of its input is away with a batch.
@@ -191,12 +202,14 @@ impl<S: Default> Connection<S> {
             listed: false,
             holding: false,
             paused: false,
+            passes: false,
             shut_down: false,
             queued: false,
             counted: false,
             sounded: false,
             active_at: tick(now),
             came_ns: 0,
+            bucket: None,
             charged: 0,
             away: Away::default(),
             input: Input::default(),
@@ -269,6 +282,7 @@ impl<S> Connection<S> {
         match (self.phase, self.receive, self.held) {
             (Phase::Closing, _, _) => Doing::Closing,
             (Phase::Draining, _, _) => Doing::Draining,
+            (Phase::Open, _, Held::Rate) => Doing::AwaitsRate,
             (Phase::Open, Receive::Parked, _) => Doing::Parked,
             (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
             (Phase::Open, _, Held::Output) => Doing::MustRead,
@@ -286,9 +300,14 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && self.output.blocks() <= 1
     }
 
+    /// Bytes of requests that are away with a batch.
+    pub fn away_bytes(&self) -> usize {
+        self.away.bytes as usize
+    }
+
     /// Bytes of requests that wait, here or with a batch.
     fn backlog_bytes(&self) -> usize {
-        self.input.bytes() + self.away.bytes as usize
+        self.input.bytes() + self.away_bytes()
     }
 
     /// True when requests may be executed now.
@@ -305,7 +324,17 @@ impl<S> Connection<S> {
     /// Records what the session waits for, after an execution.
     pub fn record_wait(&mut self, awaits_much: bool) {
         self.awaits_much = awaits_much;
-        self.singly = if awaits_much { SINGLY } else { self.singly.saturating_sub(1) };
+        if awaits_much {
+            self.singly = SINGLY;
+        }
+    }
+
+    /// Records how many bytes an execution has taken, and how many requests that was.
+    #[inline]
+    pub fn record_taken(&mut self, bytes: usize, requests: u32) {
+        let large = LARGE_BYTES * requests as usize;
+        self.singly =
+            if requests > 0 && bytes >= large { SINGLY } else { self.singly.saturating_sub(1) };
     }
 
     /// True while the peer must read before anything else is done for it.
@@ -315,7 +344,8 @@ impl<S> Connection<S> {
 
     /// True while the peer owes us its attention: a send waits for it, and it has asked for more.
     pub fn is_stalled(&self) -> bool {
-        self.output.unsent_bytes() > 0 && self.sending && !self.input.is_empty()
+        let asks = !self.input.is_empty() && self.held != Held::Rate;
+        self.output.unsent_bytes() > 0 && self.sending && asks
     }
 
     /// Lets the input go with a batch. It still counts, so that a peer cannot have more and more of
@@ -364,10 +394,11 @@ impl<S> Connection<S> {
             return Step::Send;
         }
         let (backlog, held) = (self.backlog_bytes(), self.held_bytes());
-        let wants_more = self.phase == Phase::Open && !self.ended;
+        let is_served = self.held != Held::Rate;
+        let wants_more = self.phase == Phase::Open && !self.ended && is_served;
         let direct = self.is_direct();
         match self.receive {
-            Receive::Armed if direct => Step::CancelReceive,
+            Receive::Armed if direct || !is_served => Step::CancelReceive,
             Receive::Armed if backlog >= quota.backlog_bytes || held > quota.held_bytes => {
                 Step::CancelReceive
             }

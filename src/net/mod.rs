@@ -7,4 +7,6 @@ pub mod close;
 pub mod connection;
 pub mod input;
 pub mod output;
+pub mod peers;
+pub mod rate;
 pub mod throttle;

@@ -23,6 +23,8 @@ pub struct Batch<S> {
     pub reply: Output,
     /// Unsent bytes of the reply from which on the batch must go home.
     pub limit_bytes: usize,
+    /// Most requests that may be executed; on the way home, those that were.
+    pub requests: u32,
     /// Blocks to write the reply in.
     pub spare: Vec<Block>,
     /// Buffers that are read, and go home with the batch.

@@ -3,6 +3,7 @@
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::net::admission::Admission;
+use crate::net::peers::Peers;
 use crate::sys::wake::EventFd;
 
 use super::dispatch::Dispatch;
@@ -11,6 +12,8 @@ use super::dispatch::Dispatch;
 pub struct Fleet<S> {
     pub dispatch: Dispatch<S>,
     pub admission: Admission,
+    /// What each peer address has had, where that is limited.
+    pub peers: Option<Peers>,
     /// Connections of each ring, or on their way to it.
     loads: Vec<AtomicU32>,
     draining: AtomicBool,
@@ -30,11 +33,17 @@ impl<S> Fleet<S> {
         Fleet {
             dispatch: Dispatch::new(doorbells, workers, connections_max as usize),
             admission: Admission::new(connections_max),
+            peers: None,
             loads: doorbells.iter().map(|_| AtomicU32::new(0)).collect(),
             draining: AtomicBool::new(false),
             rings_left: AtomicU32::new(rings),
             ended,
         }
+    }
+
+    /// With limits for each peer address.
+    pub fn with_peers(self, peers: Option<Peers>) -> Fleet<S> {
+        Fleet { peers, ..self }
     }
 
     /// Stops accepting; connections are closed once they have their replies.

@@ -5,6 +5,7 @@
 
 use crate::command::Fixed;
 use crate::config::Plan;
+use crate::net::peers::Peers;
 use crate::store::{Figures, limbo_bytes_max};
 use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
 use crate::sys::heap;
@@ -43,6 +44,7 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
         + threads * THREAD_BYTES
         + rings * (receive_bytes + ring_bytes(plan.connections_max))
         + sockets * DATAGRAMS_BYTES
+        + Peers::bytes(&plan.rate, plan.connections_max)
         + table_bytes(figures, threads);
     Fixed { bytes, receive_bytes: rings * receive_bytes }
 }
@@ -92,6 +94,7 @@ mod tests {
         assert!(two.bytes - one.bytes > 5 << 20);
         assert!(two.bytes - one.bytes < 8 << 20, "{one:?} {two:?}");
         assert!(fixed("-p 9 -t 1 -c 100000").bytes - one.bytes < 8 << 20);
+        assert!(fixed("-p 9 -t 1 --peer-requests 9").bytes - one.bytes > 128 << 10);
         assert!(fixed("-p 9 -t 1 -l 127.0.0.1 -U 9").bytes - one.bytes > 8 << 20);
     }
 }

@@ -7,6 +7,7 @@
 mod budget;
 mod echo;
 mod local;
+mod rate;
 mod seeds;
 mod throttle;
 mod values;
@@ -20,6 +21,8 @@ use crate::base::clock::Clock;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
+use crate::net::peers::Peers;
+use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
 use crate::sys::fake::{Chance, FakeRing, Peer};
 use crate::sys::ring::Ring;
@@ -48,10 +51,21 @@ impl World {
     }
 
     fn with(seed: u64, dispatch: Dispatch, idle_timeout_s: u32, loans_max: usize) -> World {
+        World::limited(seed, dispatch, idle_timeout_s, loans_max, RateLimits::default())
+    }
+
+    fn limited(
+        seed: u64,
+        dispatch: Dispatch,
+        idle_timeout_s: u32,
+        loans_max: usize,
+        limits: RateLimits,
+    ) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
-        let fleet = Arc::new(Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap()));
+        let fleet = Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap());
+        let fleet = Arc::new(fleet.with_peers(Peers::new(limits, 24)));
         let registry = Registry::default();
         let elapsed_ns = Arc::new(AtomicU64::new(0));
         let clock = Clock::manual(Arc::clone(&elapsed_ns));

@@ -71,7 +71,7 @@ impl<V: Service> Worker<V> {
 
     fn execute(&mut self, mut batch: Box<Batch<V::Session>>) {
         let limits = Limits {
-            requests: self.requests_per_event.saturating_mul(TURNS),
+            requests: self.requests_per_event.saturating_mul(TURNS).min(batch.requests),
             cost: Cost::Any,
             output_bytes: batch.limit_bytes,
         };
@@ -79,7 +79,7 @@ impl<V: Service> Worker<V> {
         let begun_ns = self.clock.elapsed_ns();
         let now = self.clock.at(begun_ns);
         let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
-        let (result, _) =
+        let (result, requests) =
             execute(&mut self.service, (session, input, reply), (spare, spent), now, limits);
         let done_ns = self.clock.elapsed_ns();
         let times = Times { came_ns, begun_ns, done_ns };
@@ -89,6 +89,7 @@ impl<V: Service> Worker<V> {
         self.counters.set(Metric::BusyUs, self.busy_ns / 1000);
         assert!(result != Verdict::Defer, "there is nobody else to give it to");
         *verdict = result;
+        batch.requests = requests;
         self.counters.bump(Metric::BatchesQueued);
         let ring = batch.ring;
         self.fleet.dispatch.inboxes[ring].push(Message::Home(batch));

@@ -271,11 +271,18 @@ impl Participant {
         if self.section.online {
             self.table.epochs.quiesce(self.section.cell);
         }
+        self.reclaim_if_any();
+        self.tell_touches();
+    }
+
+    /// Frees what has had its grace, if there is something to free: to know the horizon is to read
+    /// a line of every thread.
+    #[inline]
+    fn reclaim_if_any(&mut self) {
         // Relaxed: a hint; the lock behind it orders.
         if !self.limbo.get_mut().is_empty() || self.table.orphaned.load(Ordering::Relaxed) != 0 {
             self.reclaim();
         }
-        self.tell_touches();
     }
 
     /// Says that this thread will look at nothing until it is online again.

@@ -5,6 +5,7 @@ mod direct;
 mod index;
 mod oracle;
 mod policy;
+mod shared;
 mod stress;
 mod uploads;
 mod waits;

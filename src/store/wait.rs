@@ -14,8 +14,8 @@
 //! for a thread that hangs.
 //!
 //! Who serves nobody else waits on the spot. Who serves many `defers`: it looks a few times, is
-//! told `Refusal::WouldWait`, serves the others, and asks again. Meanwhile the wait is kept here, by
-//! what is waited for: a class of slots, or pages.
+//! told `Refusal::WouldWait`, serves the others, and asks again. Meanwhile the wait is kept here,
+//! by what is waited for: a class of slots, or pages.
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::landing::Pads;
 use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::Socket;
@@ -80,6 +81,8 @@ struct Direct {
     loan: Loan,
     /// What is in the memory while the receive is in flight.
     mark: u8,
+    /// Where what comes behind goes.
+    pad: Option<u16>,
 }
 
 impl Direct {
@@ -129,9 +132,14 @@ pub struct FakeRing {
     completions_max: usize,
     hardships: Hardships,
     buffer_count: usize,
+    pads: Pads,
     blocks: BlockPool,
     ready: VecDeque<Completion>,
     turns: usize,
+    /// Somebody is to be woken.
+    alarm: bool,
+    /// Times that the ring slept and nobody was to be woken.
+    pub slept_for_ever: usize,
 }
 
 impl FakeRing {
@@ -152,16 +160,19 @@ impl FakeRing {
             filling: None,
             hardships: Hardships::default(),
             buffer_count: usize::from(buffers),
+            pads: Pads::map(0).unwrap(),
             blocks: BlockPool::map(0).unwrap(),
             ready: VecDeque::new(),
             turns: 0,
+            alarm: false,
+            slept_for_ever: 0,
         }
     }
 
     /// True when every buffer is with the ring.
     pub fn is_whole(&self) -> bool {
         let with_kernel = self.free_buffers.len() + usize::from(self.filling.is_some());
-        with_kernel == self.buffer_count && self.buffers.held() == 0
+        with_kernel == self.buffer_count && self.buffers.held() == 0 && self.pads.is_whole()
     }
 
     fn accept_some(&mut self, listener: usize) {
@@ -261,6 +272,7 @@ impl FakeRing {
         let mark = direct.mark;
         let is_intact = direct.bytes().iter().all(|byte| *byte == mark);
         assert!(is_intact, "memory changed while it was being received into");
+        let mut behind = Vec::new();
         let arrived = if peer.reset {
             Arrived::Failed(libc::ECONNRESET)
         } else if peer.shut_down {
@@ -272,6 +284,10 @@ impl FakeRing {
             let len = if self.chance.once_in(2) { most } else { 1 + self.chance.below(most) };
             let outgoing = peer.outgoing.drain(..len);
             direct.bytes().iter_mut().zip(outgoing).for_each(|(to, byte)| *to = byte);
+            if len == direct.loan.len() && direct.pad.is_some() {
+                let most = self.pads.room().min(peer.outgoing.len());
+                behind.extend(peer.outgoing.drain(..self.chance.below(most + 1)));
+            }
             Arrived::Bytes(len)
         } else if peer.finished {
             Arrived::End
@@ -279,8 +295,9 @@ impl FakeRing {
             peer.direct = Some(direct);
             return;
         };
-        let Direct { slot, loan, mark: _ } = direct;
-        self.ready.push_back(Completion::Arrived { slot, arrived, loan });
+        let Direct { slot, loan, mark: _, pad } = direct;
+        let behind = pad.and_then(|pad| self.pads.fill(pad, &behind));
+        self.ready.push_back(Completion::Arrived { slot, arrived, loan, behind });
     }
 
     /// Lets something happen to one connection's send.
@@ -335,12 +352,15 @@ impl Ring for FakeRing {
         self.peers.get_mut(&socket.raw()).unwrap().once = true;
     }
 
-    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan, is_last: bool) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.receive.is_none() && peer.direct.is_none(), "two receives at a time");
         assert!(!peer.closed);
         let mark = u8::try_from(self.chance.below(256)).unwrap();
-        let mut direct = Direct { slot, loan, mark };
+        // Sometimes there is none.
+        let has_pad = is_last && !self.chance.once_in(4);
+        let pad = if has_pad { self.pads.launch() } else { None };
+        let mut direct = Direct { slot, loan, mark, pad };
         direct.bytes().fill(mark);
         peer.direct = Some(direct);
     }
@@ -387,8 +407,17 @@ impl Ring for FakeRing {
         self.close(socket);
     }
 
-    fn enter(&mut self, _wait: bool) -> io::Result<()> {
+    fn wake_after(&mut self, ns: u64) {
+        assert!((1..1_000_000_000).contains(&ns));
+        self.alarm = true;
+    }
+
+    fn enter(&mut self, wait: bool) -> io::Result<()> {
         self.turns += 1;
+        self.slept_for_ever += usize::from(wait && !self.alarm);
+        if std::mem::take(&mut self.alarm) {
+            self.ready.push_back(Completion::Woken);
+        }
         if self.turns.is_multiple_of(16) {
             self.ready.push_back(Completion::Tick);
         }
@@ -425,6 +454,9 @@ impl Ring for FakeRing {
     }
 
     fn provide(&mut self, filled: Filled) {
+        if self.pads.owns(&filled) {
+            return self.pads.give(filled);
+        }
         let Some(index) = self.buffers.settle(filled) else { return };
         let place = self.chance.below(self.free_buffers.len() + 1);
         self.free_buffers.insert(place, index);

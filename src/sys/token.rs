@@ -20,6 +20,8 @@ pub enum Operation {
     /// A read of the ring's eventfd.
     Wake,
     Timer,
+    /// The end of a sleep that must not last until the next tick.
+    Alarm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,9 @@ pub struct Token {
     pub slot: SlotId,
 }
 
-const OPERATIONS: [Operation; 7] = {
-    use Operation::{Accept, Cancel, Receive, ReceiveInto, Send, Timer, Wake};
-    [Accept, Receive, Send, ReceiveInto, Cancel, Wake, Timer]
+const OPERATIONS: [Operation; 8] = {
+    use Operation::{Accept, Alarm, Cancel, Receive, ReceiveInto, Send, Timer, Wake};
+    [Accept, Receive, Send, ReceiveInto, Cancel, Wake, Timer, Alarm]
 };
 
 impl Token {

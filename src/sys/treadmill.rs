@@ -74,7 +74,7 @@ impl Ring for Treadmill {
         self.receive(socket, slot);
     }
 
-    fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan) {
+    fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan, _: bool) {
         unreachable!("no value is large");
     }
 
@@ -107,6 +107,8 @@ impl Ring for Treadmill {
     fn close(&mut self, _socket: Socket) {}
 
     fn refuse(&mut self, _socket: Socket, _words: &[u8]) {}
+
+    fn wake_after(&mut self, _ns: u64) {}
 
     fn enter(&mut self, _wait: bool) -> io::Result<()> {
         if let Some(slot) = self.armed {

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, TimeoutFlags, Timespec};
+use io_uring::types::Fd;
 use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
 };
@@ -20,23 +20,23 @@ use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
 use super::entry;
 use super::ladder::{Mode, Rung};
+use super::landing::{Landings, Target};
 use super::pace::Pace;
-use super::region::{Loan, Region};
+use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::{Listener, Socket};
 use super::token::{Operation, Token};
 use super::wake::EventFd;
+
+mod clockwork;
+
+use clockwork::Clockwork;
 
 /// Blocks that one send can gather.
 const SEND_BLOCKS_MAX: usize = 16;
 
 /// Most bytes of a receive into one buffer.
 const ONE_BYTES: u32 = 4096;
-
-const TICK: Timespec = Timespec::new().nsec(TICK_NS);
-
-/// A quarter of a second: who waits for memory should not wait much longer for a look.
-const TICK_NS: u32 = 250_000_000;
 
 /// Sizes of a ring, all powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -87,14 +87,12 @@ pub struct Uring {
     blocks: BlockPool,
     listeners: Arc<[Listener]>,
     doorbell: Arc<EventFd>,
-    /// Memory that the kernel writes (the eventfd's count) and reads (the timer's period).
-    scratch: Region,
+    clockwork: Clockwork,
     /// The message of the connection in this place, while its gathering send is in flight.
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
-    /// What the kernel may write to for the connection in this place.
-    loans: Vec<Option<Loan>>,
+    landings: Landings,
     hardships: Hardships,
 }
 
@@ -121,10 +119,6 @@ impl Uring {
         let buffers = BufferRing::register(&submitter, number, sizes.buffers, incremental)?;
         let mut enter_flags = EnterFlags::GETEVENTS;
         enter_flags.set(EnterFlags::NO_IOWAIT, no_iowait);
-        let scratch = Region::map(64)?;
-        let tick = scratch.at(16).cast::<Timespec>();
-        // SAFETY: aligned, inside the region, and nobody else knows the region yet.
-        unsafe { tick.write(TICK) };
         let mut this = Uring {
             submitter,
             submissions,
@@ -138,10 +132,10 @@ impl Uring {
             blocks: BlockPool::map(number)?,
             listeners,
             doorbell,
-            scratch,
+            clockwork: Clockwork::new()?,
             messages: Vec::new(),
             spare_messages: Vec::new(),
-            loans: Vec::new(),
+            landings: Landings::map(number)?,
             hardships: Hardships::default(),
         };
         this.arm_doorbell();
@@ -194,17 +188,6 @@ impl Uring {
             Some(_) | None => return false,
         }
         true
-    }
-
-    fn arm_doorbell(&mut self) {
-        let entry = opcode::Read::new(Fd(self.doorbell.raw()), self.scratch.at(0).as_ptr(), 8);
-        self.push(entry.build(), Operation::Wake, NOBODY);
-    }
-
-    fn arm_timer(&mut self) {
-        let period = self.scratch.at(16).cast::<Timespec>();
-        let entry = opcode::Timeout::new(period.as_ptr()).flags(TimeoutFlags::empty());
-        self.push(entry.build(), Operation::Timer, NOBODY);
     }
 
     /// Fills the message of a connection's place, which stays until the completion.
@@ -271,17 +254,20 @@ impl Uring {
                 self.buffers.look();
                 Some(Completion::Tick)
             }
+            Operation::Alarm => {
+                self.clockwork.alarm_rang();
+                Some(Completion::Woken)
+            }
             Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
         }
     }
 
-    /// The end of a receive into lent memory, which is minted anew here and nowhere else.
+    /// The end of a receive into lent memory.
     fn arrived(&mut self, entry: &cqueue::Entry, slot: SlotId) -> Completion {
-        let loan = self.loans.get_mut(slot.index as usize).and_then(Option::take);
-        let loan = loan.expect("what is received into is kept until the completion");
-        let arrived = Arrived::of_result(entry.result());
-        Completion::Arrived { slot, arrived, loan }
+        let (loan, behind) = self.landings.land(slot, usize::try_from(entry.result()).unwrap_or(0));
+        let arrived = Arrived::of_result(entry.result()).within(loan.len());
+        Completion::Arrived { slot, arrived, loan, behind }
     }
 
     fn received(&mut self, entry: &cqueue::Entry, slot: SlotId, armed: bool) -> Received {
@@ -457,16 +443,13 @@ impl Ring for Uring {
         self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Operation::Receive, slot);
     }
 
-    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
-        let len = u32::try_from(loan.len()).expect("a slot is smaller than 4 GiB");
-        let entry = opcode::Recv::new(Fd(socket.raw()), loan.start().as_ptr(), len);
-        let place = slot.index as usize;
-        if self.loans.len() <= place {
-            self.loans.resize_with(place + 1, || None);
-        }
-        let before = self.loans[place].replace(loan);
-        assert!(before.is_none(), "two receives into memory in flight on one connection");
-        self.push(entry.build(), Operation::ReceiveInto, slot);
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan, is_last: bool) {
+        let fd = Fd(socket.raw());
+        let entry = match self.landings.launch(slot, loan, is_last) {
+            Target::Plain(start, len) => opcode::Recv::new(fd, start.as_ptr(), len).build(),
+            Target::Message(message) => opcode::RecvMsg::new(fd, message.as_ptr()).build(),
+        };
+        self.push(entry, Operation::ReceiveInto, slot);
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {
@@ -511,6 +494,10 @@ impl Ring for Uring {
         // SAFETY: `words` is readable for its length. A peer that is gone needs no words.
         unsafe { libc::send(socket.raw(), words.as_ptr().cast(), words.len(), flags) };
         drop(socket.into_owned());
+    }
+
+    fn wake_after(&mut self, ns: u64) {
+        self.arm_alarm(ns);
     }
 
     fn enter(&mut self, wait: bool) -> io::Result<()> {
@@ -571,7 +558,9 @@ impl Ring for Uring {
     }
 
     fn provide(&mut self, filled: Filled) {
-        self.buffers.provide(filled);
+        if let Some(filled) = self.landings.take_back(filled) {
+            self.buffers.provide(filled);
+        }
     }
 
     fn is_dry(&self) -> bool {

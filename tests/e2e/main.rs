@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cores;
 mod crash;
 mod crowd;
 mod hostile;
@@ -17,6 +18,7 @@ mod limits;
 mod memory;
 mod neighbours;
 mod order;
+mod rate;
 mod sockets;
 mod stop;
 mod throttle;

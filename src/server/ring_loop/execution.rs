@@ -83,6 +83,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             if !connection.can_execute() {
                 continue;
             }
+            if connection.bucket.is_some() && self.must_wait_for_rate(id) {
+                continue;
+            }
             let Some(connection) = self.connections.get(id) else { continue };
             let appetite = self.appetite(connection);
             if self.thirsty.is_before(appetite) || !self.has_blocks(appetite) {
@@ -134,17 +137,27 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.awaits_much = false;
         let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
         let requests = requests.unwrap_or(u32::MAX);
+        let (bucket, waiting_bytes) = (connection.bucket, connection.input.bytes());
+        let requests = requests.min(self.requests_by_rate(bucket));
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
         let limits = Limits { requests, cost, output_bytes };
         let came_ns = connection.came_ns;
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
         let (verdict, requests) = execute(&mut self.service, parts, memory, self.now, limits);
+        let read = waiting_bytes - connection.input.bytes();
+        connection.record_taken(read, requests);
+        let written = connection.output.unsent_bytes() - unsent_bytes;
         // One batch begins when the one before it is done: one look at the clock for each.
         let begun_ns = std::mem::replace(&mut self.read_ns, self.clock.elapsed_ns());
         let times = Times { came_ns, begun_ns, done_ns: self.read_ns };
         times.tell(&self.counters, &mut self.service);
         connection.spends_much =
             verdict == Verdict::Yield && self.read_ns.saturating_sub(begun_ns) > SHARE_NS_MAX;
+        if bucket.is_some() {
+            self.charge(bucket, requests, read + written);
+            self.go_on_by_rate();
+        }
         self.done.batches += 1;
         self.done.requests += u64::from(requests);
         if verdict != Verdict::Defer {
@@ -211,10 +224,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             return;
         }
         let Some(connection) = self.connections.get(id) else { return };
-        let appetite = self.appetite(connection);
+        let (appetite, bucket) = (self.appetite(connection), connection.bucket);
         if !self.has_blocks(appetite) {
             return self.thirst(id);
         }
+        let requests = self.requests_by_rate(bucket);
         // Otherwise the blocks that go with it are the limit.
         let takes_the_last = !self.has_blocks_for_all();
         let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
@@ -227,6 +241,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 input: Input::default(),
                 reply: Output::default(),
                 limit_bytes: 0,
+                requests: 0,
                 came_ns: 0,
                 queued_ns: 0,
                 spare: Vec::with_capacity(SPARE_BLOCKS),
@@ -241,6 +256,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
         batch.limit_bytes = limit_bytes;
+        batch.requests = requests;
         batch.came_ns = connection.came_ns;
         batch.queued_ns = self.read_ns;
         batch.session = std::mem::take(&mut connection.session);
@@ -308,6 +324,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let (id, verdict) = (batch.slot, batch.verdict);
         self.counters.bump(Metric::Batches);
         self.counters.sub(Metric::BatchesAway, 1);
+        self.charge_batch(&batch);
         let has_more = self.unpack(batch);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.spends_much &= verdict == Verdict::Yield;

@@ -20,6 +20,7 @@ mod completions;
 mod execution;
 mod holders;
 mod memory;
+mod rate;
 mod relief;
 mod thirst;
 mod throttle;
@@ -40,9 +41,7 @@ use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
 use crate::config::Dispatch;
 use crate::net::close::CloseReason;
-#[cfg(test)]
-use crate::net::connection::Held;
-use crate::net::connection::{Connection, Event, Receive, Step};
+use crate::net::connection::{Connection, Event, Held, Receive, Step};
 use crate::net::throttle::Throttle;
 use crate::sys::buffers::Filled;
 use crate::sys::ring::Ring;
@@ -102,6 +101,8 @@ pub struct RingLoop<R, V: Service> {
     /// Connections that hold too much and are received from no more, in order; some of them may
     /// have come back on their own.
     parked: VecDeque<SlotId>,
+    /// Connections whose peer's address has had its share.
+    lanes: rate::Lanes,
     heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
@@ -150,6 +151,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
             parked: VecDeque::new(),
+            lanes: rate::Lanes::default(),
             may_borrow: true,
             is_new_second: true,
             heap: memory::Heap::default(),
@@ -190,6 +192,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.drain_if_told();
         self.offer_again();
         self.ask_again();
+        self.let_go_by_rate();
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
@@ -200,11 +203,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn enter(&mut self) -> io::Result<()> {
         self.service.rest();
+        let is_any_lane_due = self.is_any_lane_due();
         let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
+            && !is_any_lane_due
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
         self.let_others_go_on();
@@ -260,7 +265,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Step::CancelReceive => {
                     connection.receive = Receive::Cancelling;
                     self.ring.cancel_receive(id);
-                    if !connection.is_direct() {
+                    if !connection.is_direct() && connection.held != Held::Rate {
                         self.counters.bump(Metric::ConnectionsParked);
                     }
                 }
@@ -292,6 +297,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let Some(mut connection) = self.connections.remove(id) else { return };
         if connection.receive == Receive::Parked {
             self.unpark();
+        }
+        if connection.held == Held::Rate {
+            self.counters.sub(Metric::RateParked, 1);
+        }
+        if let (Some(bucket), Some(peers)) = (connection.bucket, &self.fleet.peers) {
+            peers.leave(bucket);
         }
         let reason = connection.reason().expect("what ends has a reason");
         self.counters.bump(reason.metric());
@@ -378,6 +389,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.parked.iter().copied().filter(is_parked).collect()
     }
 
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// What keeps the requests of the connection in this place.
+    pub fn held(&self, index: u32) -> Option<Held> {
+        self.connections.at(index).map(|(_, connection)| connection.held)
+    }
+
     /// Bytes of the heap that connections take.
     pub fn heap_bytes(&self) -> usize {
         self.heap.bytes()
@@ -413,6 +433,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let parked = self.parked.iter().filter(|parked| **parked == id).count();
             assert_eq!(parked, usize::from(connection.queued));
             assert!(connection.queued || connection.receive != Receive::Parked);
+            let waits = self.waiting_for_rate().iter().filter(|each| **each == id).count();
+            assert_eq!(waits, usize::from(connection.held == Held::Rate));
             let paused = self.paused.iter().filter(|paused| **paused == id).count();
             assert_eq!(paused, usize::from(connection.paused));
             assert!(!connection.input.holds_buffers() || connection.holding);

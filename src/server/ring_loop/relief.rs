@@ -157,7 +157,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         } else {
             block_bytes + each.charged as usize
         };
-        let is_amid = each.held == Held::No && (kept > 0 || !each.input.is_empty());
+        let is_idle = matches!(each.held, Held::No | Held::Rate);
+        let is_amid = is_idle && (kept > 0 || !each.input.is_empty());
         let may_go = each.reason().is_none()
             && each.held != Held::Away
             && (each.sending || is_amid)

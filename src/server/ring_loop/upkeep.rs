@@ -9,7 +9,7 @@ use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::{Hardships, Ring};
-use crate::sys::thread;
+use crate::sys::thread::Meter;
 
 use super::RingLoop;
 
@@ -50,6 +50,7 @@ pub(super) struct Upkeep {
     pub(super) cursor: usize,
     /// What was told last of what befell the ring.
     hardships: Hardships,
+    meter: Option<Meter>,
 }
 
 impl Default for Upkeep {
@@ -65,6 +66,7 @@ impl Default for Upkeep {
             second: 0,
             cursor: 0,
             hardships: Hardships::default(),
+            meter: None,
         }
     }
 }
@@ -98,8 +100,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
         }
-        self.counters.set(Metric::BusyUs, thread::processor_us());
-        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
+        self.tell_fare();
         self.pause_or_resume_accepts();
         self.relieve();
         self.resume_paused();
@@ -110,6 +111,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
         }
+    }
+
+    fn tell_fare(&mut self) {
+        // Made here, as the meter is of the thread that makes it.
+        let fare = self.upkeep.meter.get_or_insert_with(Meter::of_this_thread).read();
+        self.counters.set(Metric::BusyUs, fare.busy_us);
+        self.counters.set(Metric::WaitedUs, fare.waited_us);
+        self.counters.set(Metric::Processor, fare.processor as u64);
+        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
     }
 
     fn tell_hardships(&mut self) {
@@ -132,7 +142,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let silent = connection.silent_ticks(now);
         let stalled = connection.is_stalled() && silent >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
-        let idle = idle_timeout_s > 0 && silent >= ticks_of_seconds(idle_timeout_s);
+        let is_served = connection.held != Held::Rate;
+        let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
         let drained = since.is_some_and(|since| now.ticks - since.ticks >= drain_ticks);
@@ -164,6 +175,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         for listener in (0..self.settings.listeners).filter(|each| !self.deaf.contains(each)) {
             self.ring.cancel_accept(listener);
         }
+        self.let_all_go_by_rate();
         let ids: Vec<_> = self.connections.ids().collect();
         for id in ids {
             let Some(connection) = self.connections.get_mut(id) else { continue };
