@@ -17,12 +17,15 @@ use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
 use ringcached::sys::ladder::Rung;
+use ringcached::sys::limits;
 use ringcached::sys::region::Loan;
 use ringcached::sys::socket::Listener;
 
 use crate::options::NullOptions;
 
 const BACKLOG: i32 = 1024;
+/// Files that are no connections, amply.
+const OTHER_FILES: u64 = 64;
 const LOAN_BYTES: usize = 1 << 20;
 /// Loans that all connections share.
 const LOANS_MAX: usize = 64;
@@ -144,6 +147,8 @@ impl Service for Null {
 /// Serves until it is killed.
 pub fn run(options: &NullOptions) -> io::Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    limits::raise_descriptors(u64::from(options.connections) + OTHER_FILES)
+        .map_err(io::Error::other)?;
     let listener = Listener::tcp(address, BACKLOG)?;
     let sockets = Sockets { stream: vec![listener], ..Sockets::default() };
     let shape = Shape {

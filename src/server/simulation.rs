@@ -5,6 +5,7 @@
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
 mod budget;
+mod crowd;
 mod echo;
 mod local;
 mod rate;

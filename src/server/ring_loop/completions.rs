@@ -177,6 +177,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn adopt(&mut self, socket: Socket) {
         let address = socket.peer();
+        self.upkeep.locals += usize::from(socket.is_local());
         let mut connection = Connection::new(socket, self.now);
         connection.bucket = address.and_then(|address| self.bucket(address.ip()));
         let id = self.connections.insert(connection);

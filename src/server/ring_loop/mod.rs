@@ -311,6 +311,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
         self.heap.discharge(&connection);
+        self.upkeep.locals -= usize::from(connection.socket.is_local());
         self.ring.close(connection.socket);
         self.upkeep.accept_failed = false;
         self.ring.resize(self.connections.len());
@@ -396,6 +397,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// What keeps the requests of the connection in this place.
     pub fn held(&self, index: u32) -> Option<Held> {
         self.connections.at(index).map(|(_, connection)| connection.held)
+    }
+
+    /// True when a tick looks at connections.
+    pub fn looks_at_ticks(&self) -> bool {
+        self.is_anybody_overdue()
     }
 
     /// Bytes of the heap that connections take.

@@ -46,6 +46,8 @@ pub(super) struct Upkeep {
     pub(super) needy_since: Option<u64>,
     /// The second in which a tick came last.
     second: u64,
+    /// Connections over Unix sockets.
+    pub(super) locals: usize,
     /// Where the next tick goes on looking.
     pub(super) cursor: usize,
     /// What was told last of what befell the ring.
@@ -64,6 +66,7 @@ impl Default for Upkeep {
             draining_since: None,
             needy_since: None,
             second: 0,
+            locals: 0,
             cursor: 0,
             hardships: Hardships::default(),
             meter: None,
@@ -105,6 +108,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.relieve();
         self.resume_paused();
         self.tell_hardships();
+        if !self.is_anybody_overdue() {
+            return;
+        }
         let places = self.connections.places();
         let looks = places.div_ceil(TICKS_PER_ROUND).clamp(LOOKS_MIN, LOOKS_PER_TICK);
         for _ in 0..places.min(looks) {
@@ -120,6 +126,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.set(Metric::WaitedUs, fare.waited_us);
         self.counters.set(Metric::Processor, fare.processor as u64);
         self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
+    }
+
+    /// True when a look might find something to do, so that a crowd of idle connections costs
+    /// nothing: who holds nothing cannot stall, and only Unix sockets must be asked for their end.
+    pub(super) fn is_anybody_overdue(&self) -> bool {
+        self.heap.active() > 0
+            || self.upkeep.locals > 0
+            || self.settings.idle_timeout_s > 0
+            || self.upkeep.draining_since.is_some()
     }
 
     fn tell_hardships(&mut self) {
