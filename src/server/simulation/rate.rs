@@ -190,7 +190,8 @@ fn who_goes_while_it_waits_leaves_nothing_behind() {
 #[test]
 fn limits_lose_and_repeat_nothing() {
     for dispatch in [Dispatch::Inline, Dispatch::Queue, Dispatch::Auto] {
-        for_each_seed(8, |seed| {
+        let mut parks = 0;
+        let were_all = for_each_seed(8, |seed| {
             let mut chance = Chance::new(seed ^ 0x5EED);
             let limits = RateLimits { requests_per_s: 300, bytes_per_s: 400_000, ..LIMITS };
             let mut world = World::limited(seed, dispatch, 0, 16, limits);
@@ -216,9 +217,11 @@ fn limits_lose_and_repeat_nothing() {
                 });
                 world.turn();
             }
-            assert!(world.registry.sum(Metric::RateParks) > 0);
+            parks += world.registry.sum(Metric::RateParks);
             finish(&mut world, &scripts);
         });
+        // Slow requests are within the limits by themselves.
+        assert!(!were_all || parks > 8, "{dispatch:?}: hardly anybody had to wait");
     }
 }
 
