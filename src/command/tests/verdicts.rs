@@ -99,7 +99,8 @@ fn statistics_have_memcached_s_names_and_order() {
         conn_yields hash_bytes slabs_moved bytes curr_items total_items slab_global_page_pool \
         expired_unfetched evicted_unfetched evictions reclaimed crawler_reclaimed \
         crawler_items_checked promoted ghost_hits upkeep_us reply_waits \
-        throttle_level throttle_active throttle_parked throttle_parks throttle_deaf closed_ended \
+        throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
+        rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended \
         closed_broken closed_command closed_stalled closed_draining closed_for_replies \
         closed_for_pool closed_for_items \
         requests batches batches_queued batches_away queue_full worker_wakes \
