@@ -251,7 +251,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 }
                 Step::Park => self.park(id),
                 Step::Send => {
-                    connection.sending = true;
+                    connection.record_sending(self.now);
                     let (blocks, skip) = connection.output.unsent();
                     self.ring.send(&connection.socket, id, blocks, skip);
                     self.counters.bump(Metric::RingSends);
