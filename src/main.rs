@@ -33,10 +33,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if options.own.check {
-        return check();
-    }
-    let served = Plan::check(&options, Host::here()).and_then(|plan| serve(&plan));
+    let host = Host::here();
+    let plan = Plan::check(&options, &host);
+    let served = match plan {
+        Ok(plan) if options.own.check => return check(&host, &plan),
+        plan => plan.and_then(|plan| serve(&plan)),
+    };
     match served {
         Ok(ended) => {
             say(Severity::Notice, ended);
@@ -49,9 +51,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what this kernel offers; fails where the server could not serve.
-fn check() -> ExitCode {
-    let (text, can_serve) = report();
+/// Prints what this host offers; fails where the server could not serve.
+fn check(host: &Host, plan: &Plan) -> ExitCode {
+    let (text, can_serve) = report(host, &plan.placement);
     let printed = io::stdout().write_all(text.as_bytes());
     if can_serve && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -76,6 +78,9 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     let registry = Arc::clone(&server.registry);
     say(Severity::Notice, announcement);
     say(Severity::Notice, server.promise());
+    if let Some(excess) = server.excess() {
+        say(Severity::Warning, excess);
+    }
     let control: Arc<dyn Control> = server;
     let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
     let responder = socket.map(answer);

@@ -3,14 +3,17 @@
 mod clients;
 mod compare;
 mod cores;
+mod crowd;
 mod instructions;
 mod latency;
 mod launcher;
 mod machine;
+mod neighbours;
 mod null;
 mod options;
 mod replay;
 mod servers;
+mod shared;
 mod store;
 mod table;
 
@@ -22,7 +25,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
+use crate::crowd::options::Crowd;
 use crate::latency::options::Latency;
+use crate::neighbours::options::Neighbours;
 use crate::options::{Command, Compare, Options};
 use crate::replay::Replay;
 
@@ -32,9 +37,13 @@ fn main() -> ExitCode {
         Command::Instructions(options) => instructions::run(&options),
         Command::Latency(options) => latency_and_print(&options),
         Command::Load(options) => return ringcached_load::main_with(&options),
+        Command::Neighbour(options) => neighbours::be_bad(&options),
+        Command::Neighbours(options) => neighbours_and_print(&options),
         Command::NullServer(options) => null::run(&options),
         Command::Compare(options) => compare_and_print(&options),
+        Command::Crowd(options) => crowd_and_print(&options),
         Command::Replay(options) => replay_and_print(&options),
+        Command::Shared(options) => shared::run(&options),
         Command::Store(options) => store::run(&options),
     };
     match done {
@@ -52,10 +61,22 @@ fn compare_and_print(options: &Compare) -> io::Result<()> {
     publish(&table::markdown(&results), &results, files, results.errors())
 }
 
+fn crowd_and_print(options: &Crowd) -> io::Result<()> {
+    let results = crowd::run(options)?;
+    let files = (options.markdown.as_deref(), options.json.as_deref());
+    publish(&crowd::sheets(&results), &results, files, results.errors())
+}
+
 fn latency_and_print(options: &Latency) -> io::Result<()> {
     let results = latency::run(options)?;
     let files = (options.markdown.as_deref(), options.json.as_deref());
     publish(&latency::sheet(&results), &results, files, results.errors())
+}
+
+fn neighbours_and_print(options: &Neighbours) -> io::Result<()> {
+    let results = neighbours::run(options)?;
+    let files = (options.markdown.as_deref(), options.json.as_deref());
+    publish(&neighbours::sheet(&results), &results, files, results.errors())
 }
 
 /// Prints a table, and writes it and what it was made of to files, the latter as JSON.

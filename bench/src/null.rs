@@ -11,18 +11,21 @@ use ringcached::base::clock::{Clock, Now};
 use ringcached::base::metrics::Registry;
 use ringcached::base::output::Output;
 use ringcached::command::{Budget, Progress, Verdict};
-use ringcached::config::Dispatch;
+use ringcached::config::{Dispatch, Host, Pin, Placement};
 use ringcached::net::rate::RateLimits;
 use ringcached::net::throttle::Throttle;
 use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
 use ringcached::sys::ladder::Rung;
+use ringcached::sys::limits;
 use ringcached::sys::region::Loan;
 use ringcached::sys::socket::Listener;
 
 use crate::options::NullOptions;
 
 const BACKLOG: i32 = 1024;
+/// Files that are no connections, amply.
+const OTHER_FILES: u64 = 64;
 const LOAN_BYTES: usize = 1 << 20;
 /// Loans that all connections share.
 const LOANS_MAX: usize = 64;
@@ -144,6 +147,8 @@ impl Service for Null {
 /// Serves until it is killed.
 pub fn run(options: &NullOptions) -> io::Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    limits::raise_descriptors(u64::from(options.connections) + OTHER_FILES)
+        .map_err(io::Error::other)?;
     let listener = Listener::tcp(address, BACKLOG)?;
     let sockets = Sockets { stream: vec![listener], ..Sockets::default() };
     let shape = Shape {
@@ -161,7 +166,9 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), options.value_bytes as usize);
     let registry = Registry::default();
     let service = move |_counters| Null::new(key_bytes, value_bytes);
-    launch(shape, sockets, &registry, &Clock::start(), service)
+    let host = Host::here();
+    let placement = Placement::of(&host.processors, &host.limits, Pin::Always, (shape.rings, 0));
+    launch((shape, &placement), sockets, &registry, &Clock::start(), service)
         .map_err(|e| io::Error::other(e.to_string()))?
         .join();
     Ok(())

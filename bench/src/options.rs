@@ -6,9 +6,12 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use ringcached_load::options::Options as LoadOptions;
 
+use crate::crowd::options::Crowd;
 use crate::instructions::Instructions;
 use crate::latency::options::Latency;
+use crate::neighbours::options::{Neighbour, Neighbours};
 use crate::replay::Replay;
+use crate::shared::Shared;
 use crate::store::options::Store;
 
 /// Measures memcached servers side by side.
@@ -22,11 +25,16 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Compare(Box<Compare>),
+    Crowd(Crowd),
     Instructions(Instructions),
     Latency(Box<Latency>),
     Load(Box<LoadOptions>),
+    #[command(hide = true)]
+    Neighbour(Neighbour),
+    Neighbours(Neighbours),
     NullServer(NullOptions),
     Replay(Box<Replay>),
+    Shared(Shared),
     Store(Box<Store>),
 }
 

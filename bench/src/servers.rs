@@ -1,5 +1,6 @@
 //! The servers under comparison: how each is started, found to be up, and ended.
 
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ const START_PAUSE: Duration = Duration::from_millis(50);
 const SETTLED_NS: u64 = 5_000_000;
 const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 const SETTLE_TRIES: u32 = 40;
+
+/// So much of what a server said is shown when it has ended.
+const TAIL_BYTES: usize = 2000;
 
 /// What kind of server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,27 @@ pub struct Server {
     pub address: SocketAddr,
     pub command: String,
     child: Child,
+    said: Said,
+}
+
+/// A file with what a server said, which does not outlive this.
+#[derive(Debug)]
+struct Said(PathBuf);
+
+impl Said {
+    /// The end of it.
+    fn tail(&self) -> String {
+        let text = fs::read(&self.0).unwrap_or_default();
+        let end = &text[text.len().saturating_sub(TAIL_BYTES)..];
+        String::from_utf8_lossy(end).into_owned()
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the folder for temporary files.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// All servers that the options ask for and this machine has.
@@ -56,7 +81,7 @@ pub fn variants(options: &Compare) -> io::Result<(Vec<Variant>, Vec<String>)> {
     let mut missing = Vec::new();
     let own = std::env::current_exe()?;
     if !options.no_null {
-        all.push(null(options, &own));
+        all.push(null((options.key_bytes, options.value_bytes), 4096, &own));
     }
     if !options.no_ringcached {
         let programs = named_or(&options.ringcached, ringcached_beside()?, || {
@@ -121,10 +146,10 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-fn null(options: &Compare, own: &Path) -> Variant {
+/// This program as a null server, for keys and values of these lengths and so many connections.
+pub fn null((key_bytes, value_bytes): (usize, u32), connections: u32, own: &Path) -> Variant {
     let arguments = words(&format!(
-        "null-server --key-bytes {} --value-bytes {} --connections 4096",
-        options.key_bytes, options.value_bytes
+        "null-server --key-bytes {key_bytes} --value-bytes {value_bytes} --connections {connections}"
     ));
     Variant { label: "null".to_owned(), kind: Kind::Null, program: own.to_owned(), arguments }
 }
@@ -164,18 +189,26 @@ impl Variant {
         Variant { label, arguments, ..self.clone() }
     }
 
+    /// The same under the same name, with more arguments; of one that is given twice, the last counts.
+    pub fn and(mut self, arguments: &str) -> Variant {
+        self.arguments.extend(words(arguments));
+        self
+    }
+
     /// Starts the server on `core` and waits until it accepts connections.
     pub fn start(&self, core: usize) -> io::Result<Server> {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg("-p").arg(port.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let name = format!("ringcached-bench-{}-{port}.stderr", std::process::id());
+        let said = Said(std::env::temp_dir().join(name));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said.0)?);
         let child = cores::on(core, || command.spawn())
             .map_err(|e| because(&format!("{}: {}", self.label, self.program.display()), &e))?;
         let command = format!("{} {}", self.program.display(), self.arguments.join(" "));
-        let mut server =
-            Server { label: self.label.clone(), kind: self.kind, address, command, child };
+        let (label, kind) = (self.label.clone(), self.kind);
+        let mut server = Server { label, kind, address, command, child, said };
         server.wait_until_up()?;
         Ok(server)
     }
@@ -209,7 +242,10 @@ impl Server {
     pub fn check(&mut self) -> io::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => Err(io::Error::other(format!("{} has ended: {status}", self.command))),
+            Some(status) => {
+                let (command, said) = (&self.command, self.said.tail());
+                Err(io::Error::other(format!("{command} has ended: {status}\n{said}")))
+            }
         }
     }
 

@@ -49,6 +49,8 @@ doings! {
     AwaitsBlock "awaits_block",
     /// A buffer to receive into.
     AwaitsBuffer "awaits_buffer",
+    /// Memory for an item.
+    AwaitsItem "awaits_item",
     /// Room in the queue to the workers.
     Queueing "queueing",
     AtWorker "at_worker",

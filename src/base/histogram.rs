@@ -10,7 +10,11 @@
 //! bucket of a moment and another of the next.
 
 // Never loom's: nothing follows from a bucket, and a model would have to keep thousands of them.
+#[cfg(loom)]
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(not(loom))]
+use super::sync::atomic::{AtomicU64, Ordering};
 
 /// Buckets of a doubling: two to this.
 const SHARE_BITS: u32 = 3;

@@ -6,6 +6,8 @@
 pub mod bytes;
 pub mod census;
 pub mod clock;
+#[cfg(all(not(loom), any(test, feature = "counted")))]
+pub mod counted;
 pub mod hash;
 pub mod histogram;
 pub mod limits;

@@ -1,11 +1,15 @@
 //! Atomics and locks, behind one seam: under `cfg(loom)` they are loom's, so that the models in the
-//! tests explore the very code that runs.
+//! tests explore the very code that runs; in other tests, and with the feature `counted`, they tell
+//! what is done to them.
 
-#[cfg(not(loom))]
+#[cfg(all(not(loom), not(any(test, feature = "counted"))))]
 pub use parking_lot::{Mutex, MutexGuard};
 pub use std::sync::Arc;
-#[cfg(not(loom))]
+#[cfg(all(not(loom), not(any(test, feature = "counted"))))]
 pub use std::sync::atomic;
+
+#[cfg(all(not(loom), any(test, feature = "counted")))]
+pub use super::counted::{Mutex, MutexGuard, atomic};
 
 #[cfg(loom)]
 pub use loom::sync::{MutexGuard, atomic};

@@ -2,6 +2,7 @@
 
 use super::ahead::foresee;
 use super::classes::Class;
+use super::costs::Work;
 use super::session::{State, Swallowing};
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
@@ -93,8 +94,10 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.requests -= 1;
     }
 
-    pub fn is_bounded(&self) -> bool {
-        self.budget.cost == Cost::Bounded
+    /// True of work that somebody else is to do.
+    #[inline]
+    pub fn must_defer(&self, work: Work) -> bool {
+        self.budget.cost == Cost::Bounded && work.is_long()
     }
 
     /// Reads the next head.
@@ -114,7 +117,7 @@ impl<'b, O: Output> Batch<'b, O> {
                 if let Some(verdict) = self.obstacle() {
                     return Some(verdict);
                 }
-                if self.is_bounded() && Self::is_long(&head) {
+                if self.must_defer(Work::of(&head)) {
                     return Some(Verdict::Defer);
                 }
                 if self.consumed >= self.foreseen {
@@ -124,7 +127,15 @@ impl<'b, O: Output> Batch<'b, O> {
                 self.pay();
                 self.count(Metric::Requests);
                 self.consume(consumed);
-                self.execute(&head, state)
+                let step = self.execute(&head, state);
+                if step == Some(Verdict::WouldWait) {
+                    self.take_back(consumed);
+                    return step;
+                }
+                if let Some(class) = Self::class_of(&head) {
+                    self.classify(class);
+                }
+                step
             }
             Parsed::Invalid { error, noreply, consumed } => {
                 if let Some(verdict) = self.obstacle() {
@@ -141,6 +152,14 @@ impl<'b, O: Output> Batch<'b, O> {
                 }
             }
         }
+    }
+
+    /// As if a request had not been looked at: it will be shown again.
+    #[cold]
+    fn take_back(&mut self, consumed: usize) {
+        self.budget.requests += 1;
+        self.executor.counters.sub(Metric::Requests, 1);
+        self.consumed -= consumed;
     }
 
     pub fn close(&mut self, state: &mut State) -> Verdict {

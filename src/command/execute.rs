@@ -17,13 +17,8 @@ use crate::store::{ArithmeticError, Direction};
 const VERBOSITY_MAX: u32 = 2;
 
 impl<O: Output> Batch<'_, O> {
-    /// True when a head takes long to execute, whatever the store holds.
-    pub fn is_long(head: &Head<'_>) -> bool {
-        matches!(head, Head::FlushAll { .. })
-    }
-
     /// The class of a head; `None` while a value is to come.
-    fn class_of(head: &Head<'_>) -> Option<Class> {
+    pub fn class_of(head: &Head<'_>) -> Option<Class> {
         match head {
             Head::Store(_) => None,
             Head::Refused { .. } => Some(Class::Store),
@@ -40,19 +35,16 @@ impl<O: Output> Batch<'_, O> {
     }
 
     pub fn execute(&mut self, head: &Head<'_>, state: &mut State) -> Step {
-        if let Some(class) = Self::class_of(head) {
-            self.classify(class);
-        }
         match *head {
-            Head::Store(ref head) => self.start_value(head, state),
+            Head::Store(ref head) => return self.start_value(head, state),
             Head::Refused { error, value_bytes, noreply } => {
                 let reply = if noreply { b"" } else { error.reply() };
                 *state = swallowing(value_bytes as usize, reply);
             }
             Head::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply),
             Head::Delete { key, noreply } => self.delete(key, noreply),
-            Head::Incr(delta) => self.arithmetic(&delta, Direction::Up),
-            Head::Decr(delta) => self.arithmetic(&delta, Direction::Down),
+            Head::Incr(delta) => return self.arithmetic(&delta, Direction::Up),
+            Head::Decr(delta) => return self.arithmetic(&delta, Direction::Down),
             Head::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
             Head::Version => self.version(),
             Head::Verbosity { level, noreply } => {
@@ -94,7 +86,7 @@ impl<O: Output> Batch<'_, O> {
         self.reply(if found { reply::DELETED } else { reply::NOT_FOUND }, noreply);
     }
 
-    fn arithmetic(&mut self, delta: &Delta<'_>, direction: Direction) {
+    fn arithmetic(&mut self, delta: &Delta<'_>, direction: Direction) -> Step {
         let (hash, now) = (self.hash(delta.key), self.now);
         let (hits, misses) = match direction {
             Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
@@ -107,8 +99,9 @@ impl<O: Output> Batch<'_, O> {
                 if !delta.noreply {
                     reply::number(self.output, number);
                 }
-                return;
+                return None;
             }
+            Err(ArithmeticError::WouldWait) => return Some(Verdict::WouldWait),
             Err(ArithmeticError::NotFound) => {
                 self.count(misses);
                 reply::NOT_FOUND
@@ -117,6 +110,7 @@ impl<O: Output> Batch<'_, O> {
             Err(ArithmeticError::NoMemory) => reply::NO_MEMORY,
         };
         self.reply(error, delta.noreply);
+        None
     }
 
     fn flush_all(&mut self, delay: i64, noreply: bool) {

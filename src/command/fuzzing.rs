@@ -200,6 +200,7 @@ impl Rig {
                 Verdict::OutputFull => assert!(cutter.is_limited()),
                 Verdict::Yield => assert_eq!(budget.requests, 0),
                 Verdict::Defer => cost = Cost::Any,
+                Verdict::WouldWait => unreachable!("one thread waits for nobody"),
                 Verdict::Close => {
                     self.end = End::Closed;
                     return consumed;

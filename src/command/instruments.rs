@@ -20,6 +20,8 @@ const OF_THREAD: &[Metric] = &[
     Metric::BatchesAway,
     Metric::QueueFull,
     Metric::WorkerWakes,
+    Metric::TurnsOverBudget,
+    Metric::BatchesOverBudget,
     Metric::RingTurns,
     Metric::RingSleeps,
     Metric::RingCompletions,
@@ -28,6 +30,7 @@ const OF_THREAD: &[Metric] = &[
     Metric::BytesWritten,
     Metric::ThrottleParked,
     Metric::BusyUs,
+    Metric::WaitedUs,
 ];
 
 /// How these are spread is shown of each thread, too.
@@ -58,6 +61,9 @@ pub(super) fn ring(output: &mut impl Output, registry: &Registry, place: usize) 
         if place == threads.len() {
             let sum = |metric| registry.sum(metric);
             rows(output, "all", sum, |distribution| registry.spread(distribution));
+            if let Some(percent) = imbalance(registry) {
+                reply::stat_number(output, "all:imbalance_percent", percent);
+            }
         }
         return place == threads.len();
     };
@@ -65,13 +71,38 @@ pub(super) fn ring(output: &mut impl Output, registry: &Registry, place: usize) 
         let name = thread.owner.replace(' ', "_");
         let metric = |metric| registry.of_thread(place, metric);
         rows(output, &name, metric, |each| registry.spread_of_thread(place, each));
-        // A worker is busy with what it executes; of a ring the processor's time is known.
-        let at_us = registry.of_thread(place, Metric::BusyAtUs);
-        if let Some(percent) = (100 * metric(Metric::BusyUs)).checked_div(at_us) {
-            reply::stat_number(output, &format!("{name}:busy_percent"), percent);
+        if thread.owner.starts_with("ring ") {
+            load(output, &name, metric);
         }
     }
     true
+}
+
+/// How a ring has fared with its processor. A worker is busy with what it executes, and does not
+/// tell more.
+fn load(output: &mut impl Output, name: &str, metric: impl Fn(Metric) -> u64) {
+    let at_us = metric(Metric::BusyAtUs);
+    let percent = |part_us: u64| (100 * part_us).checked_div(at_us).map(|share| share.min(100));
+    let (busy_us, waited_us) = (metric(Metric::BusyUs), metric(Metric::WaitedUs));
+    let asleep_us = at_us.saturating_sub(busy_us + waited_us);
+    let shares = [("busy", busy_us), ("waited", waited_us), ("asleep", asleep_us)];
+    for (what, share) in shares.map(|(what, part_us)| (what, percent(part_us))) {
+        if let Some(share) = share {
+            reply::stat_number(output, &format!("{name}:{what}_percent"), share);
+        }
+    }
+    reply::stat_number(output, &format!("{name}:cpu"), metric(Metric::Processor));
+}
+
+/// How much busier the busiest ring is than all of them on average, in percent. `None` before any
+/// was busy.
+fn imbalance(registry: &Registry) -> Option<u64> {
+    let threads = registry.threads();
+    let rings = (0..threads.len()).filter(|each| threads[*each].owner.starts_with("ring "));
+    let busy: Vec<_> = rings.map(|each| registry.of_thread(each, Metric::BusyUs)).collect();
+    let most = busy.iter().max()? * busy.len() as u64;
+    let sum = busy.iter().sum::<u64>();
+    (100 * (most - sum)).checked_div(sum)
 }
 
 fn rows(
@@ -87,5 +118,43 @@ fn rows(
         for (row, number) in spread(*each).rows() {
             reply::stat_number(output, &format!("{name}:{}", each.row_name(row)), number);
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::base::output::Memory;
+
+    #[test]
+    fn each_ring_tells_its_load_and_all_how_even_it_is() {
+        let registry = Registry::default();
+        assert_eq!(imbalance(&registry), None);
+        for (number, busy_us) in [(0u64, 900_000), (1, 300_000)] {
+            let ring = registry.counters(&format!("ring {number}"));
+            ring.set(Metric::BusyAtUs, 1_000_000);
+            ring.set(Metric::BusyUs, busy_us);
+            ring.set(Metric::WaitedUs, 60_000);
+            ring.set(Metric::Processor, 6 + number);
+        }
+        registry.counters("worker 0").set(Metric::BusyUs, 77_000_000);
+        let mut output = Memory::new(usize::MAX);
+        (0..4).for_each(|place| assert!(ring(&mut output, &registry, place)));
+        assert!(!ring(&mut output, &registry, 4));
+        let text = String::from_utf8(output.take()).unwrap();
+        for row in [
+            "ring_0:busy_percent 90",
+            "ring_0:waited_percent 6",
+            "ring_0:asleep_percent 4",
+            "ring_0:cpu 6",
+            "ring_1:asleep_percent 64",
+            "ring_1:cpu 7",
+            // 900 of 600 on average.
+            "all:imbalance_percent 50",
+        ] {
+            assert!(text.contains(&format!("STAT {row}\r\n")), "{row} in {text}");
+        }
+        assert!(!text.contains("worker_0:cpu") && !text.contains("worker_0:asleep"), "{text}");
     }
 }

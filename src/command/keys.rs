@@ -3,8 +3,9 @@
 use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
+use super::costs::Work;
 use super::session::{KeyList, Sending, State, Touch};
-use super::{BOUNDED_COPY_BYTES, BOUNDED_KEYS, Budget, Cost, Verdict};
+use super::{Budget, Cost, Verdict};
 use crate::base::clock::Now;
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Counters, Metric};
@@ -106,7 +107,7 @@ impl<O: Output> Answering<'_, O> {
             }
             let stop = match self.budget.cost {
                 _ if self.output.is_full() => Some(Verdict::OutputFull),
-                Cost::Bounded if list.keys >= BOUNDED_KEYS => Some(Verdict::Defer),
+                Cost::Bounded if Work::Keys(list.keys).is_long() => Some(Verdict::Defer),
                 Cost::Bounded | Cost::Any => None,
             };
             if stop.is_some() {
@@ -266,7 +267,7 @@ impl<O: Output> Batch<'_, O> {
             if self.output.is_full() {
                 return Some(Verdict::OutputFull);
             }
-            if self.is_bounded() && value_bytes - sending.offset > BOUNDED_COPY_BYTES {
+            if self.must_defer(Work::Copy(value_bytes - sending.offset)) {
                 return Some(Verdict::Defer);
             }
             let run = self.executor.participant.pinned(&sending.pin, sending.offset);

@@ -31,6 +31,7 @@
 mod ahead;
 mod batch;
 mod classes;
+mod costs;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
@@ -45,6 +46,7 @@ mod storing;
 #[cfg(not(loom))]
 mod tests;
 
+pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
@@ -62,14 +64,16 @@ use batch::Batch;
 use classes::Classes;
 use session::State;
 
-/// Copying more than this is long work.
-pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
+/// Memory that the next bytes of a value belong to.
+#[derive(Debug)]
+pub struct ValuePart {
+    pub loan: Loan,
+    /// True when the value ends with it.
+    pub is_last: bool,
+}
 
 /// Of a value that lacks more than this, the rest is worth receiving straight into its item.
 pub const DIRECT_BYTES_MIN: usize = 4 << 10;
-
-/// More keys than this in one list are long work.
-pub const BOUNDED_KEYS: u32 = 512;
 
 /// What does not change while the server runs, for `stats`.
 #[derive(Clone, Debug)]
@@ -107,12 +111,12 @@ pub struct Shared {
 /// How much a call of `drive` may do. What it did is taken off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Heads, and keys of lists of keys.
+    /// Heads, keys of lists of keys, and rows of statistics.
     pub requests: u32,
     pub cost: Cost,
 }
 
-/// Whether long work may be done.
+/// Whether long work may be done; see `costs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
     Bounded,
@@ -138,6 +142,9 @@ pub enum Verdict {
     Yield,
     /// The next step is long, and long work was not allowed.
     Defer,
+    /// The next step wants memory that others hold back a moment longer, and this thread may not
+    /// wait. It is to quiesce; what is left of the input, shown again, is executed then or refused.
+    WouldWait,
     /// Send what was replied, then close. What is left of the input is of no use.
     Close,
     /// As `Close`; and the peer, who may, wants the server to stop.
@@ -162,6 +169,11 @@ impl Executor {
         counters: SyncArc<Counters>,
     ) -> Executor {
         Executor { shared, participant, counters, classes: Classes::default() }
+    }
+
+    /// From now on this thread does not wait for memory: it has others to serve.
+    pub fn defer_waits(&mut self) {
+        self.participant.defer_waits();
     }
 
     /// Executes what `input` asks for, until something stops it.
@@ -233,10 +245,14 @@ impl Executor {
 
     /// Lends the memory that the next bytes of a value belong to. Until it is back, the session
     /// must be shown no input, and must not be abandoned. `None` when there is no value, or no
-    /// memory; then what to do about that is left to `drive`, at the next bytes.
-    pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
+    /// memory without waiting for it; then what to do about that is left to `drive`, at the next
+    /// bytes.
+    pub fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<ValuePart> {
         let State::Filling(filling) = &mut session.state else { return None };
-        self.participant.lend_for_value(&mut filling.reservation, now).ok()
+        let missing = filling.reservation.missing();
+        let loan = self.participant.lend_for_value(&mut filling.reservation, now).ok()?;
+        let is_last = loan.len() == missing;
+        Some(ValuePart { loan, is_last })
     }
 
     /// Takes back what was lent; its first `len` bytes are the next ones of the value.

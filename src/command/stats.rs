@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use crate::base::census::Sighting;
 use crate::base::clock::{Now, TICKS_PER_S};
-use crate::base::metrics::{Metric, Registry};
+use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::reply;
 
@@ -102,6 +102,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::GhostHits),
     metric(Metric::UpkeepUs),
     metric(Metric::ReplyWaits),
+    metric(Metric::ItemWaits),
     metric(Metric::ThrottleLevel),
     metric(Metric::ThrottleActive),
     metric(Metric::ThrottleParked),
@@ -126,6 +127,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::BatchesAway),
     metric(Metric::QueueFull),
     metric(Metric::WorkerWakes),
+    metric(Metric::TurnsOverBudget),
+    metric(Metric::BatchesOverBudget),
     metric(Metric::RingSleeps),
     metric(Metric::RingSends),
     metric(Metric::BusyUs),
@@ -155,37 +158,46 @@ impl<O: Output> Batch<'_, O> {
             Group::Settings => shared.facts.settings.len(),
             Group::Connections | Group::Latency | Group::Rings => 0,
         };
-        if report.group == Group::Connections {
-            while let Some((position, seen, address)) = shared.registry.census.next(report.rows) {
-                if self.output.is_full() {
-                    return Some(Verdict::OutputFull);
+        loop {
+            let obstacle = if self.output.is_full() {
+                Some(Verdict::OutputFull)
+            } else {
+                (self.budget.requests == 0).then_some(Verdict::Yield)
+            };
+            if obstacle.is_some() {
+                return obstacle;
+            }
+            let registry = &shared.registry;
+            let has_row = match report.group {
+                Group::Connections => match registry.census.next(report.rows) {
+                    Some((position, seen, address)) => {
+                        let number = registry.census.number(position);
+                        connection(self.output, number, (&seen, address), self.now);
+                        report.rows = position;
+                        true
+                    }
+                    None => false,
+                },
+                Group::Latency => instruments::latency(self.output, registry, report.rows),
+                Group::Rings => instruments::ring(self.output, registry, report.rows),
+                Group::General => {
+                    report.rows < rows && {
+                        general(self.output, shared, self.now, report.rows);
+                        true
+                    }
                 }
-                let number = shared.registry.census.number(position);
-                connection(self.output, number, (&seen, address), self.now);
-                report.rows = position + 1;
-            }
-        }
-        let instruments: fn(&mut O, &Registry, usize) -> bool = match report.group {
-            Group::Latency => instruments::latency,
-            Group::Rings => instruments::ring,
-            Group::General | Group::Settings | Group::Connections => |_, _, _| false,
-        };
-        while !self.output.is_full() && instruments(self.output, &shared.registry, report.rows) {
-            report.rows += 1;
-        }
-        for row in report.rows..rows {
-            if self.output.is_full() {
-                return Some(Verdict::OutputFull);
-            }
-            match report.group {
-                Group::General => general(self.output, shared, self.now, row),
-                Group::Settings => setting(self.output, shared, row),
-                Group::Connections | Group::Latency | Group::Rings => {}
+                Group::Settings => {
+                    report.rows < rows && {
+                        setting(self.output, shared, report.rows);
+                        true
+                    }
+                }
+            };
+            if !has_row {
+                break;
             }
             report.rows += 1;
-        }
-        if self.output.is_full() {
-            return Some(Verdict::OutputFull);
+            self.budget.requests -= 1;
         }
         self.output.put(reply::END);
         *state = State::Idle;

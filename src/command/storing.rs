@@ -2,8 +2,9 @@
 
 use super::batch::{Batch, Step};
 use super::classes::Class;
+use super::costs::Work;
 use super::session::{Filling, State, Swallowing};
-use super::{BOUNDED_COPY_BYTES, Verdict};
+use super::{Cost, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
@@ -13,7 +14,7 @@ use crate::store::{Condition, ItemHead, Outcome, Refusal, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
-    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) {
+    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) -> Step {
         let hash = self.hash(head.key);
         // Lossless: usize has 64 bits.
         let value_bytes = head.value_bytes as usize;
@@ -39,7 +40,8 @@ impl<O: Output> Batch<'_, O> {
                 let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
                 *state = State::Filling(filling);
             }
-            Err(refusal) => {
+            Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
+            Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
                 self.classify(Class::Store);
                 if head.verb == StoreVerb::Set {
                     // What the peer meant to replace must not live on.
@@ -49,6 +51,7 @@ impl<O: Output> Batch<'_, O> {
                 *state = swallowing(value_bytes, reply);
             }
         }
+        None
     }
 
     /// True when joining the value to the one that is there copies much.
@@ -58,7 +61,7 @@ impl<O: Output> Batch<'_, O> {
                 let participant = &self.executor.participant;
                 let there = participant.peek(head.key, self.hash(head.key), self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
-                there + head.value_bytes as usize > BOUNDED_COPY_BYTES
+                Work::Copy(there + head.value_bytes as usize).is_long()
             }
             StoreVerb::Set | StoreVerb::Add | StoreVerb::Replace | StoreVerb::Cas(_) => false,
         }
@@ -68,6 +71,7 @@ impl<O: Output> Batch<'_, O> {
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
+            Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
         if noreply { b"" } else { reply }
@@ -82,7 +86,7 @@ impl<O: Output> Batch<'_, O> {
             if piece.is_empty() {
                 return Some(Verdict::NeedInput);
             }
-            if self.is_bounded() && piece.len() > BOUNDED_COPY_BYTES {
+            if self.must_defer(Work::Copy(piece.len())) {
                 return Some(Verdict::Defer);
             }
             let (reservation, now) = (&mut filling.reservation, self.now);
@@ -90,21 +94,29 @@ impl<O: Output> Batch<'_, O> {
             // Even if there was no room for all of it, there was for a part.
             let filled = missing - reservation.missing();
             self.consume(filled);
-            if let Err(refusal) = result {
-                self.give_up(refusal, state);
-            }
-            return None;
+            return match result {
+                Ok(()) => None,
+                Err(Refusal::WouldWait) => Some(Verdict::WouldWait),
+                Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
+                    self.give_up(refusal, state);
+                    None
+                }
+            };
         }
         let Some(end) = self.rest().first_chunk::<2>() else { return Some(Verdict::NeedInput) };
         if self.output.is_full() {
             return Some(Verdict::OutputFull);
         }
-        if self.is_bounded() && filling.long {
+        if filling.long && self.budget.cost == Cost::Bounded {
             return Some(Verdict::Defer);
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        self.finish(filling, *end);
+        if let Err(filling) = self.finish(filling, *end) {
+            self.consumed -= end.len();
+            *state = State::Filling(filling);
+            return Some(Verdict::WouldWait);
+        }
         None
     }
 
@@ -127,28 +139,30 @@ impl<O: Output> Batch<'_, O> {
         *state = swallowing(missing, reply);
     }
 
-    /// The whole value has come, and the two bytes after it.
-    fn finish(&mut self, filling: Filling, end: [u8; 2]) {
-        self.classify(Class::Store);
-        let Filling { reservation, verb, noreply, long: _ } = filling;
+    /// The whole value has come, and the two bytes after it. An error when it would have to wait for
+    /// memory to join it to another.
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Result<(), Filling> {
+        let Filling { reservation, verb, noreply, long } = filling;
         let now = self.now;
         if end != *LINE_END {
+            self.classify(Class::Store);
             self.participant().abandon(reservation);
-            return self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+            self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+            return Ok(());
         }
         let participant = self.participant();
+        let always = Condition::Always;
         let outcome = match verb {
-            StoreVerb::Set => participant.commit(reservation, Condition::Always, now),
-            StoreVerb::Add => participant.commit(reservation, Condition::Absent, now),
-            StoreVerb::Replace => participant.commit(reservation, Condition::Present, now),
-            StoreVerb::Cas(cas) => participant.commit(reservation, Condition::Cas(cas), now),
-            StoreVerb::Append => {
-                participant.concat(reservation, Side::Append, Condition::Always, now)
-            }
-            StoreVerb::Prepend => {
-                participant.concat(reservation, Side::Prepend, Condition::Always, now)
-            }
+            StoreVerb::Set => Ok(participant.commit(reservation, always, now)),
+            StoreVerb::Add => Ok(participant.commit(reservation, Condition::Absent, now)),
+            StoreVerb::Replace => Ok(participant.commit(reservation, Condition::Present, now)),
+            StoreVerb::Cas(cas) => Ok(participant.commit(reservation, Condition::Cas(cas), now)),
+            StoreVerb::Append => participant.concat(reservation, Side::Append, always, now),
+            StoreVerb::Prepend => participant.concat(reservation, Side::Prepend, always, now),
         };
+        let outcome =
+            outcome.map_err(|reservation| Filling { reservation, verb, noreply, long })?;
+        self.classify(Class::Store);
         if matches!(verb, StoreVerb::Cas(_)) {
             self.count_cas(outcome);
         }
@@ -167,6 +181,7 @@ impl<O: Output> Batch<'_, O> {
             }
         };
         self.reply(reply, noreply);
+        Ok(())
     }
 
     fn count_cas(&self, outcome: Outcome) {

@@ -12,8 +12,10 @@
 mod admin;
 mod error;
 mod foreign;
+mod host;
 mod listen;
 mod options;
+mod placement;
 mod plan;
 mod rate;
 mod settings;
@@ -21,9 +23,11 @@ mod throttle;
 
 pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
 pub use error::StartError;
+pub use host::Host;
 pub use listen::{Listeners, UnixListener};
 pub use options::{Dispatch, FavorName, Options};
-pub use plan::{Host, Plan};
+pub use placement::{Pin, Placement};
+pub use plan::Plan;
 
 #[cfg(test)]
 mod tests;

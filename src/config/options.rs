@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use super::foreign::Foreign;
+use super::placement::Pin;
 use super::rate::RateOptions;
 use super::throttle::ThrottleOptions;
 use crate::store::Favor;
@@ -183,6 +184,10 @@ pub struct Own {
     /// Threads that execute long batches [one per ring]
     #[arg(long, value_name = "NUM")]
     pub workers: Option<u32>,
+
+    /// Tie rings and workers to processors; auto: unless a quota says that these are shared
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub pin: Pin,
 
     /// What to keep when not all fits: as many items as are asked for, as many bytes, or in between
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]

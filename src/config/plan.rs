@@ -1,6 +1,5 @@
 //! The checked plan, and the checks.
 
-use std::net::UdpSocket;
 use std::path::Path;
 
 use clap::Parser;
@@ -15,10 +14,12 @@ use crate::sys::user::{self, User};
 use super::admin::AdminPlan;
 use super::error::StartError;
 use super::foreign::Extended;
+use super::host::Host;
 use super::listen::{
     EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve, split_entries,
 };
 use super::options::{Dispatch, Options};
+use super::placement::{Pin, Placement, rings_by_default};
 
 const DEFAULT_PORT: u16 = 11211;
 const MIB: u64 = 1 << 20;
@@ -28,26 +29,6 @@ const THREADS_MAX: u32 = 1024;
 /// Descriptors that are nobody's connection: standard streams, rings, eventfds, listeners, signals.
 const DESCRIPTORS_RESERVED: u64 = 64;
 const DESCRIPTORS_PER_THREAD: u64 = 4;
-
-/// What the checks ask of the host.
-#[derive(Clone, Copy, Debug)]
-pub struct Host {
-    pub allowed_cores: u32,
-    pub is_root: bool,
-    pub has_ipv6: bool,
-}
-
-impl Host {
-    /// This host, as this process sees it.
-    pub fn here() -> Host {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Host {
-            allowed_cores: u32::try_from(cores).unwrap_or(THREADS_MAX).min(THREADS_MAX),
-            is_root: user::is_root(),
-            has_ipv6: UdpSocket::bind("[::]:0").is_ok(),
-        }
-    }
-}
 
 /// All that server and admin need to know, checked.
 #[derive(Clone, Debug)]
@@ -67,6 +48,9 @@ pub struct Plan {
     /// 0 exactly when `dispatch` is `Inline`.
     pub workers: u32,
     pub dispatch: Dispatch,
+    pub pin: Pin,
+    /// The processors of rings and workers.
+    pub placement: Placement,
     /// How to receive, as far as it was said.
     pub receive: Asked,
     /// Header, key and value of the largest item.
@@ -79,6 +63,8 @@ pub struct Plan {
     /// 0 is never.
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
+    /// What the control group lets the process have.
+    pub group_bytes: Option<u64>,
     /// What one peer address may have.
     pub rate: RateLimits,
     /// What connections may take of `memory_bytes`, if it is not the usual part.
@@ -91,7 +77,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn check(options: &Options, host: Host) -> Result<Plan, StartError> {
+    pub fn check(options: &Options, host: &Host) -> Result<Plan, StartError> {
         let mut warnings = Vec::new();
         options.foreign.judge(&mut warnings)?;
         let extended = Extended::parse(&options.extended, &mut warnings)?;
@@ -103,6 +89,7 @@ impl Plan {
         let memory_bytes = memory_bytes(options.memory_limit)?;
         let rings = rings(options.threads, host, &mut warnings)?;
         let workers = workers(options, rings, &mut warnings)?;
+        let (pin, threads) = (options.own.pin, (rings as usize, workers as usize));
         Ok(Plan {
             listeners,
             tcp_port,
@@ -115,6 +102,8 @@ impl Plan {
             rings,
             workers,
             dispatch: options.own.dispatch,
+            pin,
+            placement: Placement::of(&host.processors, &host.limits, pin, threads),
             receive: receive(options)?,
             item_bytes_max: item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?,
             requests_per_event: positive("-R", options.max_reqs_per_event)?,
@@ -124,6 +113,7 @@ impl Plan {
             shutdown_enabled: options.enable_shutdown,
             idle_timeout_s: extended.idle_timeout_s,
             throttle: options.own.throttle.check()?,
+            group_bytes: host.limits.memory_bytes,
             rate: options.own.rate.check()?,
             conn_bytes: options.own.throttle.conn_bytes(memory_bytes)?,
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
@@ -138,7 +128,7 @@ impl Plan {
         let options = Options::try_parse_from(arguments).map_err(|error| {
             StartError::new("parse", "the command line", error, "See ringcached -h.")
         })?;
-        Plan::check(&options, Host::here())
+        Plan::check(&options, &Host::here())
     }
 
     /// How many descriptors the process may have open at a time: what RLIMIT_NOFILE must allow.
@@ -167,7 +157,7 @@ fn listeners(
     options: &Options,
     tcp_port: Option<u16>,
     udp_port: Option<u16>,
-    host: Host,
+    host: &Host,
 ) -> Result<Listeners, StartError> {
     let mask = unix_mask(&options.unix_mask)?;
     if let Some(path) = &options.unix_socket {
@@ -262,16 +252,16 @@ pub(super) fn parse_size(option: &str, text: &str) -> Result<u64, StartError> {
     }
 }
 
-fn rings(threads: Option<u32>, host: Host, warnings: &mut Vec<String>) -> Result<u32, StartError> {
-    let Some(threads) = threads else { return Ok(host.allowed_cores.max(1)) };
+fn rings(threads: Option<u32>, host: &Host, warnings: &mut Vec<String>) -> Result<u32, StartError> {
+    let usual = rings_by_default(&host.processors, &host.limits);
+    let Some(threads) = threads else { return Ok(usual.min(THREADS_MAX)) };
     if !(1..=THREADS_MAX).contains(&threads) {
         let remedy = "Use one thread per core, which is the default.";
         let cause = format!("not a number of threads from 1 to {THREADS_MAX}");
         return Err(StartError::new("start", format!("-t {threads}"), cause, remedy));
     }
-    if threads > host.allowed_cores {
-        let cores = host.allowed_cores;
-        warnings.push(format!("-t {threads} is more than the {cores} cores this process may use"));
+    if threads > usual {
+        warnings.push(format!("-t {threads} is more than the {usual} cores this process may use"));
     }
     Ok(threads)
 }
@@ -324,7 +314,7 @@ fn positive(option: &str, value: u32) -> Result<u32, StartError> {
 
 fn find_user(
     name: Option<&str>,
-    host: Host,
+    host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Option<User>, StartError> {
     match (name, host.is_root) {

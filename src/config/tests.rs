@@ -3,17 +3,23 @@
 use clap::Parser;
 
 use super::{Dispatch, Host, Options, Plan, StartError};
+use crate::sys::cgroup::Limits;
+use crate::sys::topology::Processor;
 
-const HOST: Host = Host { allowed_cores: 4, is_root: false, has_ipv6: true };
+fn host() -> Host {
+    let processors = (0..4).map(|number| Processor { number, core: (0, number), node: 0 });
+    let limits = Limits::default();
+    Host { processors: processors.collect(), limits, is_root: false, has_ipv6: true }
+}
 
 fn on(host: Host, line: &str) -> Result<Plan, StartError> {
     let words = std::iter::once("ringcached").chain(line.split_whitespace());
     let options = Options::try_parse_from(words).expect(line);
-    Plan::check(&options, host)
+    Plan::check(&options, &host)
 }
 
 fn plan(line: &str) -> Plan {
-    on(HOST, line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    on(host(), line).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 fn addresses(line: &str) -> Vec<String> {
@@ -67,7 +73,7 @@ fn where_to_listen() {
     assert_eq!(addresses("-p 0 -U 5"), Vec::<String>::new());
     assert_eq!(plan("-U 5 -l 127.0.0.1").tcp_port, Some(5), "-U without -p sets both");
     assert_eq!(plan("-U 5 -p 6").udp_port, Some(5));
-    assert_eq!(on(Host { has_ipv6: false, ..HOST }, "").unwrap().listeners.tcp.len(), 1);
+    assert_eq!(on(Host { has_ipv6: false, ..host() }, "").unwrap().listeners.tcp.len(), 1);
     let unix = plan("-s /tmp/x -a 0755 -p 5 -U 6");
     assert!(unix.listeners.tcp.is_empty() && unix.listeners.udp.is_empty());
     assert_eq!(unix.listeners.unix.unwrap().mask, 0o755);
@@ -82,7 +88,7 @@ fn items_are_at_most_half_of_memory() {
     assert_eq!(plan("-m 2048 -I 1g").item_bytes_max, 1 << 30);
     assert_eq!(plan("-m 1").item_bytes_max, 1 << 19, "the default gives way");
     for line in ["-I 1023", "-I 33m", "-m 9999 -I 1025m", "-I 1x", "-I k", "-I 99999999999g"] {
-        assert_eq!(on(HOST, line).unwrap_err().doing, "accept", "{line}");
+        assert_eq!(on(host(), line).unwrap_err().doing, "accept", "{line}");
     }
 }
 
@@ -93,7 +99,7 @@ fn threads_and_workers() {
     assert_eq!(plan("--dispatch queue --workers 3").workers, 3);
     assert_eq!(plan("-t 8").warnings.len(), 1, "more threads than cores");
     for line in ["-t 0", "-t 1025", "--workers 0", "--dispatch queue --workers 1025"] {
-        assert_eq!(on(HOST, line).unwrap_err().doing, "start", "{line}");
+        assert_eq!(on(host(), line).unwrap_err().doing, "start", "{line}");
     }
 }
 
@@ -133,7 +139,7 @@ fn refusals() {
         "--admin-key-file /nowhere",
         &long,
     ] {
-        let Err(error) = on(HOST, line) else { panic!("{line} was accepted") };
+        let Err(error) = on(host(), line) else { panic!("{line} was accepted") };
         let parts = [error.doing, &error.subject, &error.cause, &error.remedy];
         assert!(parts.iter().all(|part| !part.is_empty()), "{line}: {error:?}");
         assert!(error.remedy.ends_with('.'), "{line}: {error:?}");
@@ -148,11 +154,25 @@ fn what_is_ignored_is_said() {
 }
 
 #[test]
+fn rings_are_as_many_as_the_host_is_good_for_and_have_their_places() {
+    let all = plan("");
+    assert_eq!((all.placement.text().as_str(), all.placement.workers.len()), ("0,1,2,3", 4));
+    assert_eq!(plan("-t 2 --pin never").placement.text(), "any");
+    let limits = Limits { processors: Some(2.5), memory_bytes: Some(1 << 30) };
+    let limited = |line| on(Host { limits, ..host() }, line).unwrap();
+    let half = limited("");
+    assert_eq!((half.rings, half.placement.text().as_str()), (2, "any"));
+    assert_eq!((half.group_bytes, half.warnings.len()), (Some(1 << 30), 0));
+    assert_eq!(limited("--pin always").placement.text(), "0,1");
+    assert_eq!(limited("-t 3").warnings.len(), 1);
+}
+
+#[test]
 fn root_is_warned_and_may_leave() {
-    let root = Host { is_root: true, ..HOST };
-    assert_eq!(on(root, "").unwrap().warnings.len(), 1);
-    assert_eq!(on(root, "-u root").unwrap().user.unwrap().uid, 0);
-    assert_eq!(on(root, "-u no-such-user").unwrap_err().doing, "become");
+    let root = || Host { is_root: true, ..host() };
+    assert_eq!(on(root(), "").unwrap().warnings.len(), 1);
+    assert_eq!(on(root(), "-u root").unwrap().user.unwrap().uid, 0);
+    assert_eq!(on(root(), "-u no-such-user").unwrap_err().doing, "become");
 }
 
 #[test]

@@ -28,9 +28,13 @@ use crate::sys::socket::Socket;
 /// behind them (Linux 6.18; older ones, behind any bytes). One that is armed anew finds it.
 const END_OVERDUE_TICKS: u32 = 4;
 
-/// Executions after a large value until many buffers at a time are received again. A value takes
+/// Executions after a large request until many buffers at a time are received again. A value takes
 /// two or three: one that its head begins, and those in which its line end comes.
 const SINGLY: u8 = 4;
+
+/// Bytes of a request from which on the next one had better not come into buffers as a whole: the
+/// copy of 64 KiB costs more than a receive of its own, that of 16 KiB does not.
+const LARGE_BYTES: usize = 48 << 10;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,8 @@ pub enum Held {
     Output,
     /// There is no block to write replies in; it waits in a queue for one.
     Memory,
+    /// There is no memory for an item; it is tried again in every turn.
+    Items,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -137,6 +143,8 @@ pub struct Connection<S> {
     /// So many executions more it is received from into one buffer at a time: after a large value
     /// another one is likely, of which no more than the beginning should come into buffers.
     pub singly: u8,
+    /// True when it took much of its ring's turn the last time, and wants to go on.
+    pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
     /// True from the moment the peer has said that it will send no more.
@@ -182,6 +190,7 @@ impl<S: Default> Connection<S> {
             held: Held::No,
             awaits_much: false,
             singly: 0,
+            spends_much: false,
             sending: false,
             ended: false,
             runnable: false,
@@ -301,12 +310,18 @@ impl<S> Connection<S> {
             (Phase::Open, Receive::Parked, _) => Doing::Parked,
             (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
             (Phase::Open, _, Held::Output) => Doing::MustRead,
+            (Phase::Open, _, Held::Items) => Doing::AwaitsItem,
             (Phase::Open, _, Held::Queue) => Doing::Queueing,
             (Phase::Open, _, Held::Away) => Doing::AtWorker,
             (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,
             (Phase::Open, _, Held::No) if self.sending => Doing::Sending,
             (Phase::Open, _, Held::No) => Doing::Receiving,
         }
+    }
+
+    /// True while its replies may wait a turn for those that come after them.
+    pub fn holds_little(&self) -> bool {
+        self.phase == Phase::Open && self.output.blocks() <= 1
     }
 
     /// Bytes of requests that are away with a batch.
@@ -333,7 +348,17 @@ impl<S> Connection<S> {
     /// Records what the session waits for, after an execution.
     pub fn record_wait(&mut self, awaits_much: bool) {
         self.awaits_much = awaits_much;
-        self.singly = if awaits_much { SINGLY } else { self.singly.saturating_sub(1) };
+        if awaits_much {
+            self.singly = SINGLY;
+        }
+    }
+
+    /// Records how many bytes an execution has taken, and how many requests that was.
+    #[inline]
+    pub fn record_taken(&mut self, bytes: usize, requests: u32) {
+        let large = LARGE_BYTES * requests as usize;
+        self.singly =
+            if requests > 0 && bytes >= large { SINGLY } else { self.singly.saturating_sub(1) };
     }
 
     /// True while the peer must read before anything else is done for it.

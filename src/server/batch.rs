@@ -99,6 +99,7 @@ pub fn execute<V: Service, B: Blocks>(
             | Verdict::OutputFull
             | Verdict::Yield
             | Verdict::Defer
+            | Verdict::WouldWait
             | Verdict::Close
             | Verdict::Shutdown => break verdict,
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crate::config::{Plan, StartError};
+use crate::config::{Host, Placement, Plan, StartError};
 use crate::sys::socket::Listener;
 use crate::sys::{limits, probe, user};
 
@@ -64,10 +64,10 @@ fn lock_memory(memory_bytes: u64) -> Result<(), StartError> {
     limits::lock_memory().map_err(|error| refuse(&error))
 }
 
-/// What this kernel offers, as text, and whether the server can serve on it.
-pub fn report() -> (String, bool) {
+/// What this host and its kernel offer, as text, and whether the server can serve on it.
+pub fn report(host: &Host, placement: &Placement) -> (String, bool) {
     let support = probe::run();
-    (probe::render(&support), support.is_ok())
+    (format!("{}{}", host.describe(placement), probe::render(&support)), support.is_ok())
 }
 
 /// Binds all that the plan names. Where the system chooses the port, it is the same everywhere.
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_report_says_whether_this_host_will_do() {
-        let (text, good) = report();
+        let (text, good) = report(&Host::here(), &plan("-p 9").placement);
         assert!(!text.is_empty());
         assert_eq!(good, probe::run().is_ok());
     }

@@ -98,7 +98,11 @@ impl<V: Service> Datagrams<V> {
                 self.fleet.drain();
                 output.take()
             }
-            Verdict::NeedInput | Verdict::Yield | Verdict::Defer | Verdict::Close => output.take(),
+            Verdict::NeedInput
+            | Verdict::Yield
+            | Verdict::Defer
+            | Verdict::WouldWait
+            | Verdict::Close => output.take(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::base::census::Roll;
 use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
-use crate::config::{Dispatch, Plan, StartError};
+use crate::config::{Dispatch, Placement, Plan, StartError};
 use crate::net::peers::Peers;
 use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
@@ -79,12 +79,12 @@ pub struct Sockets {
     pub datagram: Vec<UdpSocket>,
 }
 
-/// Starts `shape` on `sockets`. `service` makes what each thread executes with.
+/// Starts `shape` on `sockets`, each thread at its place. `service` makes what each thread executes with.
 ///
 /// # Errors
 /// What the kernel refuses to a ring.
 pub fn launch<V, F>(
-    shape: Shape,
+    (shape, placement): (Shape, &Placement),
     sockets: Sockets,
     registry: &Registry,
     clock: &Clock,
@@ -107,14 +107,13 @@ where
     let peers = Peers::new(shape.rate, shape.connections_max);
     let fleet = Arc::new(fleet.with_peers(peers));
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
-    let processors = thread::allowed_processors().unwrap_or_default();
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));
         handle.rings.push(Arc::clone(&counters));
         let seat = Seat {
             shape,
             number,
-            processor: processors.get(number % processors.len().max(1)).copied(),
+            processor: placement.rings.get(number).copied().flatten(),
             listeners: Arc::clone(&listeners),
             doorbell,
             fleet: Arc::clone(&fleet),
@@ -132,7 +131,12 @@ where
     for number in 0..shape.workers {
         let counters = registry.counters(&format!("worker {number}"));
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
+        let core = placement.workers.get(number).cloned().unwrap_or_default();
         let run = move || {
+            if !core.is_empty() {
+                // As with a ring.
+                let _ = thread::pin(&core);
+            }
             let service = service(Arc::clone(&counters));
             Worker::new(number, (service, counters), fleet, clock, shape.requests_per_event).run();
         };
@@ -179,7 +183,7 @@ impl<S: Default + Send + 'static> Seat<S> {
         let name = format!("ring-{}", self.number);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             // A sandbox may forbid pinning; the server runs without.
-            let _ = self.processor.map(thread::pin);
+            let _ = self.processor.map(|processor| thread::pin(&[processor]));
             match self.ring() {
                 Ok(ring) => {
                     report.send(Ok(())).expect("the starter waits");

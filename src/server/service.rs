@@ -2,7 +2,7 @@
 
 use crate::base::clock::Now;
 use crate::base::output::Output;
-use crate::command::{Budget, Executor, Progress, Session};
+use crate::command::{Budget, Executor, Progress, Session, ValuePart};
 use crate::sys::region::Loan;
 
 /// The protocol side of a thread. The server itself knows no protocol.
@@ -21,6 +21,10 @@ pub trait Service {
         budget: &mut Budget,
         output: &mut impl Output,
     ) -> Progress;
+
+    /// From now on this thread does not wait for others while it executes: `drive` says
+    /// `Verdict::WouldWait` instead.
+    fn defer_waits(&mut self) {}
 
     /// What has been executed since the last call has taken so long.
     #[inline]
@@ -64,7 +68,7 @@ pub trait Service {
 
     /// Lends the memory that the next bytes of a value belong to; `None` when there is none. Until
     /// it is back, the session is shown no input and is not abandoned.
-    fn lend_for_value(&mut self, _: &mut Self::Session, _: Now) -> Option<Loan> {
+    fn lend_for_value(&mut self, _: &mut Self::Session, _: Now) -> Option<ValuePart> {
         None
     }
 
@@ -100,6 +104,10 @@ impl Service for Executor {
         output: &mut impl Output,
     ) -> Progress {
         Executor::drive(self, session, input, now, budget, output)
+    }
+
+    fn defer_waits(&mut self) {
+        Executor::defer_waits(self);
     }
 
     #[inline]
@@ -147,7 +155,7 @@ impl Service for Executor {
         Executor::awaits_much(session)
     }
 
-    fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<Loan> {
+    fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<ValuePart> {
         Executor::lend_for_value(self, session, now)
     }
 

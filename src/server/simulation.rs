@@ -4,6 +4,9 @@
 //! Every turn checks the loop's own invariants; at the end every reply must be exactly what the
 //! requests deserve, and every buffer, block and place must be back. A failure names its seed.
 
+mod budget;
+mod crowd;
+mod echo;
 mod local;
 mod rate;
 mod seeds;
@@ -13,170 +16,22 @@ mod values;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::echo::{Echo, Seen, replies};
 use self::seeds::{Told, for_each_seed};
-use crate::base::clock::{Clock, Now};
-use crate::base::limits::PIECE_BYTES_MAX;
+use crate::base::clock::Clock;
 use crate::base::metrics::{Metric, Registry};
-use crate::base::output::Output;
 use crate::base::sync::Arc;
-use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::config::Dispatch;
 use crate::net::peers::Peers;
 use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
-use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::fake::{Chance, FakeRing, Peer};
-use crate::sys::region::Loan;
 use crate::sys::ring::Ring;
 use crate::sys::wake::EventFd;
 
 use super::fleet::Fleet;
 use super::ring_loop::{RingLoop, Settings};
-use super::service::Service;
 use super::worker::Worker;
-
-/// A protocol with every verdict: a line is answered by itself, repeated as often as its first
-/// digit says; `b` lines a hundred times more, `d` lines are long work, `q` closes.
-#[derive(Debug, Default)]
-struct Echo {
-    awake: bool,
-    loans_max: usize,
-    lent: usize,
-    overdrawn: usize,
-    starved: usize,
-    spare: Vec<Loan>,
-}
-
-/// What an echo connection remembers.
-#[derive(Debug, Default)]
-struct Seen {
-    requests: usize,
-    /// What is left of a long reply, which is written piece by piece.
-    rest: Vec<u8>,
-}
-
-fn reply(line: &[u8], seen: usize) -> Vec<u8> {
-    let times = line.iter().find(|byte| byte.is_ascii_digit()).map_or(1, |digit| digit - b'0');
-    let times = usize::from(times) * if line.starts_with(b"b") { 100 } else { 1 };
-    let mut reply = format!("{seen}:").into_bytes();
-    reply.extend(line.repeat(times));
-    reply
-}
-
-/// All that a stream of requests deserves.
-fn replies(requests: &[u8]) -> Vec<u8> {
-    let mut all = Vec::new();
-    for (seen, line) in requests.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if line.starts_with(b"q") || !line.ends_with(b"\n") {
-            break;
-        }
-        all.extend(reply(line, seen));
-    }
-    all
-}
-
-impl Service for Echo {
-    type Session = Seen;
-
-    fn drive(
-        &mut self,
-        seen: &mut Seen,
-        input: &[u8],
-        _now: Now,
-        budget: &mut Budget,
-        output: &mut impl Output,
-    ) -> Progress {
-        assert!(self.awake, "a service is driven while it rests");
-        let mut consumed = 0;
-        loop {
-            while !seen.rest.is_empty() {
-                if output.is_full() {
-                    return Progress { consumed, verdict: Verdict::OutputFull };
-                }
-                let piece = seen.rest.len().min(PIECE_BYTES_MAX);
-                output.put(&seen.rest[..piece]);
-                seen.rest.drain(..piece);
-            }
-            let rest = &input[consumed..];
-            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-                return Progress { consumed, verdict: Verdict::NeedInput };
-            };
-            let line = &rest[..=end];
-            let verdict = if output.is_full() {
-                Verdict::OutputFull
-            } else if budget.requests == 0 {
-                Verdict::Yield
-            } else if line.starts_with(b"d") && budget.cost == Cost::Bounded {
-                Verdict::Defer
-            } else if line.starts_with(b"q") {
-                Verdict::Close
-            } else {
-                // As of a value, the head comes first, and the rest when there is room.
-                let mut rest = reply(line, seen.requests);
-                let head: Vec<_> = rest.drain(..rest.len().min(10)).collect();
-                output.put(&head);
-                seen.rest = rest;
-                seen.requests += 1;
-                budget.requests -= 1;
-                consumed += line.len();
-                continue;
-            };
-            return Progress { consumed, verdict };
-        }
-    }
-
-    fn abandon(&mut self, _: &mut Seen) {}
-
-    fn quiesce(&mut self) {
-        assert!(self.awake);
-    }
-
-    fn rest(&mut self) {
-        assert!(std::mem::replace(&mut self.awake, false));
-    }
-
-    fn wake(&mut self) {
-        assert!(!std::mem::replace(&mut self.awake, true));
-    }
-
-    fn lend(&mut self) -> Option<Loan> {
-        if self.lent == self.loans_max {
-            return None;
-        }
-        self.lent += 1;
-        self.spare.pop().or_else(|| Loan::map(4 * BLOCK_BYTES).ok())
-    }
-
-    fn take_back(&mut self, loan: Loan) {
-        self.lent -= 1;
-        self.spare.push(loan);
-    }
-
-    fn overdrawn_bytes(&self) -> usize {
-        self.overdrawn
-    }
-
-    fn starved_bytes(&mut self) -> usize {
-        self.starved
-    }
-
-    /// A connection that has sent a few lines and no more holds something.
-    fn held_bytes(&self, seen: &Seen) -> usize {
-        if seen.requests <= 3 { 1000 * seen.requests } else { 0 }
-    }
-
-    fn is_amid_reply(&self, seen: &Seen) -> bool {
-        !seen.rest.is_empty()
-    }
-
-    fn lendable_bytes(&self) -> usize {
-        (self.loans_max - self.lent) * 4 * BLOCK_BYTES
-    }
-
-    fn pool_bytes(&self) -> usize {
-        self.loans_max * 4 * BLOCK_BYTES
-    }
-}
 
 struct World {
     ring: RingLoop<FakeRing, Echo>,
@@ -227,10 +82,10 @@ impl World {
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
         let ring = FakeRing::new(seed, settings.listeners, buffers, *chance.pick(&[64, 300, 4096]));
         let counters = registry.counters("ring");
-        let service = Echo { awake: true, loans_max, ..Echo::default() };
+        let service = Echo::new(&elapsed_ns, loans_max);
         let worker = |number| Worker {
             number,
-            service: Echo { awake: true, ..Echo::default() },
+            service: Echo::new(&elapsed_ns, 0),
             counters: registry.counters("worker"),
             fleet: Arc::clone(&fleet),
             clock: clock.clone(),
@@ -272,7 +127,7 @@ impl World {
 }
 
 fn request(chance: &mut Chance) -> Vec<u8> {
-    let kind = *chance.pick(b"aaaaabd");
+    let kind = *chance.pick(b"aaaaabdws");
     let mut line = vec![kind; 1 + chance.below(90)];
     line.push(b'0' + u8::try_from(chance.below(10)).unwrap());
     line.push(b'\n');

@@ -31,6 +31,7 @@ pub struct Server {
     shared: Arc<Shared>,
     pub registry: Arc<Registry>,
     memory_bytes: u64,
+    group_bytes: Option<u64>,
 }
 
 impl Server {
@@ -67,13 +68,15 @@ impl Server {
                 Executor::new(Arc::clone(&shared), participant, counters)
             }
         };
-        let handle = launch(Shape::of(plan, rung), claim.sockets, &registry, clock, executor)?;
+        let seated = (Shape::of(plan, rung), &plan.placement);
+        let handle = launch(seated, claim.sockets, &registry, clock, executor)?;
         let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
         let participant = table.participant(registry.counters("keeper"));
         keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
             .map_err(refused)?;
         upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
-        Ok(Server { handle, shared, registry, memory_bytes: plan.memory_bytes })
+        let Plan { memory_bytes, group_bytes, .. } = *plan;
+        Ok(Server { handle, shared, registry, memory_bytes, group_bytes })
     }
 
     /// Stops accepting, answers what was asked, closes.
@@ -124,8 +127,7 @@ impl Server {
     /// What the process will take at most, in words.
     pub fn promise(&self) -> String {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let limit = self.shared.table.figures().limit_bytes;
-        let fixed = self.shared.facts.fixed.bytes;
+        let (limit, fixed) = self.promised();
         format!(
             "memory: {} MiB for items, index, replies and connections (-m), and {} MiB for code, \
              stacks, rings and receive buffers: at most {} MiB",
@@ -133,6 +135,22 @@ impl Server {
             mib(fixed),
             mib(limit + fixed),
         )
+    }
+
+    /// Says so, where the control group lets the process have less than it may come to take.
+    pub fn excess(&self) -> Option<String> {
+        let (limit, fixed) = self.promised();
+        let allowed = self.group_bytes.filter(|allowed| *allowed < limit + fixed)?;
+        Some(format!(
+            "the control group allows {} MiB of memory, less than ringcached may come to take: \
+             the kernel would end it; lower -m, or raise memory.max (MemoryMax=)",
+            allowed >> 20,
+        ))
+    }
+
+    /// The limit, and all that comes on top.
+    fn promised(&self) -> (u64, u64) {
+        (self.shared.table.figures().limit_bytes, self.shared.facts.fixed.bytes)
     }
 }
 

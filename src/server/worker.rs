@@ -30,11 +30,12 @@ pub struct Worker<V: Service> {
 impl<V: Service> Worker<V> {
     pub fn new(
         number: usize,
-        (service, counters): (V, Arc<Counters>),
+        (mut service, counters): (V, Arc<Counters>),
         fleet: Arc<Fleet<V::Session>>,
         clock: Clock,
         requests_per_event: u32,
     ) -> Worker<V> {
+        service.defer_waits();
         Worker { number, service, counters, fleet, clock, requests_per_event, turn: 0, busy_ns: 0 }
     }
 

@@ -320,6 +320,9 @@ impl Log {
 
     /// Frees closed pages in which nothing is left.
     pub fn trim(&self, pages: &Pages) {
+        // A walk goes on only when somebody needs memory.
+        let walked = self.queue.0.lock().take_walked_if_empty(pages);
+        walked.into_iter().for_each(|number| self.give_up(pages, number));
         for list in 0..=HELD {
             for number in self.queue.0.lock().take_empty(pages, list) {
                 self.give_up(pages, number);
@@ -369,6 +372,13 @@ impl Queue {
         let share = u64::from(live_bytes) * u64::from(SHARES) / u64::from(bytes.max(1));
         let share = u32::try_from(share).unwrap_or(SHARES);
         self.live_share = self.live_share.midpoint(share);
+    }
+
+    /// Takes out the page that is being walked, if nothing is left in it.
+    fn take_walked_if_empty(&mut self, pages: &Pages) -> Option<u32> {
+        let walk = self.walk.take_if(|walk| pages.page(walk.page).used() == 1)?;
+        pages.page(walk.page).set_closed(false);
+        Some(walk.page)
     }
 
     /// Takes out the pages of a list in which nothing is left.

@@ -1,7 +1,6 @@
 //! Taking memory, and giving it back after its grace.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Refusal;
 use super::arena::{Home, ItemHead, Reclaimable, Reservation, Shape, Slot};
@@ -9,32 +8,15 @@ use super::limbo::Limbo;
 use super::log::KEPT;
 use super::participant::Participant;
 use super::slabs::ClassGuard;
-use crate::base::clock::{Now, Stopwatch, TICKS_PER_S};
+use super::wait::{Place, Wait};
+use crate::base::clock::Now;
 use crate::base::sync::atomic::Ordering;
 
-/// How long who needs memory waits for the others to quiesce. Only threads that hang, or test code
-/// that forgets to quiesce, let it pass.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a thread that lost its core may take to quiesce. Who has found nothing to evict for so
-/// long believes that all is being filled or sent, although others still retire a little.
-const GRACE: Duration = Duration::from_millis(50);
-/// So often it looks without giving its core away.
-const SPINS: u32 = 64;
 /// So often it goes on without pages that are coming before it lets go of more.
 const PAUSES_MAX: u32 = 64;
-/// So often it finds nothing to evict before it believes that there is nothing.
-const ATTEMPTS_IN_VAIN: u32 = 4;
-/// Having waited so long in vain, it lets go of more.
-const TIME_PER_EVICTION: Duration = Duration::from_millis(2);
 /// Peers may keep this part of the memory from being of use, and give up as much at a time when
 /// something had to be refused.
 const STARVED_SHARE: usize = 4;
-/// For so long after a refusal nobody waits long for what did not come then: meanwhile everybody
-/// else's requests would wait behind theirs.
-const DEARTH_TICKS: u64 = TICKS_PER_S / 4;
-/// How long one waits nevertheless.
-const PATIENCE_IN_DEARTH: Duration = Duration::from_millis(1);
-
 /// There are orphans, but all of them are being sent from.
 const ORPHANS_PINNED: usize = 1;
 /// There are orphans that grace sets free.
@@ -42,10 +24,18 @@ const ORPHANS_WAITING: usize = 2;
 
 /// What becomes of an item for which nothing can be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+pub(in crate::store) enum Then {
     /// It is tried in another place.
     Elsewhere,
     Refused,
+}
+
+/// What who wants such a slot waits for.
+fn place(shape: Shape) -> Place {
+    match shape.home {
+        Home::Class(class) => Some(class),
+        Home::Log(_) => None,
+    }
 }
 
 /// The first slot of an item, and the others.
@@ -61,15 +51,16 @@ impl Participant {
         band: u8,
         now: Now,
     ) -> Result<(Slot, Shape), Refusal> {
-        if self.table.evict {
-            if let Ok(slot) = self.allocate(head, shape, Then::Elsewhere, now) {
+        if self.table.evict && !self.waits_in_vain(place(shape)) {
+            if let Some(slot) = self.allocate(head, shape, Then::Elsewhere, now)? {
                 return Ok((slot, shape));
             }
-            if let Some(found) = self.allocate_elsewhere(head, shape, band, now) {
+            if let Some(found) = self.allocate_elsewhere(head, shape, band, now)? {
                 return Ok(found);
             }
         }
-        self.allocate(head, shape, Then::Refused, now).map(|slot| (slot, shape))
+        let slot = self.allocate(head, shape, Then::Refused, now)?;
+        slot.map(|slot| (slot, shape)).ok_or(Refusal::NoMemory)
     }
 
     /// Each page of a class may have a slot in which a value arrives, so that none of them can go
@@ -81,7 +72,7 @@ impl Participant {
         shape: Shape,
         band: u8,
         now: Now,
-    ) -> Option<(Slot, Shape)> {
+    ) -> Result<Option<(Slot, Shape)>, Refusal> {
         let table = Arc::clone(&self.table);
         let sizes = table.slabs.sizes();
         let in_class = sizes.shape(head);
@@ -89,10 +80,10 @@ impl Participant {
             Home::Class(_) => sizes.logged_shape(head, band),
             Home::Log(_) => in_class,
         };
-        if let Ok(slot) = self.allocate(head, other, Then::Elsewhere, now) {
-            return Some((slot, other));
+        if let Some(slot) = self.allocate(head, other, Then::Elsewhere, now)? {
+            return Ok(Some((slot, other)));
         }
-        let Home::Class(first) = in_class.home else { return None };
+        let Home::Class(first) = in_class.home else { return Ok(None) };
         let classes = if in_class.wide { 0 } else { sizes.classes() };
         for class in usize::from(first) + 1..classes {
             let class = u8::try_from(class).expect("at most 128 classes");
@@ -101,20 +92,21 @@ impl Participant {
             }
             let slot_bytes = sizes.slot_bytes(class);
             let larger = Shape { home: Home::Class(class), slot_bytes, ..in_class };
-            if let Ok(slot) = self.allocate(head, larger, Then::Elsewhere, now) {
-                return Some((slot, larger));
+            if let Some(slot) = self.allocate(head, larger, Then::Elsewhere, now)? {
+                return Ok(Some((slot, larger)));
             }
         }
-        None
+        Ok(None)
     }
 
+    /// `None` where nothing can be evicted for that shape, and another is to be tried then.
     fn allocate(
         &mut self,
         head: &ItemHead<'_>,
         shape: Shape,
         otherwise: Then,
         now: Now,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<Option<Slot>, Refusal> {
         match shape.home {
             Home::Class(class) => self.allocate_in_class(class, otherwise, now),
             Home::Log(band) => {
@@ -131,7 +123,10 @@ impl Participant {
         now: Now,
     ) -> Result<Vec<Slot>, Refusal> {
         match item.shape().home {
-            Home::Class(class) => Ok(vec![self.allocate_in_class(class, Then::Refused, now)?]),
+            Home::Class(class) => {
+                let slot = self.allocate_in_class(class, Then::Refused, now)?;
+                Ok(vec![slot.ok_or(Refusal::NoMemory)?])
+            }
             Home::Log(band) => {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
@@ -139,6 +134,7 @@ impl Participant {
                     table.log.append_fragments(memory, lane, item, band)
                 };
                 let slots = self.allocate_in_log(append, Then::Refused, now)?;
+                let slots = slots.ok_or(Refusal::NoMemory)?;
                 slots.iter().skip(1).for_each(|_| self.tidy_up(now));
                 Ok(slots)
             }
@@ -161,10 +157,10 @@ impl Participant {
         append: impl Fn(&Participant) -> Option<T>,
         otherwise: Then,
         now: Now,
-    ) -> Result<T, Refusal> {
+    ) -> Result<Option<T>, Refusal> {
         if let Some(slots) = append(self) {
             self.tidy_up(now);
-            return Ok(slots);
+            return Ok(Some(slots));
         }
         self.wait_for_page(append, otherwise, now)
     }
@@ -203,9 +199,9 @@ impl Participant {
         take: impl Fn(&Participant) -> Option<T>,
         otherwise: Then,
         now: Now,
-    ) -> Result<T, Refusal> {
+    ) -> Result<Option<T>, Refusal> {
         let mut pages_freed = 0;
-        let make_room = |one: &Participant, wait: &mut Wait| {
+        let make_room = |one: &Participant, wait: &Wait| {
             let pages = &one.table.slabs.pages;
             let is_wanted = match pages.free() {
                 0 => one.pages_coming() == 0,
@@ -216,26 +212,31 @@ impl Participant {
                 one.free_page(pages_freed, now)
             })
         };
-        self.wait_for(take, make_room, otherwise, now)
+        self.wait_for(None, take, make_room, otherwise, now)
     }
 
-    fn allocate_in_class(&mut self, class: u8, otherwise: Then, now: Now) -> Result<Slot, Refusal> {
+    fn allocate_in_class(
+        &mut self,
+        class: u8,
+        otherwise: Then,
+        now: Now,
+    ) -> Result<Option<Slot>, Refusal> {
         match self.take_slot(class) {
             Some((slot, missing)) => {
                 self.replenish(class, missing, now);
                 self.tidy_up(now);
-                Ok(slot)
+                Ok(Some(slot))
             }
             None => {
                 let take = |one: &Participant| one.take_slot(class).map(|(slot, _)| slot);
                 // The first eviction is enough if nobody else is online; whoever must wait for
                 // others keeps more free from now on.
-                let make_room = |one: &Participant, wait: &mut Wait| {
+                let make_room = |one: &Participant, wait: &Wait| {
                     let wanted = if wait.round == 1 { one.raise_reserve(class).max(1) } else { 1 };
                     let is_wanted = wait.round < 2 || wait.is_late();
                     is_wanted.then(|| one.evict_some(class, wanted, now))
                 };
-                self.wait_for(take, make_room, otherwise, now)
+                self.wait_for(Some(class), take, make_room, otherwise, now)
             }
         }
     }
@@ -326,53 +327,6 @@ impl Participant {
             || guard.has_grant()
     }
 
-    /// Takes what `take` takes; if it is not there, lets go of something by `make_room`, which
-    /// decides when it should and says whether it could, and waits for others to quiesce.
-    #[cold]
-    fn wait_for<T>(
-        &mut self,
-        take: impl Fn(&Participant) -> Option<T>,
-        mut make_room: impl FnMut(&Participant, &mut Wait) -> Option<bool>,
-        otherwise: Then,
-        now: Now,
-    ) -> Result<T, Refusal> {
-        // Relaxed: a hint.
-        let in_dearth = now.ticks < self.table.dearth_until.load(Ordering::Relaxed);
-        let (mut wait, mut in_vain) = (Wait::begin(in_dearth), 0);
-        loop {
-            self.quiesce();
-            #[cfg(test)]
-            self.looks.set(self.looks.get() + 1);
-            if let Some(taken) = take(self) {
-                return Ok(taken);
-            }
-            if make_room(self, &mut wait) == Some(false) {
-                in_vain += 1;
-                if otherwise == Then::Elsewhere {
-                    return Err(Refusal::NoMemory);
-                }
-                // Others may be about to say what they retired: a table that evicts asks again.
-                let is_enough = !self.table.evict || in_vain >= ATTEMPTS_IN_VAIN;
-                if is_enough && (!self.is_anything_waiting() || wait.is_longer_than(GRACE)) {
-                    return Err(self.refuse(now));
-                }
-            }
-            if !wait.go_on() {
-                return Err(self.refuse(now));
-            }
-        }
-    }
-
-    #[cold]
-    fn refuse(&self, now: Now) -> Refusal {
-        if self.table.evict {
-            // Relaxed: hints.
-            self.table.dearth_until.store(now.ticks + DEARTH_TICKS, Ordering::Relaxed);
-            self.table.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-        Refusal::NoMemory
-    }
-
     /// Bytes that peers should give up of what they keep from being evicted, because something had
     /// to be refused since this was asked last, or they keep much of what is not even of use.
     ///
@@ -407,22 +361,23 @@ impl Participant {
         self.table.slabs.lock(&self.table.arena, class).raise_reserve()
     }
 
-    /// Lets a page become free for the index. False when that is not possible.
+    /// Lets a page become free for the index. False when that is not possible, or would have to be
+    /// waited for by a thread that defers that.
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
         let take = |one: &Participant| one.table.slabs.pages.has_segment().then_some(());
-        self.wait_for_page(take, Then::Refused, now).is_ok()
+        matches!(self.wait_for_page(take, Then::Refused, now), Ok(Some(())))
     }
 
     /// Takes a page out of the pool, letting go of items if it must.
     pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
         let kept = if self.table.evict { KEPT } else { 0 };
         let take = |one: &Participant| one.table.slabs.pages.take_for_others(kept);
-        self.wait_for_page(take, Then::Refused, now).ok()
+        self.wait_for_page(take, Then::Refused, now).ok().flatten()
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from
     /// may stay for as long as a peer does not read.
-    fn is_anything_waiting(&mut self) -> bool {
+    pub(in crate::store) fn is_anything_waiting(&mut self) -> bool {
         self.limbo.get_mut().is_waiting()
             || self.table.epochs.is_waiting()
             || self.table.orphaned.load(Ordering::Relaxed) == ORPHANS_WAITING
@@ -466,49 +421,5 @@ pub(in crate::store) fn orphaned(orphans: &Limbo) -> usize {
         (true, _) => ORPHANS_WAITING,
         (false, false) => ORPHANS_PINNED,
         (false, true) => 0,
-    }
-}
-
-/// A wait for other threads, round by round.
-struct Wait {
-    round: u32,
-    watch: Stopwatch,
-    /// How long it had taken when something was let go of last.
-    evicted_at: Duration,
-    in_dearth: bool,
-}
-
-impl Wait {
-    fn begin(in_dearth: bool) -> Wait {
-        Wait { round: 0, watch: Stopwatch::start(), evicted_at: Duration::ZERO, in_dearth }
-    }
-
-    /// True from time to time, when what was let go of has not brought anything for long.
-    fn is_late(&mut self) -> bool {
-        if self.in_dearth && self.round < ATTEMPTS_IN_VAIN {
-            return true;
-        }
-        let elapsed = self.watch.elapsed();
-        let is_late = elapsed - self.evicted_at > TIME_PER_EVICTION;
-        if is_late {
-            self.evicted_at = elapsed;
-        }
-        is_late
-    }
-
-    fn is_longer_than(&self, limit: Duration) -> bool {
-        let limit = if self.in_dearth { limit.min(PATIENCE_IN_DEARTH) } else { limit };
-        self.watch.elapsed() > limit
-    }
-
-    /// Waits a little more. False when it has waited long enough.
-    fn go_on(&mut self) -> bool {
-        self.round = self.round.wrapping_add(1);
-        if self.round < SPINS {
-            std::hint::spin_loop();
-            return true;
-        }
-        std::thread::yield_now();
-        !self.round.is_multiple_of(SPINS) || !self.is_longer_than(PATIENCE)
     }
 }

@@ -5,7 +5,7 @@
 //! pool; when there is none, something is evicted.
 //!
 //! ```text
-//!   Participant     one per thread: verbs (participant, seek, write, modify), room (memory,
+//!   Participant     one per thread: verbs (participant, seek, write, modify), room (memory, wait,
 //!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
@@ -66,6 +66,7 @@ mod table;
 mod tend;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
@@ -192,6 +193,9 @@ pub enum Refusal {
     TooLarge,
     /// Everything is taken, and nothing may be evicted.
     NoMemory,
+    /// There may be memory when others have quiesced, and this thread defers waits: it is to
+    /// quiesce, and to ask for the same again.
+    WouldWait,
 }
 
 /// What must be true of the key for an item to be stored.
@@ -236,4 +240,6 @@ pub enum ArithmeticError {
     /// The value is not a decimal number below 2^64.
     NonNumeric,
     NoMemory,
+    /// As `Refusal::WouldWait`.
+    WouldWait,
 }

@@ -304,3 +304,47 @@ fn a_key_is_found_while_its_segment_moves_and_the_old_one_is_reused() {
         reader.join().unwrap();
     });
 }
+
+/// How a wait ends: what another thread had let go of when it began is free, or left to others, when
+/// four graces have passed.
+#[test]
+fn after_four_graces_all_have_freed_what_they_had_let_go_of() {
+    model(|| {
+        let epochs = Arc::new(Epochs::new(2));
+        // Free, or with the orphans. Relaxed accesses: the graces order them.
+        let given = Arc::new(AtomicU32::new(0));
+        let (one, two) = (epochs.join(), epochs.join());
+        epochs.online(one);
+        epochs.online(two);
+        let (cells, theirs) = (Arc::clone(&epochs), Arc::clone(&given));
+        let other = thread::spawn(move || {
+            let tag = cells.advance();
+            let mut is_free = false;
+            for _ in 0..2 {
+                cells.quiesce(two);
+                if !is_free && tag <= cells.horizon() {
+                    is_free = true;
+                    theirs.store(1, Ordering::Relaxed);
+                }
+            }
+            if !is_free {
+                theirs.store(1, Ordering::Relaxed);
+            }
+            cells.offline(two);
+        });
+        let mut graces = 0;
+        let mut grace = epochs.advance();
+        epochs.quiesce(one);
+        for _ in 0..6 {
+            if epochs.horizon() >= grace {
+                graces += 1;
+                grace = epochs.advance();
+                epochs.quiesce(one);
+            } else {
+                thread::yield_now();
+            }
+        }
+        assert!(graces < 4 || given.load(Ordering::Relaxed) == 1, "it comes after the refusal");
+        other.join().unwrap();
+    });
+}

@@ -22,6 +22,9 @@ struct Seen {
 impl Participant {
     /// Joins the value of a full reservation to that of its key, which keeps flags and exptime.
     ///
+    /// # Errors
+    /// The reservation, when this thread defers waits and would have to: as `Refusal::WouldWait`.
+    ///
     /// # Panics
     /// If the reservation is not full, or of another table.
     pub fn concat(
@@ -30,26 +33,30 @@ impl Participant {
         side: Side,
         condition: Condition,
         now: Now,
-    ) -> Outcome {
+    ) -> Result<Outcome, Reservation> {
         loop {
             let seen = match self.look_at(&addition, condition, now) {
                 Ok(seen) => seen,
                 Err(outcome) => {
                     self.abandon(addition);
-                    return outcome;
+                    return Ok(outcome);
                 }
             };
             let joined = self.join(&addition, side, &seen, now);
             self.unpin(seen.pin);
-            let Ok(joined) = joined else {
-                self.abandon(addition);
-                return Outcome::NoMemory;
+            let joined = match joined {
+                Ok(joined) => joined,
+                Err(Refusal::WouldWait) => return Err(addition),
+                Err(Refusal::NoMemory | Refusal::TooLarge) => {
+                    self.abandon(addition);
+                    return Ok(Outcome::NoMemory);
+                }
             };
             match self.store(joined, Condition::Cas(seen.cas), Exptime::Inherited, now) {
                 Outcome::Exists | Outcome::NotFound => {}
                 outcome @ (Outcome::Stored | Outcome::NotStored | Outcome::NoMemory) => {
                     self.abandon(addition);
-                    return outcome;
+                    return Ok(outcome);
                 }
             }
         }
@@ -152,22 +159,32 @@ impl Participant {
             let expiry = Expiry::NEVER;
             let head = ItemHead { key, hash, flags, expiry, value_bytes: value.len() };
             match self.replace(head, value, cas, now) {
-                Outcome::Stored => return Ok(new),
-                Outcome::NoMemory | Outcome::NotStored => return Err(ArithmeticError::NoMemory),
-                Outcome::Exists | Outcome::NotFound => {}
+                Ok(Outcome::Stored) => return Ok(new),
+                Ok(Outcome::Exists | Outcome::NotFound) => {}
+                Err(Refusal::WouldWait) => return Err(ArithmeticError::WouldWait),
+                Ok(Outcome::NoMemory | Outcome::NotStored)
+                | Err(Refusal::NoMemory | Refusal::TooLarge) => {
+                    return Err(ArithmeticError::NoMemory);
+                }
             }
         }
     }
 
     /// Replaces the item with this cas by another value with the same exptime.
-    fn replace(&mut self, head: ItemHead<'_>, value: &[u8], cas: u64, now: Now) -> Outcome {
+    fn replace(
+        &mut self,
+        head: ItemHead<'_>,
+        value: &[u8],
+        cas: u64,
+        now: Now,
+    ) -> Result<Outcome, Refusal> {
         debug_assert!(head.key.len() <= KEY_BYTES_MAX);
-        let Ok(mut reservation) = self.reserve(head, now) else { return Outcome::NoMemory };
+        let mut reservation = self.reserve(head, now)?;
         match self.fill(&mut reservation, value, now) {
-            Ok(()) => self.store(reservation, Condition::Cas(cas), Exptime::Inherited, now),
-            Err(_) => {
+            Ok(()) => Ok(self.store(reservation, Condition::Cas(cas), Exptime::Inherited, now)),
+            Err(refusal) => {
                 self.abandon(reservation);
-                Outcome::NoMemory
+                Err(refusal)
             }
         }
     }

@@ -9,6 +9,7 @@ use super::limbo::Limbo;
 use super::memory::orphaned;
 use super::pages::Holder;
 use super::table::Table;
+use super::wait::Deferred;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::metrics::{Counters, Metric};
@@ -45,6 +46,9 @@ pub struct Participant {
     pub(in crate::store) pauses: Cell<u32>,
     /// The refusals of the table that `starved_bytes` knows of.
     pub(in crate::store) refusals_seen: u32,
+    /// True when this thread may not wait for others.
+    pub(in crate::store) defers: bool,
+    pub(in crate::store) deferred: Deferred,
     /// How often it has looked for memory that it had to wait for.
     #[cfg(test)]
     pub(in crate::store) looks: Cell<u32>,
@@ -69,6 +73,8 @@ impl Table {
             touches: (0..self.slabs.sizes().classes()).map(|_| Cell::new(0)).collect(),
             pauses: Cell::new(0),
             refusals_seen: 0,
+            defers: false,
+            deferred: Deferred::default(),
             #[cfg(test)]
             looks: Cell::new(0),
             requests: Cell::new(0),
@@ -265,26 +271,33 @@ impl Participant {
         if self.section.online {
             self.table.epochs.quiesce(self.section.cell);
         }
+        self.reclaim_if_any();
+        self.tell_touches();
+    }
+
+    /// Frees what has had its grace, if there is something to free: to know the horizon is to read
+    /// a line of every thread.
+    #[inline]
+    fn reclaim_if_any(&mut self) {
         // Relaxed: a hint; the lock behind it orders.
         if !self.limbo.get_mut().is_empty() || self.table.orphaned.load(Ordering::Relaxed) != 0 {
             self.reclaim();
         }
-        self.tell_touches();
     }
 
     /// Says that this thread will look at nothing until it is online again.
     pub fn offline(&mut self) {
         self.quiesce();
-        self.section.online = false;
-        self.table.epochs.offline(self.section.cell);
-        self.reclaim();
         if !self.limbo.get_mut().is_empty() {
-            // Others may free it; this thread may sleep for ever.
+            // Others may free it; this thread may sleep for ever. Before it is offline, so that who
+            // sees that it is finds this, too.
             let mut orphans = self.table.orphans.lock();
             self.limbo.get_mut().bequeath(&mut orphans);
             self.table.orphaned.store(orphaned(&orphans), Ordering::Relaxed);
         }
         self.publish_limbo_bytes();
+        self.section.online = false;
+        self.table.epochs.offline(self.section.cell);
     }
 
     pub fn online(&mut self) {

@@ -5,8 +5,10 @@ mod direct;
 mod index;
 mod oracle;
 mod policy;
+mod shared;
 mod stress;
 mod uploads;
+mod waits;
 
 use super::*;
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};
@@ -292,7 +294,7 @@ fn concat(one: &mut Participant, key: &[u8], value: &[u8], side: Side) -> Outcom
     let head = ItemHead { key, hash, flags: 9, expiry: Expiry::PAST, value_bytes: value.len() };
     let mut reservation = one.reserve(head, NOW).unwrap();
     one.fill(&mut reservation, value, NOW).unwrap();
-    one.concat(reservation, side, Condition::Always, NOW)
+    one.concat(reservation, side, Condition::Always, NOW).unwrap()
 }
 
 #[test]

@@ -161,8 +161,11 @@ impl Participant {
         if self.has_retired_much() {
             self.quiesce();
         }
-        let shape = self.shape(&head, band, now);
-        let (slot, shape) = self.allocate_anywhere(&head, shape, band, now)?;
+        let (wanted, has_returned) = self.shape(&head, band, now);
+        let (slot, shape) = self.allocate_anywhere(&head, wanted, band, now)?;
+        if has_returned {
+            self.count_ghost_hit(wanted);
+        }
         let mut reservation = self.table.arena.start(slot, &head, shape);
         if band == ARRIVING {
             reservation.count_in(self.table.arriving(shape.home));
@@ -171,36 +174,31 @@ impl Participant {
         Ok(reservation)
     }
 
-    /// Where an item should be built. The log is for keys that nobody has asked for twice.
-    fn shape(&self, head: &ItemHead<'_>, band: u8, now: Now) -> Shape {
+    /// Where an item should be built, and whether its key had gone and returns. The log is for keys
+    /// that nobody has asked for twice.
+    fn shape(&self, head: &ItemHead<'_>, band: u8, now: Now) -> (Shape, bool) {
         let (table, sizes) = (&self.table, self.table.slabs.sizes());
         let in_class = || sizes.shape(head);
         let in_log = || sizes.logged_shape(head, band);
         if !table.evict || band == ARRIVING && table.log.is_held_up(&table.slabs.pages) {
-            return in_class();
+            return (in_class(), false);
         }
         match table.find(head.key, head.hash, self.keep()) {
             Some(old) if table.death(&old, head.hash, now).is_none() => {
-                if old.word0().is_main() {
-                    in_class()
-                } else {
-                    in_log()
-                }
+                let shape = if old.word0().is_main() { in_class() } else { in_log() };
+                (shape, false)
             }
-            Some(_) => in_log(),
-            None if table.ghost_has(head.hash) => {
-                let shape = in_class();
-                self.count_ghost_hit(shape);
-                shape
-            }
-            None => in_log(),
+            Some(_) => (in_log(), false),
+            None if table.ghost_has(head.hash) => (in_class(), true),
+            None => (in_log(), false),
         }
     }
 
     /// Appends to the value of a reservation. Memory for large values is taken as they arrive.
     ///
     /// # Errors
-    /// When there is no more memory; the reservation can only be abandoned then.
+    /// When there is no more memory; the reservation can only be abandoned then. Or there may be
+    /// some later; then it can be filled on.
     ///
     /// # Panics
     /// If the value becomes longer than was announced, or the reservation is of another table.
@@ -231,7 +229,7 @@ impl Participant {
     /// The reservation can be neither filled nor ended until `take_value_back`.
     ///
     /// # Errors
-    /// When there is no more memory; the reservation can only be abandoned then.
+    /// As `fill`.
     ///
     /// # Panics
     /// If nothing is missing, something is lent, or the reservation is of another table.

@@ -50,6 +50,11 @@ impl Filled {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 
+    /// The number of the pool that it is of.
+    pub(super) fn pool(&self) -> u16 {
+        self.pool
+    }
+
     /// Drops the first `bytes`.
     ///
     /// # Panics

@@ -14,6 +14,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::landing::Pads;
 use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
 use super::socket::Socket;
@@ -82,6 +83,8 @@ struct Direct {
     loan: Loan,
     /// What is in the memory while the receive is in flight.
     mark: u8,
+    /// Where what comes behind goes.
+    pad: Option<u16>,
 }
 
 impl Direct {
@@ -131,6 +134,7 @@ pub struct FakeRing {
     completions_max: usize,
     hardships: Hardships,
     buffer_count: usize,
+    pads: Pads,
     blocks: BlockPool,
     ready: VecDeque<Completion>,
     turns: usize,
@@ -158,6 +162,7 @@ impl FakeRing {
             filling: None,
             hardships: Hardships::default(),
             buffer_count: usize::from(buffers),
+            pads: Pads::map(0).unwrap(),
             blocks: BlockPool::map(0).unwrap(),
             ready: VecDeque::new(),
             turns: 0,
@@ -169,7 +174,7 @@ impl FakeRing {
     /// True when every buffer is with the ring.
     pub fn is_whole(&self) -> bool {
         let with_kernel = self.free_buffers.len() + usize::from(self.filling.is_some());
-        with_kernel == self.buffer_count && self.buffers.held() == 0
+        with_kernel == self.buffer_count && self.buffers.held() == 0 && self.pads.is_whole()
     }
 
     fn accept_some(&mut self, listener: usize) {
@@ -269,6 +274,7 @@ impl FakeRing {
         let mark = direct.mark;
         let is_intact = direct.bytes().iter().all(|byte| *byte == mark);
         assert!(is_intact, "memory changed while it was being received into");
+        let mut behind = Vec::new();
         let arrived = if peer.reset {
             Arrived::Failed(libc::ECONNRESET)
         } else if peer.shut_down {
@@ -280,6 +286,10 @@ impl FakeRing {
             let len = if self.chance.once_in(2) { most } else { 1 + self.chance.below(most) };
             let outgoing = peer.outgoing.drain(..len);
             direct.bytes().iter_mut().zip(outgoing).for_each(|(to, byte)| *to = byte);
+            if len == direct.loan.len() && direct.pad.is_some() {
+                let most = self.pads.room().min(peer.outgoing.len());
+                behind.extend(peer.outgoing.drain(..self.chance.below(most + 1)));
+            }
             Arrived::Bytes(len)
         } else if peer.finished {
             Arrived::End
@@ -287,8 +297,9 @@ impl FakeRing {
             peer.direct = Some(direct);
             return;
         };
-        let Direct { slot, loan, mark: _ } = direct;
-        self.ready.push_back(Completion::Arrived { slot, arrived, loan });
+        let Direct { slot, loan, mark: _, pad } = direct;
+        let behind = pad.and_then(|pad| self.pads.fill(pad, &behind));
+        self.ready.push_back(Completion::Arrived { slot, arrived, loan, behind });
     }
 
     /// Lets something happen to one connection's send.
@@ -345,12 +356,15 @@ impl Ring for FakeRing {
         self.peers.get_mut(&socket.raw()).unwrap().once = true;
     }
 
-    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan, is_last: bool) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.receive.is_none() && peer.direct.is_none(), "two receives at a time");
         assert!(!peer.closed);
         let mark = u8::try_from(self.chance.below(256)).unwrap();
-        let mut direct = Direct { slot, loan, mark };
+        // Sometimes there is none.
+        let has_pad = is_last && !self.chance.once_in(4);
+        let pad = if has_pad { self.pads.launch() } else { None };
+        let mut direct = Direct { slot, loan, mark, pad };
         direct.bytes().fill(mark);
         peer.direct = Some(direct);
     }
@@ -444,6 +458,9 @@ impl Ring for FakeRing {
     }
 
     fn provide(&mut self, filled: Filled) {
+        if self.pads.owns(&filled) {
+            return self.pads.give(filled);
+        }
         let Some(index) = self.buffers.settle(filled) else { return };
         let place = self.chance.below(self.free_buffers.len() + 1);
         self.free_buffers.insert(place, index);

@@ -20,11 +20,15 @@
 
 pub mod blocks;
 pub mod buffers;
+pub mod cgroup;
 mod entry;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+mod fake_root;
 pub mod heap;
 pub mod ladder;
+mod landing;
 pub mod limits;
 mod pace;
 pub mod poll;
@@ -36,6 +40,7 @@ pub mod socket;
 mod supply;
 pub mod thread;
 pub mod token;
+pub mod topology;
 pub mod treadmill;
 pub mod uring;
 pub mod user;

@@ -44,6 +44,11 @@ pub enum Arrived {
 }
 
 impl Arrived {
+    /// The same, where what came beyond so many bytes is told elsewhere.
+    pub(super) fn within(self, bytes_max: usize) -> Arrived {
+        if let Arrived::Bytes(bytes) = self { Arrived::Bytes(bytes.min(bytes_max)) } else { self }
+    }
+
     /// What a receive came to that ended with this number of bytes, or negated errno.
     pub(super) fn of_result(result: i32) -> Arrived {
         match usize::try_from(result) {
@@ -77,8 +82,9 @@ pub enum Completion {
     Accepted { listener: u32, result: Result<Socket, Fault>, armed: bool },
     /// `armed` is false when the multishot receive has ended.
     Received { slot: SlotId, received: Received, armed: bool },
-    /// The receive into `loan` has ended, and the loan is the ring's no more.
-    Arrived { slot: SlotId, arrived: Arrived, loan: Loan },
+    /// The receive into `loan` has ended, and the loan is the ring's no more. What came `behind` is
+    /// there only when the loan is full.
+    Arrived { slot: SlotId, arrived: Arrived, loan: Loan, behind: Option<Filled> },
     /// `result` is the number of bytes that the kernel took.
     Sent { slot: SlotId, result: Result<usize, Fault>, landed: Landed },
     /// Somebody rang the doorbell.
@@ -112,10 +118,11 @@ pub trait Ring {
     /// As `receive`, for one buffer and no more: what follows stays in the socket.
     fn receive_one(&mut self, socket: &Socket, slot: SlotId);
 
-    /// Receives once, straight into lent memory. Nothing else may be armed or in flight that
-    /// receives for this connection. There is no buffer to run out of, and no way to cancel it: to
-    /// shut the socket down ends it.
-    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan);
+    /// Receives once, straight into lent memory; `is_last` says that a value ends with it, so that
+    /// a few bytes more may come with it. Nothing else may be armed or in flight that receives for
+    /// this connection. There is no buffer to run out of, and no way to cancel it: to shut the
+    /// socket down ends it.
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan, is_last: bool);
 
     /// Ends the receive of a connection into buffers; its last completion follows.
     fn cancel_receive(&mut self, slot: SlotId);

@@ -8,6 +8,11 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
+/// What the kernel keeps for a peer beyond what the peer has room for. Its own choice grows to
+/// megabytes, which connections that do not read take from everybody; a sender that is told of room
+/// in time needs no more than this.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
 #[must_use = "a dropped socket is never closed"]
@@ -61,7 +66,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on TCP. Connections inherit `TCP_NODELAY` and keep-alive.
+    /// Listens on TCP. Connections inherit `TCP_NODELAY`, keep-alive and the bound on what the
+    /// kernel keeps unsent.
     ///
     /// # Errors
     /// What socket(2), bind(2) and listen(2) say.
@@ -74,6 +80,7 @@ impl Listener {
         socket.set_reuse_address(true)?;
         socket.set_keepalive(true)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         socket.bind(&address.into())?;
         socket.listen(backlog)?;
         Ok(Listener { socket, is_local: false })
@@ -122,5 +129,20 @@ impl Listener {
 
     pub(super) fn raw(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_inherits_the_bound_on_what_is_unsent() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        let address = listener.local_address().unwrap().unwrap();
+        let _peer = std::net::TcpStream::connect(address).unwrap();
+        let (connection, _) = listener.socket.accept().unwrap();
+        assert_eq!(connection.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
     }
 }

@@ -74,7 +74,7 @@ impl Ring for Treadmill {
         self.receive(socket, slot);
     }
 
-    fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan) {
+    fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan, _: bool) {
         unreachable!("no value is large");
     }
 

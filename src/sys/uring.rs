@@ -20,6 +20,7 @@ use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
 use super::entry;
 use super::ladder::{Mode, Rung};
+use super::landing::{Landings, Target};
 use super::pace::Pace;
 use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
@@ -91,8 +92,7 @@ pub struct Uring {
     messages: Vec<Option<Box<Message>>>,
     #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
     spare_messages: Vec<Box<Message>>,
-    /// What the kernel may write to for the connection in this place.
-    loans: Vec<Option<Loan>>,
+    landings: Landings,
     hardships: Hardships,
 }
 
@@ -135,7 +135,7 @@ impl Uring {
             clockwork: Clockwork::new()?,
             messages: Vec::new(),
             spare_messages: Vec::new(),
-            loans: Vec::new(),
+            landings: Landings::map(number)?,
             hardships: Hardships::default(),
         };
         this.arm_doorbell();
@@ -263,12 +263,11 @@ impl Uring {
         }
     }
 
-    /// The end of a receive into lent memory, which is minted anew here and nowhere else.
+    /// The end of a receive into lent memory.
     fn arrived(&mut self, entry: &cqueue::Entry, slot: SlotId) -> Completion {
-        let loan = self.loans.get_mut(slot.index as usize).and_then(Option::take);
-        let loan = loan.expect("what is received into is kept until the completion");
-        let arrived = Arrived::of_result(entry.result());
-        Completion::Arrived { slot, arrived, loan }
+        let (loan, behind) = self.landings.land(slot, usize::try_from(entry.result()).unwrap_or(0));
+        let arrived = Arrived::of_result(entry.result()).within(loan.len());
+        Completion::Arrived { slot, arrived, loan, behind }
     }
 
     fn received(&mut self, entry: &cqueue::Entry, slot: SlotId, armed: bool) -> Received {
@@ -444,16 +443,13 @@ impl Ring for Uring {
         self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Operation::Receive, slot);
     }
 
-    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan) {
-        let len = u32::try_from(loan.len()).expect("a slot is smaller than 4 GiB");
-        let entry = opcode::Recv::new(Fd(socket.raw()), loan.start().as_ptr(), len);
-        let place = slot.index as usize;
-        if self.loans.len() <= place {
-            self.loans.resize_with(place + 1, || None);
-        }
-        let before = self.loans[place].replace(loan);
-        assert!(before.is_none(), "two receives into memory in flight on one connection");
-        self.push(entry.build(), Operation::ReceiveInto, slot);
+    fn receive_into(&mut self, socket: &Socket, slot: SlotId, loan: Loan, is_last: bool) {
+        let fd = Fd(socket.raw());
+        let entry = match self.landings.launch(slot, loan, is_last) {
+            Target::Plain(start, len) => opcode::Recv::new(fd, start.as_ptr(), len).build(),
+            Target::Message(message) => opcode::RecvMsg::new(fd, message.as_ptr()).build(),
+        };
+        self.push(entry, Operation::ReceiveInto, slot);
     }
 
     fn cancel_receive(&mut self, slot: SlotId) {
@@ -562,7 +558,9 @@ impl Ring for Uring {
     }
 
     fn provide(&mut self, filled: Filled) {
-        self.buffers.provide(filled);
+        if let Some(filled) = self.landings.take_back(filled) {
+            self.buffers.provide(filled);
+        }
     }
 
     fn is_dry(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::common::client::{Client, set_request};
 use crate::common::server::{Kind, OURS, Server};
+use crate::common::{PATIENCE, wait_until};
 
 fn rows(client: &mut Client, group: &str) -> BTreeMap<String, u64> {
     let number = |(name, value): (String, String)| (name, value.parse().unwrap());
@@ -101,6 +102,15 @@ fn every_ring_and_worker_says_what_it_does() {
             let sum: u64 = rings.iter().map(|ring| of(ring, row)).sum();
             assert!(of("all", row) >= sum, "{kind:?} {row}: {rows:#?}");
         }
+        // Four times a second a ring tells how it fares.
+        let shares = ["busy_percent", "waited_percent", "asleep_percent"];
+        let told = wait_until(PATIENCE, || {
+            let rows = self::rows(&mut client, "rings");
+            let share = |row| rows.get(&format!("ring_0:{row}")).copied();
+            let sum: Option<u64> = shares.iter().map(|row| share(row)).sum();
+            sum.is_some_and(|sum| (98..=100).contains(&sum))
+        });
+        assert!(told, "{kind:?}: {rows:#?}");
         assert_eq!(of("all", "batches_away"), u64::from(kind == Kind::Queue), "this very one");
         if kind == Kind::Queue {
             let workers: u64 =

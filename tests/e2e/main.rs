@@ -9,12 +9,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cores;
 mod crash;
 mod crowd;
 mod hostile;
 mod instruments;
 mod limits;
 mod memory;
+mod neighbours;
 mod order;
 mod rate;
 mod sockets;

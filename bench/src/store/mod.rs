@@ -14,11 +14,11 @@ mod lookup;
 pub mod options;
 mod pauses;
 mod peers;
-mod rss;
+pub mod rss;
 pub mod sheet;
 mod sizes;
 mod trap;
-mod wire;
+pub mod wire;
 
 use std::fs;
 use std::io;

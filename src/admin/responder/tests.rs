@@ -4,9 +4,9 @@ use super::*;
 use crate::admin::fixture::Fixture;
 use crate::admin::wire::{REQUEST_BYTES_MAX, REQUEST_BYTES_MIN, Reply};
 use crate::base::histogram::{BUCKETS, Snapshot};
-use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::config::AdminKey;
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const KEY: &[u8] = b"0123456789abcdef";

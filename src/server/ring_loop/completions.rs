@@ -8,6 +8,7 @@ use crate::net::connection::{Connection, Event, Held, Phase, Receive};
 use crate::server::dispatch::Message;
 use crate::server::service::Service;
 use crate::sys::blocks::Landed;
+use crate::sys::buffers::Filled;
 use crate::sys::ring::{Completion, Fault, Received, Ring};
 use crate::sys::socket::Socket;
 
@@ -22,7 +23,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Completion::Received { slot, received, armed } => {
                     self.received(slot, received, armed);
                 }
-                Completion::Arrived { slot, arrived, loan } => self.arrived(slot, arrived, loan),
+                Completion::Arrived { slot, arrived, loan, behind } => {
+                    self.arrived(slot, arrived, loan, behind);
+                }
                 Completion::Sent { slot, result, landed } => self.sent(slot, result, &landed),
                 Completion::Accepted { listener, result, armed } => {
                     self.accepted(listener, result, armed);
@@ -49,19 +52,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         match received {
             Received::Bytes(filled) => {
-                self.counters.add(Metric::BytesRead, filled.bytes().len() as u64);
-                if connection.phase() == Phase::Open {
-                    let is_amid = |session: &V::Session| self.service.held_bytes(session) > 0;
-                    connection.record_received(filled.bytes().len(), is_amid, self.now);
-                    connection.input.push(filled);
-                    if connection.input.is_scattered() {
-                        connection.input.evacuate(&mut self.spent);
-                    }
-                    self.holders.note(slot, connection);
-                    self.make_runnable(slot);
-                } else {
-                    self.spent.push(filled);
-                }
+                self.take_in(slot, filled);
             }
             Received::End => {
                 connection.ended = true;
@@ -77,6 +68,23 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Received::Failed(_) => connection.end(Event::Abort, CloseReason::Broken),
         }
         self.list(slot);
+    }
+
+    /// Takes bytes in that were received into memory of the ring.
+    pub(super) fn take_in(&mut self, slot: SlotId, filled: Filled) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        self.counters.add(Metric::BytesRead, filled.bytes().len() as u64);
+        if connection.phase() != Phase::Open {
+            return self.spent.push(filled);
+        }
+        let is_amid = |session: &V::Session| self.service.held_bytes(session) > 0;
+        connection.record_received(filled.bytes().len(), is_amid, self.now);
+        connection.input.push(filled);
+        if connection.input.is_scattered() {
+            connection.input.evacuate(&mut self.spent);
+        }
+        self.holders.note(slot, connection);
+        self.make_runnable(slot);
     }
 
     /// Leaves a connection alone until the next tick: the kernel has no memory for it now.
@@ -165,6 +173,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn adopt(&mut self, socket: Socket) {
         let address = socket.peer();
+        self.upkeep.locals += usize::from(socket.is_local());
         let mut connection = Connection::new(socket, self.now);
         connection.bucket = address.and_then(|address| self.bucket(address.ip()));
         let id = self.connections.insert(connection);

@@ -5,12 +5,15 @@
 //!          kernel   record events  record   execute     step      re-arm
 //! ```
 //!
+//! A turn has a budget of time. What is left when it is used up waits for the next turn, which
+//! takes completions first: who sends little is in line before who sends much has its next share.
+//!
 //! Only the loop holds ring, connections, service and clock at once; every callee gets the part
 //! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
-//! - who waits for memory stands once in the queue for it;
+//! - who waits for memory stands once in the queue for it, be it for blocks or for items;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
@@ -23,6 +26,7 @@ mod thirst;
 mod throttle;
 mod upkeep;
 mod values;
+mod waiters;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
@@ -78,6 +82,10 @@ pub struct RingLoop<R, V: Service> {
     runnable: VecDeque<SlotId>,
     /// Connections whose state has changed in this turn.
     listed: Vec<SlotId>,
+    /// Connections whose replies were kept back when the last turn was cut.
+    postponed: Vec<SlotId>,
+    /// True when this turn ended before everybody had been executed.
+    is_cut: bool,
     /// Connections that found no receive buffer, in order.
     starved: VecDeque<SlotId>,
     /// Connections that may hold receive buffers, each once.
@@ -86,6 +94,8 @@ pub struct RingLoop<R, V: Service> {
     paused: Vec<SlotId>,
     /// Connections whose batch found the queue full, in order.
     queueing: VecDeque<SlotId>,
+    /// Connections that wait for memory for an item, in order.
+    waiters: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in.
     thirsty: thirst::Thirsty,
     /// Connections that hold too much and are received from no more, in order; some of them may
@@ -113,11 +123,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub fn new(
         settings: Settings,
         ring: R,
-        service: V,
+        mut service: V,
         clock: Clock,
         (counters, roll): (Arc<Counters>, Roll),
         fleet: Arc<Fleet<V::Session>>,
     ) -> RingLoop<R, V> {
+        service.defer_waits();
         RingLoop {
             settings,
             ring,
@@ -131,10 +142,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connections: Slots::default(),
             runnable: VecDeque::new(),
             listed: Vec::new(),
+            postponed: Vec::new(),
+            is_cut: false,
             starved: VecDeque::new(),
             holders: holders::Holders::default(),
             paused: Vec::new(),
             queueing: VecDeque::new(),
+            waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
@@ -177,6 +191,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.take_messages();
         self.drain_if_told();
         self.offer_again();
+        self.ask_again();
         self.let_go_by_rate();
         self.run_runnable();
         self.advance_listed();
@@ -192,10 +207,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let inbox = &self.fleet.dispatch.inboxes[self.settings.number];
         let may_sleep = self.runnable.is_empty()
             && self.listed.is_empty()
+            && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
             && !is_any_lane_due
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
+        self.let_others_go_on();
         let result = self.ring.enter(may_sleep);
         inbox.doorbell.get_up();
         self.service.wake();
@@ -213,6 +230,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     fn advance_listed(&mut self) {
+        for id in std::mem::take(&mut self.postponed) {
+            self.list(id);
+        }
         while let Some(id) = self.listed.pop() {
             self.advance(id);
         }
@@ -250,6 +270,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     }
                 }
                 Step::Park => self.park(id),
+                Step::Send if self.is_cut && connection.runnable && connection.holds_little() => {
+                    return self.postponed.push(id);
+                }
                 Step::Send => {
                     connection.record_sending(self.now);
                     let (blocks, skip) = connection.output.unsent();
@@ -288,6 +311,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.input.clear(&mut self.spent);
         connection.output.clear(self.ring.blocks());
         self.heap.discharge(&connection);
+        self.upkeep.locals -= usize::from(connection.socket.is_local());
         self.ring.close(connection.socket);
         self.upkeep.accept_failed = false;
         self.ring.resize(self.connections.len());
@@ -375,6 +399,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.connections.at(index).map(|(_, connection)| connection.held)
     }
 
+    /// True when a tick looks at connections.
+    pub fn looks_at_ticks(&self) -> bool {
+        self.is_anybody_overdue()
+    }
+
     /// Bytes of the heap that connections take.
     pub fn heap_bytes(&self) -> usize {
         self.heap.bytes()
@@ -404,6 +433,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let starved = self.starved.iter().filter(|starved| **starved == id).count();
             // Who went on without a buffer leaves its place in the queue to be skipped.
             assert!(starved > 0 || connection.receive != Receive::Starved);
+            let waits = self.waiters.iter().filter(|waiter| **waiter == id).count();
+            assert_eq!(waits, usize::from(connection.held == Held::Items));
             assert_eq!(connection.counted, connection.held_bytes() > 0);
             let parked = self.parked.iter().filter(|parked| **parked == id).count();
             assert_eq!(parked, usize::from(connection.queued));

@@ -9,15 +9,22 @@ use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
 use crate::sys::ring::{Hardships, Ring};
-use crate::sys::thread;
+use crate::sys::thread::Meter;
 
 use super::RingLoop;
 
 /// Connections still there this long after the start of draining are closed as they are.
 const DRAIN_S: u32 = 5;
 
-/// Connections that one tick looks at: the look must stay short however many there are.
+/// Connections that one tick looks at, at most: the look must stay short however many there are.
 pub(super) const LOOKS_PER_TICK: usize = 4096;
+
+/// So many are looked at in every tick. Of more, each once a second, which is as exact as any limit
+/// is: their places are not in the cache of an idle server, and take it longer than all else.
+const LOOKS_MIN: usize = 1024;
+
+/// There are so many ticks a second.
+const TICKS_PER_ROUND: usize = 4;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -39,10 +46,13 @@ pub(super) struct Upkeep {
     pub(super) needy_since: Option<u64>,
     /// The second in which a tick came last.
     second: u64,
+    /// Connections over Unix sockets.
+    pub(super) locals: usize,
     /// Where the next tick goes on looking.
     pub(super) cursor: usize,
     /// What was told last of what befell the ring.
     hardships: Hardships,
+    meter: Option<Meter>,
 }
 
 impl Default for Upkeep {
@@ -56,8 +66,10 @@ impl Default for Upkeep {
             draining_since: None,
             needy_since: None,
             second: 0,
+            locals: 0,
             cursor: 0,
             hardships: Hardships::default(),
+            meter: None,
         }
     }
 }
@@ -92,17 +104,38 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.return_idle_loans();
             self.return_places();
         }
-        self.counters.set(Metric::BusyUs, thread::processor_us());
-        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
+        self.tell_fare();
         self.pause_or_resume_accepts();
         self.relieve();
         self.resume_paused();
         self.tell_hardships();
+        if !self.is_anybody_overdue() {
+            return;
+        }
         let places = self.connections.places();
-        for _ in 0..places.min(LOOKS_PER_TICK) {
+        let looks = places.div_ceil(TICKS_PER_ROUND).clamp(LOOKS_MIN, LOOKS_PER_TICK);
+        for _ in 0..places.min(looks) {
             self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
             self.look_at(self.upkeep.cursor);
         }
+    }
+
+    fn tell_fare(&mut self) {
+        // Made here, as the meter is of the thread that makes it.
+        let fare = self.upkeep.meter.get_or_insert_with(Meter::of_this_thread).read();
+        self.counters.set(Metric::BusyUs, fare.busy_us);
+        self.counters.set(Metric::WaitedUs, fare.waited_us);
+        self.counters.set(Metric::Processor, fare.processor as u64);
+        self.counters.set(Metric::BusyAtUs, self.read_ns / 1000);
+    }
+
+    /// True when a look might find something to do, so that a crowd of idle connections costs
+    /// nothing: who holds nothing cannot stall, and only Unix sockets must be asked for their end.
+    pub(super) fn is_anybody_overdue(&self) -> bool {
+        self.heap.active() > 0
+            || self.upkeep.locals > 0
+            || self.settings.idle_timeout_s > 0
+            || self.upkeep.draining_since.is_some()
     }
 
     fn tell_hardships(&mut self) {

@@ -10,12 +10,15 @@
 //!
 //! A piece is as large as the slab memory that is taken for it, so that a peer that stalls holds
 //! no more than that. Only when no input waits is the next piece lent: bytes keep their order.
+//! With the last piece come the line end and the next head, in memory of the ring.
 
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
+use crate::command::ValuePart;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Event, Phase, Receive};
 use crate::server::service::Service;
+use crate::sys::buffers::Filled;
 use crate::sys::region::Loan;
 use crate::sys::ring::{Arrived, Ring};
 
@@ -30,18 +33,24 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         match self.service.lend_for_value(&mut connection.session, self.now) {
-            Some(loan) => {
+            Some(ValuePart { loan, is_last }) => {
                 connection.receive = Receive::Direct;
                 self.counters.bump(Metric::DirectReceives);
-                self.ring.receive_into(&connection.socket, id, loan);
+                self.ring.receive_into(&connection.socket, id, loan, is_last);
             }
             // With the next bytes the session finds that out for itself, and knows what to reply.
             None => connection.awaits_much = false,
         }
     }
 
-    /// What was lent is back.
-    pub(super) fn arrived(&mut self, id: SlotId, arrived: Arrived, loan: Loan) {
+    /// What was lent is back, and with it what came behind.
+    pub(super) fn arrived(
+        &mut self,
+        id: SlotId,
+        arrived: Arrived,
+        loan: Loan,
+        behind: Option<Filled>,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else {
             unreachable!("a receive completed for a connection that is gone");
         };
@@ -67,6 +76,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Arrived::Stopped => {}
             Arrived::NoMemory => self.pause(id),
             Arrived::Failed(_) => connection.end(Event::Abort, CloseReason::Broken),
+        }
+        if let Some(filled) = behind {
+            self.take_in(id, filled);
         }
         self.list(id);
     }

@@ -21,7 +21,9 @@ use crate::sys::fake::{Chance, FakeRing, Peer};
 use crate::sys::ring::Ring;
 use crate::sys::wake::EventFd;
 
-const MEMORY_BYTES: u64 = 4 << 20;
+/// With little memory slots are small, and a large value is many parts; with more, its last part is
+/// long enough to be received straight into its place, and what comes behind it comes with it.
+const MEMORY_BYTES: [u64; 2] = [4 << 20, 64 << 20];
 const ITEM_BYTES_MAX: usize = 200 << 10;
 
 /// Longest value of these tests that finds a place.
@@ -50,14 +52,15 @@ impl World {
         let registry = Arc::new(Registry::default());
         let elapsed_ns = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let clock = Clock::manual(Arc::clone(&elapsed_ns));
-        let shared = shared(&registry);
+        let shared = shared(&registry, *chance.pick(&MEMORY_BYTES));
         let executor = |name| {
             let counters = registry.counters(name);
             let participant = shared.table.participant(Arc::clone(&counters));
             (Executor::new(Arc::clone(&shared), participant, Arc::clone(&counters)), counters)
         };
         let worker = |number| {
-            let (service, counters) = executor("worker");
+            let (mut service, counters) = executor("worker");
+            service.defer_waits();
             let (fleet, clock) = (Arc::clone(&fleet), clock.clone());
             Worker {
                 number,
@@ -100,6 +103,10 @@ impl World {
             if self.chance.once_in(2) {
                 worker.work();
             }
+            // A worker that has nothing to do sleeps, when it gets to that.
+            if self.chance.once_in(8) {
+                worker.service.participant().quiesce();
+            }
         }
         self.ring.turn_checked();
     }
@@ -121,10 +128,10 @@ impl World {
     }
 }
 
-fn shared(registry: &Arc<Registry>) -> Arc<Shared> {
+fn shared(registry: &Arc<Registry>, memory_bytes: u64) -> Arc<Shared> {
     let plan = StorePlan {
         favor: Favor::Objects,
-        memory_bytes: MEMORY_BYTES,
+        memory_bytes,
         item_bytes_max: ITEM_BYTES_MAX,
         evict: true,
         threads: 3,

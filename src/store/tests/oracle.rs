@@ -230,7 +230,7 @@ impl World {
         let side = if append { Side::Append } else { Side::Prepend };
         let reservation = reserved.expect("something can be evicted");
         let one = &mut self.participants[who];
-        let outcome = one.concat(reservation, side, Condition::Always, self.now);
+        let outcome = one.concat(reservation, side, Condition::Always, self.now).unwrap();
         let Some(known) = self.known.get_mut(key) else {
             return assert_eq!(outcome, Outcome::NotStored);
         };

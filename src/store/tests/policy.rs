@@ -401,3 +401,19 @@ fn who_only_stores_again_and_again_loses_nothing_where_a_third_would_do() {
     assert_eq!(registry.sum(Metric::Evictions), 0);
     assert!((0..keys).all(|key| has(&one, key)));
 }
+
+/// A walk goes on only when somebody needs memory, and so must not keep a page that is empty.
+#[test]
+fn a_page_that_is_being_walked_is_freed_when_nothing_is_left_in_it() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, true).participant(registry.counters("one"));
+    (0..500u64).for_each(|key| set(&mut one, &key.to_le_bytes(), b"v"));
+    let table = one.table();
+    table.log.close_open(&table.slabs.pages, true, NOW);
+    let found = table.log.walk((&table.arena, &table.slabs.pages), &table.epochs);
+    assert!(found.walked && !found.ended && !found.held, "it stops in the middle of a page");
+    one.flush(None, NOW);
+    sweep(&mut one, &mut Sweep::default(), NOW);
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+    assert_eq!(one.table().figures().pages_log, 0);
+}

@@ -233,6 +233,39 @@ fn bytes_of_one_receive(mut ring: Uring) -> usize {
     got
 }
 
+/// What follows the last part of a value comes with it, and what follows another part does not.
+#[test]
+fn a_few_bytes_come_behind_the_end_of_a_value() {
+    for (is_last, behind) in [(false, 0), (true, 300)] {
+        let Some(mut ring) = ring(Rung::LOWEST, (1, 64), Vec::new()) else { return };
+        let (mut peer, socket) = pair();
+        let sent: Vec<u8> = (0..1300).map(|position| byte(1, position)).collect();
+        assert_eq!(peer.write(&sent).unwrap(), sent.len());
+        let (mut got, mut turns) = (None, 0);
+        ring.receive_into(&socket, NOBODY, Loan::map(1000).unwrap(), is_last);
+        while got.is_none() {
+            turns += 1;
+            assert!(turns < 100_000, "nothing came");
+            ring.enter(false).unwrap();
+            while let Some(completion) = ring.next() {
+                let Completion::Arrived { arrived, loan, behind, .. } = completion else {
+                    continue;
+                };
+                assert_eq!(arrived, Arrived::Bytes(1000));
+                // SAFETY: the loan has come back, so nobody else knows its bytes.
+                let start = unsafe { std::slice::from_raw_parts(loan.start().as_ptr(), 1000) };
+                got = Some((start.to_vec(), behind));
+            }
+        }
+        let (mut bytes, filled) = got.unwrap();
+        bytes.extend(filled.iter().flat_map(|filled| filled.bytes()));
+        assert_eq!(bytes, sent[..1000 + behind]);
+        filled.into_iter().for_each(|filled| ring.provide(filled));
+        ring.shutdown(&socket);
+        ring.close(socket);
+    }
+}
+
 /// More completions than there is room for, and more submissions: none is lost, and the shortage
 /// is counted.
 #[test]

@@ -13,7 +13,7 @@ use crate::cores;
 use crate::tally::Mark;
 use crate::values::mix;
 use crate::workload::{Mix, Workload};
-use crate::world::Sockets;
+use crate::world::{Patience, Sockets};
 
 /// The clients of a run, one for each thread.
 pub struct Crew {
@@ -30,6 +30,7 @@ impl Crew {
         cores: &[usize],
         (asked, seed): (&Mix, u64),
         depth: usize,
+        patience: Patience,
     ) -> io::Result<Crew> {
         let connections = u32::try_from(sockets.len()).map_err(io::Error::other)?;
         let mut hands: Vec<Vec<Socket>> = (0..threads).map(|_| Vec::new()).collect();
@@ -45,7 +46,13 @@ impl Crew {
             let seed = if index == 0 { seed } else { mix(seed ^ u64::from(index)) };
             let workload = Workload::new(asked.clone(), seed).map_err(io::Error::other)?;
             let share = Share { index, of: threads, connections };
-            clients.push(Client::new(Sockets::new(clock)?, hand, workload, share, depth)?);
+            clients.push(Client::new(
+                Sockets::new(clock, patience)?,
+                hand,
+                workload,
+                share,
+                depth,
+            )?);
         }
         Ok(Crew { clients, cores: cores.to_vec() })
     }

@@ -45,6 +45,7 @@ use crate::clock::NS_PER_S;
 use crate::crew::Crew;
 use crate::options::Options;
 use crate::report::{Preload, Report};
+use crate::world::Patience;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Files that are no connections, amply.
@@ -83,8 +84,9 @@ pub fn measure(options: &Options) -> io::Result<Report> {
     };
     allow_files(options.connections)?;
     let sockets = connect(options)?;
-    let mut crew =
-        Crew::new(sockets, options.threads, &options.core, (&mix, options.seed), orders.depth)?;
+    let (threads, asked) = (options.threads, (&mix, options.seed));
+    let patience = if options.sleep { Patience::Sleep } else { Patience::Spin };
+    let mut crew = Crew::new(sockets, threads, &options.core, asked, orders.depth, patience)?;
     let mut preload = None;
     if options.preload || options.preload_only {
         let filled = crew.fill(options.preload_depth(), &orders)?;

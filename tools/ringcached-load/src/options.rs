@@ -54,7 +54,7 @@ Examples:
 /// OPEN LOOP (--rate): a schedule says when each request is due, whatever the server does, and
 /// latency counts from that moment, so that a stall shows in full. Find the server's limit with a
 /// closed loop, then ask for a part of it, such as 50 % or 80 %. The client spins while it waits
-/// for the next request, so give it a core of its own.
+/// for the next request, so give it a core of its own, or --sleep.
 ///
 /// The value of a key follows from the key and the size option, so that --verify can check values
 /// that an earlier run with the same options stored. All keys have one length.
@@ -97,6 +97,10 @@ pub struct Options {
     /// Open loop: how the requests follow each other
     #[arg(long, value_enum, default_value = "poisson", requires = "rate", help_heading = PACE)]
     pub arrivals: Arrivals,
+    /// Open loop: sleep until the next request is due, for a core that is shared; each wake-up is a
+    /// part of the latency then
+    #[arg(long, requires = "rate", help_heading = PACE)]
+    pub sleep: bool,
     /// How long to measure, in seconds [default: 10, unless --requests is given]
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = positive,
           help_heading = PACE)]

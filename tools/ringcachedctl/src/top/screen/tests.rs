@@ -42,6 +42,8 @@ fn reading(boot_id: u64, times: u64) -> Reading {
             ("ring_completions", 2 * turns * times),
             ("busy_us", 250_000 * times),
             ("busy_at_us", 1_000_000 * times),
+            ("waited_us", 50_000 * times),
+            ("cpu", 3),
             ("curr_connections", 7),
         ])
     };

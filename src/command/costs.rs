@@ -1,0 +1,69 @@
+//! What requests cost, in one place: what a ring does itself, and what it leaves to a worker.
+//!
+//! | work | requests | long |
+//! | --- | --- | --- |
+//! | an item | all that name one key, and what touches none | never |
+//! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
+//! | copy | values in and out, `append`, `prepend` | above `BOUNDED_COPY_BYTES` at once |
+//! | rows | statistics; each row, or connection, is paid for as a request | always |
+//! | table | `flush_all`: whatever locks every stripe or looks at every item | always |
+//!
+//! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
+//! there it ends when the budget of requests is used up, so that nothing takes longer than so many
+//! keys or rows and one copy. A request whose cost is not known from its head alone asks once it
+//! knows; and what turns out to take long all the same goes to a worker by the time that it took.
+//!
+//! A new command is put here: `Keys` for each that it names or finds, `Table` if it walks the store.
+
+use crate::protocol::memcache::Head;
+
+/// Copying more than this is long work: about ten microseconds.
+pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
+
+/// More keys than this in one list are long work: somewhat more than a hundred microseconds, if all
+/// of them are somewhere else in memory.
+pub const BOUNDED_KEYS: u32 = 512;
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Item,
+    /// One more key, after so many of the same list.
+    Keys(u32),
+    /// So many bytes.
+    Copy(usize),
+    Rows,
+    Table,
+}
+
+impl Work {
+    /// What a head asks for, as far as it says.
+    pub(super) fn of(head: &Head<'_>) -> Work {
+        match head {
+            // A value is copied as it comes.
+            Head::Store(_)
+            | Head::Refused { .. }
+            | Head::Touch { .. }
+            | Head::Delete { .. }
+            | Head::Incr(_)
+            | Head::Decr(_)
+            | Head::Version
+            | Head::Verbosity { .. }
+            | Head::Quit
+            | Head::Shutdown { .. } => Work::Item,
+            Head::Stats { .. } => Work::Rows,
+            Head::FlushAll { .. } => Work::Table,
+        }
+    }
+
+    /// True of what a ring should not do while others wait.
+    #[inline]
+    pub(super) fn is_long(self) -> bool {
+        match self {
+            Work::Item => false,
+            Work::Keys(before) => before >= BOUNDED_KEYS,
+            Work::Copy(bytes) => bytes > BOUNDED_COPY_BYTES,
+            Work::Rows | Work::Table => true,
+        }
+    }
+}
