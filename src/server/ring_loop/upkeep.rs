@@ -102,6 +102,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if self.is_new_second {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
+            self.return_places();
         }
         self.tell_fare();
         self.pause_or_resume_accepts();
@@ -155,7 +156,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let (now, settings) = (self.now, &self.settings);
         let Some((id, connection)) = self.connections.at(index) else { return };
         let silent = connection.silent_ticks(now);
-        let stalled = connection.is_stalled() && silent >= settings.throttle.stall_ticks();
+        let stalled = connection.is_stalled()
+            && connection.slow_ticks(now) >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
         let is_served = connection.held != Held::Rate;
         let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
