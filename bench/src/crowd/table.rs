@@ -83,8 +83,8 @@ fn idle(results: &Results) -> String {
     );
     sheet.note(
         "CPU: of a core, while nobody says anything, without connections and with all; at most \
-         0.2 %. Kernel: buffers of TCP and objects of all kinds, of both ends, which others on this \
-         machine change too",
+         0.2 %. Kernel: buffers of TCP and objects of all kinds, of both ends; others on this \
+         machine change them, too",
     );
     finish(sheet, results)
 }
