@@ -100,15 +100,9 @@ fn statistics_have_memcached_s_names_and_order() {
         expired_unfetched evicted_unfetched evictions reclaimed crawler_reclaimed \
         crawler_items_checked promoted ghost_hits upkeep_us reply_waits item_waits \
         throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
-<<<<<<< HEAD
         rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended closed_broken \
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
         closed_for_items \
-=======
-        rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended \
-        closed_broken closed_command closed_stalled closed_draining closed_for_replies \
-        closed_for_pool closed_for_items \
->>>>>>> rate
         requests batches batches_queued batches_away queue_full worker_wakes \
         turns_over_budget batches_over_budget ring_sleeps ring_sends busy_us input_bytes \
         conn_bytes ring_turns ring_completions buffers_dry completions_overflowed \
