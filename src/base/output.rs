@@ -1,5 +1,6 @@
 //! The seam between those who write replies and those who send them.
 
+use super::bytes::copy;
 use super::limits::REPLY_HEAD_BYTES_MAX;
 
 /// Where the replies of one connection are written, in order.
@@ -19,12 +20,16 @@ pub trait Output {
     fn is_full(&self) -> bool;
 
     /// Appends `bytes`, however many.
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(REPLY_HEAD_BYTES_MAX) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(REPLY_HEAD_BYTES_MAX));
             self.write(piece.len(), |space| {
-                space.copy_from_slice(piece);
+                copy(space, piece);
                 piece.len()
             });
+            rest = behind;
         }
     }
 }

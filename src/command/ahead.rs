@@ -2,7 +2,7 @@
 //!
 //! A run of `get` requests, or a list of keys, waits for the index and for the items of every key,
 //! one after the other. Read first and asked for together, they cost little more than one. So with
-//! a run of storage commands, whose heads are read twice for that.
+//! a run of storage commands, whose heads are kept until their values have been seen.
 
 use super::session::KeyList;
 use crate::base::clock::Now;
@@ -13,9 +13,9 @@ use crate::store::{Participant, Seek};
 /// How many keys are read ahead: the index has come for the first when the last is read.
 const KEYS_MAX: usize = 32;
 
-/// How many keys after the one that is answered items are asked for: an item is two lines, and a
-/// core can wait for about sixteen.
-const LEAD: usize = 8;
+/// Items are asked for in groups of so many keys: an item is two lines, and a core can wait for
+/// about sixteen. It waits for those of a group together, and for single ones one after the other.
+const GROUP: usize = 8;
 
 /// How many storage commands are read ahead.
 const HEADS_MAX: usize = 16;
@@ -24,7 +24,7 @@ const HEADS_MAX: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyAhead<'b> {
     pub key: &'b [u8],
-    pub seek: Seek<'b>,
+    hash: KeyHash,
     /// Where what follows the key begins: after the line end, if it is the last.
     pub next: usize,
     pub last: bool,
@@ -36,13 +36,14 @@ pub(super) struct KeyAhead<'b> {
 #[derive(Debug)]
 pub(super) struct Ahead<'b> {
     keys: [Option<KeyAhead<'b>>; KEYS_MAX],
+    seeks: [Option<Seek<'b>>; KEYS_MAX],
     len: usize,
 }
 
 impl<'b> Ahead<'b> {
     #[inline]
     pub fn new() -> Ahead<'b> {
-        Ahead { keys: [None; KEYS_MAX], len: 0 }
+        Ahead { keys: [None; KEYS_MAX], seeks: [None; KEYS_MAX], len: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -51,12 +52,13 @@ impl<'b> Ahead<'b> {
 
     /// The key at `place`, which is answered now; others after it are looked for meanwhile.
     #[inline]
-    pub fn key(&mut self, place: usize) -> Option<&KeyAhead<'b>> {
-        if self.len > 1 {
-            self.sight(place + LEAD);
-            self.sight_away(place + LEAD / 2);
+    pub fn key(&mut self, place: usize) -> Option<(&KeyAhead<'b>, &Seek<'b>)> {
+        match place % GROUP {
+            0 => self.sight(place + GROUP),
+            half if half == GROUP / 2 => self.sight_away(place + GROUP - half),
+            _ => {}
         }
-        self.keys.get(place)?.as_ref()
+        self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
     }
 
     /// Of the first so many keys, those that begin a list and do not end it. The very first begins
@@ -71,18 +73,22 @@ impl<'b> Ahead<'b> {
             as u64
     }
 
+    /// Asks for the items of the group that begins at `place`.
     #[inline]
     fn sight(&mut self, place: usize) {
-        if let Some(Some(key)) = self.keys.get_mut(place) {
-            key.seek.sight();
-        }
+        self.group(place).for_each(|seek| seek.iter_mut().for_each(Seek::sight));
+    }
+
+    /// Asks for those of them that are not where they were looked for first.
+    #[inline]
+    fn sight_away(&mut self, place: usize) {
+        self.group(place).for_each(|seek| seek.iter_mut().for_each(Seek::sight_away));
     }
 
     #[inline]
-    fn sight_away(&mut self, place: usize) {
-        if let Some(Some(key)) = self.keys.get_mut(place) {
-            key.seek.sight_away();
-        }
+    fn group(&mut self, place: usize) -> impl Iterator<Item = &mut Option<Seek<'b>>> {
+        let end = self.len.min(place + GROUP);
+        self.seeks.get_mut(place..end).into_iter().flatten()
     }
 
     /// Reads keys from `input[at..]` on, where a key of `list` is due, as far as nothing but keys
@@ -109,60 +115,108 @@ impl<'b> Ahead<'b> {
             }
             let NextKey::Key { key, last, consumed } = next_key(&input[at..]) else { break };
             at += consumed;
-            let seek = participant.seek(participant.table().hash(key));
-            *place = Some(KeyAhead { key, seek, next: at, last, begins });
+            let hash = participant.table().hash(key);
+            *place = Some(KeyAhead { key, hash, next: at, last, begins });
             self.len += 1;
             begins = last;
         }
-        // One by itself is looked up as soon as it could be asked for.
-        if self.len > 1 {
-            (0..LEAD).for_each(|place| self.sight(place));
-            (0..LEAD / 2).for_each(|place| self.sight_away(place));
+        // All at once, as with groups of items.
+        for (key, seek) in self.keys.iter().zip(&mut self.seeks).take(self.len) {
+            *seek = key.as_ref().map(|key| participant.seek(key.hash));
+        }
+        self.sight(0);
+        self.sight_away(0);
+    }
+}
+
+/// A head of the present input that is about one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadAhead<'b> {
+    pub head: Head<'b>,
+    pub hash: KeyHash,
+    at: usize,
+    /// Bytes of the head itself.
+    pub bytes: usize,
+}
+
+/// Heads read and not executed, in order.
+#[derive(Debug)]
+pub(super) struct Heads<'b> {
+    heads: [Option<HeadAhead<'b>>; HEADS_MAX],
+    next: usize,
+}
+
+impl<'b> Heads<'b> {
+    #[inline]
+    pub fn new() -> Heads<'b> {
+        Heads { heads: [None; HEADS_MAX], next: 0 }
+    }
+
+    /// The head that begins at `at`, if it was read.
+    #[inline]
+    pub fn take(&mut self, at: usize) -> Option<HeadAhead<'b>> {
+        let head = (*self.heads.get(self.next)?).filter(|head| head.at == at)?;
+        self.next += 1;
+        Some(head)
+    }
+
+    /// Reads heads from `input[at..]` on, where `first` is the next one, as far as nothing but
+    /// storing, deleting and the like comes, and asks for what they will need. None are left from
+    /// before.
+    #[inline]
+    pub fn read(
+        &mut self,
+        (input, at): (&'b [u8], usize),
+        first: (Head<'b>, usize),
+        participant: &Participant,
+    ) {
+        self.read_by((input, at), first, |key| participant.table().hash(key));
+        // One key by itself is looked up as soon as it could be asked for.
+        if self.heads[1].is_some() {
+            let hashes = || self.heads.iter().map_while(|head| head.as_ref().map(|head| head.hash));
+            hashes().for_each(|hash| participant.prefetch(hash));
+            hashes().for_each(|hash| participant.prefetch_stored(hash));
+        }
+    }
+
+    #[inline]
+    fn read_by(
+        &mut self,
+        (input, mut at): (&'b [u8], usize),
+        first: (Head<'b>, usize),
+        hash: impl Fn(&[u8]) -> KeyHash,
+    ) {
+        *self = Heads::new();
+        let mut next = Some(first);
+        for place in &mut self.heads {
+            let Some((head, bytes)) = next else { break };
+            let Some((key, value_bytes)) = subject(&head) else { break };
+            *place = Some(HeadAhead { head, hash: hash(key), at, bytes });
+            at = at.saturating_add(bytes).saturating_add(value_bytes);
+            next = match input.get(at..).map(parse) {
+                Some(Parsed::Head { head, consumed }) => Some((head, consumed)),
+                _ => None,
+            };
         }
     }
 }
 
-/// Reads the heads of `input` on, as far as nothing but storing, deleting and the like comes, and
-/// asks for what they will need. Says how many bytes of the input that was.
-pub(super) fn foresee(input: &[u8], participant: &Participant) -> usize {
-    let hash = |key: &[u8]| participant.table().hash(key);
-    let ask_for = |hashes: &[KeyHash]| {
-        hashes.iter().for_each(|hash| participant.prefetch_to_store(*hash));
-        hashes.iter().for_each(|hash| participant.prefetch_item(*hash));
-    };
-    foresee_by(input, hash, ask_for)
-}
-
-/// As `foresee`. One key by itself is looked up as soon as it could be asked for.
-fn foresee_by(
-    input: &[u8],
-    hash: impl Fn(&[u8]) -> KeyHash,
-    ask_for: impl FnOnce(&[KeyHash]),
-) -> usize {
-    let (mut hashes, mut len, mut at) = ([KeyHash(0); HEADS_MAX], 0, 0);
-    while len < HEADS_MAX && at < input.len() {
-        let Parsed::Head { head, consumed } = parse(&input[at..]) else { break };
-        let (key, value_bytes) = match head {
-            // Lossless: usize has 64 bits.
-            Head::Store(head) => (head.key, head.value_bytes as usize + LINE_END.len()),
-            Head::Touch { key, .. } | Head::Delete { key, .. } => (key, 0),
-            Head::Incr(delta) | Head::Decr(delta) => (delta.key, 0),
-            Head::Refused { .. }
-            | Head::FlushAll { .. }
-            | Head::Version
-            | Head::Verbosity { .. }
-            | Head::Quit
-            | Head::Shutdown { .. }
-            | Head::Stats { .. } => break,
-        };
-        hashes[len] = hash(key);
-        len += 1;
-        at = at.saturating_add(consumed).saturating_add(value_bytes);
+/// The key that a head is about, and the bytes that follow the head. `None` if it is about another
+/// thing.
+fn subject<'b>(head: &Head<'b>) -> Option<(&'b [u8], usize)> {
+    match *head {
+        // Lossless: usize has 64 bits.
+        Head::Store(head) => Some((head.key, head.value_bytes as usize + LINE_END.len())),
+        Head::Touch { key, .. } | Head::Delete { key, .. } => Some((key, 0)),
+        Head::Incr(delta) | Head::Decr(delta) => Some((delta.key, 0)),
+        Head::Refused { .. }
+        | Head::FlushAll { .. }
+        | Head::Version
+        | Head::Verbosity { .. }
+        | Head::Quit
+        | Head::Shutdown { .. }
+        | Head::Stats { .. } => None,
     }
-    if len > 1 {
-        ask_for(&hashes[..len]);
-    }
-    at
 }
 
 #[cfg(test)]
@@ -170,55 +224,73 @@ mod tests {
     use super::*;
     use crate::base::hash::KeyHasher;
 
-    /// That all of `seen`, and then `rest`, is foreseen to be about `keys`.
+    fn read<'b>(input: &'b [u8]) -> Vec<(usize, HeadAhead<'b>)> {
+        let mut heads = Heads::new();
+        let Parsed::Head { head, consumed } = parse(input) else { unreachable!("a head") };
+        let hasher = KeyHasher::with_seed(1);
+        heads.read_by((input, 0), (head, consumed), |key| hasher.hash(key));
+        (0..=input.len() + 2000).filter_map(|at| Some((at, heads.take(at)?))).collect()
+    }
+
+    /// That of `seen`, and then `rest`, heads are read as far as they are of `seen`, about `keys`.
     #[track_caller]
-    fn assert_foresees(seen: &str, rest: &str, keys: &[&str]) {
-        let (hasher, mut asked) = (KeyHasher::with_seed(1), Vec::new());
-        let hash = |key: &[u8]| hasher.hash(key);
+    fn assert_reads(seen: &str, rest: &str, keys: &[&str]) {
         let input = [seen, rest].concat();
-        let bytes = foresee_by(input.as_bytes(), hash, |hashes| asked.extend_from_slice(hashes));
-        let wanted: Vec<KeyHash> = keys.iter().map(|key| hash(key.as_bytes())).collect();
-        assert_eq!((bytes, asked), (seen.len(), wanted), "of {input:?}");
+        let read = read(input.as_bytes());
+        let hasher = KeyHasher::with_seed(1);
+        let wanted: Vec<KeyHash> = keys.iter().map(|key| hasher.hash(key.as_bytes())).collect();
+        let hashes: Vec<KeyHash> = read.iter().map(|(_, head)| head.hash).collect();
+        assert_eq!(hashes, wanted, "of {input:?}");
+        for (at, head) in read {
+            assert!(at < seen.len());
+            let again = parse(&input.as_bytes()[at..]);
+            assert_eq!(again, Parsed::Head { head: head.head, consumed: head.bytes });
+        }
     }
 
     #[test]
-    fn every_command_about_one_key_is_foreseen() {
+    fn every_command_about_one_key_is_read() {
         let seen = "set a 0 0 1\r\nv\r\nadd bb 5 9 0 noreply\r\n\r\nappend c 0 0 3\r\nset\r\n\
             cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n";
-        assert_foresees(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h"]);
+        assert_reads(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h"]);
     }
 
     #[test]
     fn values_are_not_taken_for_commands() {
         let seen = "set a 0 0 10\r\ndelete b\r\n\r\nset c 0 0 1\r\nd\r\n";
-        assert_foresees(seen, "", &["a", "c"]);
+        assert_reads(seen, "", &["a", "c"]);
     }
 
     #[test]
     fn it_ends_where_another_kind_of_command_comes() {
         let others = ["get c\r\n", "flush_all\r\n", "nonsense\r\n", "set c 0 0 x\r\n"];
         for other in others.map(|other| format!("{other}delete d\r\n")) {
-            assert_foresees("set a 0 0 1\r\nv\r\ndelete b\r\n", &other, &["a", "b"]);
+            assert_reads("set a 0 0 1\r\nv\r\ndelete b\r\n", &other, &["a", "b"]);
         }
-        assert_foresees("delete a\r\ndelete b\r\n", "delete c", &["a", "b"]);
+        assert_reads("delete a\r\ndelete b\r\n", "delete c", &["a", "b"]);
     }
 
     #[test]
     fn what_follows_a_value_that_has_not_come_is_unknown() {
-        let (hash, mut asked) = (|key: &[u8]| KeyHash(u64::from(key[0])), Vec::new());
-        let input = b"delete a\r\nset b 0 0 1000\r\nv\r\ndelete c\r\n";
-        let bytes = foresee_by(input, hash, |hashes| asked.extend_from_slice(hashes));
-        assert_eq!(bytes, "delete a\r\nset b 0 0 1000\r\n".len() + 1002);
-        assert_eq!(asked, [KeyHash(97), KeyHash(98)]);
+        let seen = "delete a\r\nset b 0 0 1000\r\n";
+        assert_reads(seen, "v\r\ndelete c\r\n", &["a", "b"]);
     }
 
     #[test]
-    fn one_by_itself_is_not_asked_for_and_no_more_than_fit_are() {
-        assert_foresees("delete a\r\n", "", &[]);
-        assert_foresees("delete a\r\n", "get b\r\n", &[]);
+    fn no_more_are_read_than_there_is_room_for() {
         let seen: String = (10..10 + HEADS_MAX).map(|key| format!("delete {key}\r\n")).collect();
         let keys: Vec<String> = (10..10 + HEADS_MAX).map(|key| key.to_string()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        assert_foresees(&seen, "delete more\r\n", &keys);
+        assert_reads(&seen, "delete more\r\n", &keys);
+    }
+
+    #[test]
+    fn a_head_is_taken_only_where_it_begins() {
+        let input = b"delete a\r\ndelete b\r\n";
+        let mut heads = Heads::new();
+        let Parsed::Head { head, consumed } = parse(input) else { unreachable!("a head") };
+        heads.read_by((input, 0), (head, consumed), |_| KeyHash(0));
+        assert!(heads.take(1).is_none() && heads.take(0).is_some() && heads.take(0).is_none());
+        assert!(heads.take(consumed).is_some() && heads.take(2 * consumed).is_none());
     }
 }

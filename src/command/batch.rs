@@ -1,6 +1,6 @@
 //! One call of `drive`: the input, how far it has been consumed, and what is needed to go on.
 
-use super::ahead::foresee;
+use super::ahead::Heads;
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{State, Swallowing};
@@ -9,7 +9,7 @@ use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::{Blame, Parsed, parse, rest_of_line};
+use crate::protocol::memcache::{Blame, Head, Parsed, parse, rest_of_line};
 use crate::store::Participant;
 
 pub(super) struct Batch<'b, O> {
@@ -19,8 +19,7 @@ pub(super) struct Batch<'b, O> {
     pub budget: &'b mut Budget,
     pub input: &'b [u8],
     pub consumed: usize,
-    /// What the requests up to here need was asked for.
-    foreseen: usize,
+    heads: Heads<'b>,
 }
 
 /// What the next step does to `drive`: `None` goes on, a verdict stops it.
@@ -34,7 +33,7 @@ impl<'b, O: Output> Batch<'b, O> {
         budget: &'b mut Budget,
         output: &'b mut O,
     ) -> Batch<'b, O> {
-        Batch { executor, now, output, budget, input, consumed: 0, foreseen: 0 }
+        Batch { executor, now, output, budget, input, consumed: 0, heads: Heads::new() }
     }
 
     pub fn consumed(&self) -> usize {
@@ -53,10 +52,6 @@ impl<'b, O: Output> Batch<'b, O> {
 
     pub fn participant(&mut self) -> &mut Participant {
         &mut self.executor.participant
-    }
-
-    pub fn hash(&self, key: &[u8]) -> KeyHash {
-        self.executor.participant.table().hash(key)
     }
 
     #[inline]
@@ -106,6 +101,9 @@ impl<'b, O: Output> Batch<'b, O> {
         if self.rest().is_empty() {
             return Some(Verdict::NeedInput);
         }
+        if let Some(ahead) = self.heads.take(self.consumed) {
+            return self.begin(&ahead.head, ahead.bytes, ahead.hash, state);
+        }
         match parse(self.rest()) {
             Parsed::Keys { list, consumed } => {
                 self.consume(consumed);
@@ -114,28 +112,12 @@ impl<'b, O: Output> Batch<'b, O> {
             }
             Parsed::Partial => Some(Verdict::NeedInput),
             Parsed::Head { head, consumed } => {
-                if let Some(verdict) = self.obstacle() {
-                    return Some(verdict);
-                }
-                if self.must_defer(Work::of(&head)) {
-                    return Some(Verdict::Defer);
-                }
-                if self.consumed >= self.foreseen {
-                    let seen = foresee(self.rest(), &self.executor.participant);
-                    self.foreseen = self.consumed + seen.max(1);
-                }
-                self.pay();
-                self.count(Metric::Requests);
-                self.consume(consumed);
-                let step = self.execute(&head, state);
-                if step == Some(Verdict::WouldWait) {
-                    self.take_back(consumed);
-                    return step;
-                }
-                if let Some(class) = Self::class_of(&head) {
-                    self.classify(class);
-                }
-                step
+                let participant = &self.executor.participant;
+                self.heads.read((self.input, self.consumed), (head, consumed), participant);
+                let ahead = self.heads.take(self.consumed);
+                // What is about no key needs no hash.
+                let hash = ahead.map_or(KeyHash(0), |ahead| ahead.hash);
+                self.begin(&head, consumed, hash, state)
             }
             Parsed::Invalid { error, noreply, consumed } => {
                 if let Some(verdict) = self.obstacle() {
@@ -152,6 +134,29 @@ impl<'b, O: Output> Batch<'b, O> {
                 }
             }
         }
+    }
+
+    /// Executes a head of so many bytes, and whose key has that hash, if nothing stands against it.
+    #[inline]
+    fn begin(&mut self, head: &Head<'_>, bytes: usize, hash: KeyHash, state: &mut State) -> Step {
+        if let Some(verdict) = self.obstacle() {
+            return Some(verdict);
+        }
+        if self.must_defer(Work::of(head)) {
+            return Some(Verdict::Defer);
+        }
+        self.pay();
+        self.count(Metric::Requests);
+        self.consume(bytes);
+        let step = self.execute(head, hash, state);
+        if step == Some(Verdict::WouldWait) {
+            self.take_back(bytes);
+            return step;
+        }
+        if let Some(class) = Self::class_of(head) {
+            self.classify(class);
+        }
+        step
     }
 
     /// As if a request had not been looked at: it will be shown again.

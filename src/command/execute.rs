@@ -8,6 +8,7 @@ use super::classes::Class;
 use super::session::{Group, Report, State};
 use super::storing::swallowing;
 use crate::base::clock::Expiry;
+use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{Delta, Head, ProtocolError, reply};
@@ -34,17 +35,20 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    pub fn execute(&mut self, head: &Head<'_>, state: &mut State) -> Step {
+    /// `hash` is that of the key, if it is about one.
+    pub fn execute(&mut self, head: &Head<'_>, hash: KeyHash, state: &mut State) -> Step {
         match *head {
-            Head::Store(ref head) => return self.start_value(head, state),
+            Head::Store(ref head) => return self.start_value(head, hash, state),
             Head::Refused { error, value_bytes, noreply } => {
                 let reply = if noreply { b"" } else { error.reply() };
                 *state = swallowing(value_bytes as usize, reply);
             }
-            Head::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply),
-            Head::Delete { key, noreply } => self.delete(key, noreply),
-            Head::Incr(delta) => return self.arithmetic(&delta, Direction::Up),
-            Head::Decr(delta) => return self.arithmetic(&delta, Direction::Down),
+            Head::Touch { key, exptime, noreply } => {
+                self.touch((key, hash), exptime, noreply);
+            }
+            Head::Delete { key, noreply } => self.delete((key, hash), noreply),
+            Head::Incr(delta) => return self.arithmetic(&delta, hash, Direction::Up),
+            Head::Decr(delta) => return self.arithmetic(&delta, hash, Direction::Down),
             Head::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
             Head::Version => self.version(),
             Head::Verbosity { level, noreply } => {
@@ -70,8 +74,8 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
-    fn touch(&mut self, key: &[u8], exptime: i64, noreply: bool) {
-        let (hash, now) = (self.hash(key), self.now);
+    fn touch(&mut self, (key, hash): (&[u8], KeyHash), exptime: i64, noreply: bool) {
+        let now = self.now;
         let expiry = Expiry::from_wire(exptime, now);
         self.count(Metric::CmdTouch);
         let found = self.participant().touch(key, hash, expiry, now).is_ok();
@@ -79,15 +83,15 @@ impl<O: Output> Batch<'_, O> {
         self.reply(if found { reply::TOUCHED } else { reply::NOT_FOUND }, noreply);
     }
 
-    fn delete(&mut self, key: &[u8], noreply: bool) {
-        let (hash, now) = (self.hash(key), self.now);
+    fn delete(&mut self, (key, hash): (&[u8], KeyHash), noreply: bool) {
+        let now = self.now;
         let found = self.participant().delete(key, hash, now);
         self.count(if found { Metric::DeleteHits } else { Metric::DeleteMisses });
         self.reply(if found { reply::DELETED } else { reply::NOT_FOUND }, noreply);
     }
 
-    fn arithmetic(&mut self, delta: &Delta<'_>, direction: Direction) -> Step {
-        let (hash, now) = (self.hash(delta.key), self.now);
+    fn arithmetic(&mut self, delta: &Delta<'_>, hash: KeyHash, direction: Direction) -> Step {
+        let now = self.now;
         let (hits, misses) = match direction {
             Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
             Direction::Down => (Metric::DecrHits, Metric::DecrMisses),

@@ -11,7 +11,7 @@ use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::Output;
 use crate::protocol::memcache::{KeyList as ListHead, NextKey, ProtocolError, next_key, reply};
-use crate::store::{Miss, Participant, Pin};
+use crate::store::{Miss, Participant, Pin, Seek};
 
 /// What a key was answered with.
 enum Answer {
@@ -101,7 +101,7 @@ impl<O: Output> Answering<'_, O> {
     fn run(&mut self, ahead: &mut Ahead<'_>, mut list: KeyList) -> (State, Step) {
         let mut is_open = true;
         for place in 0.. {
-            let Some(key) = ahead.key(place) else { break };
+            let Some((key, seek)) = ahead.key(place) else { break };
             if key.begins {
                 list.keys = 0;
             }
@@ -118,7 +118,7 @@ impl<O: Output> Answering<'_, O> {
             *self.consumed = key.next;
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
-            match self.answer(key, &list) {
+            match self.answer(key, seek, &list) {
                 Answer::Whole => {}
                 Answer::Refused if is_open => return (State::SkippingLine, None),
                 Answer::Refused => return (State::Idle, None),
@@ -133,12 +133,10 @@ impl<O: Output> Answering<'_, O> {
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once.
     #[inline]
-    fn answer(&mut self, due: &KeyAhead<'_>, list: &KeyList) -> Answer {
+    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Answer {
         let found = match list.touch {
-            Touch::Expiry(expiry) => {
-                self.participant.touch(due.key, due.seek.hash(), expiry, self.now)
-            }
-            Touch::No | Touch::Bad => due.seek.get(due.key, self.now),
+            Touch::Expiry(expiry) => self.participant.touch(due.key, seek.hash(), expiry, self.now),
+            Touch::No | Touch::Bad => seek.get(due.key, self.now),
         };
         let item = match found {
             Ok(item) => item,

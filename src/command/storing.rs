@@ -6,6 +6,7 @@ use super::costs::Work;
 use super::session::{Filling, State, Swallowing};
 use super::{Cost, Verdict};
 use crate::base::clock::Expiry;
+use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
@@ -14,8 +15,7 @@ use crate::store::{Condition, ItemHead, Outcome, Refusal, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
-    pub fn start_value(&mut self, head: &StoreHead<'_>, state: &mut State) -> Step {
-        let hash = self.hash(head.key);
+    pub fn start_value(&mut self, head: &StoreHead<'_>, hash: KeyHash, state: &mut State) -> Step {
         // Lossless: usize has 64 bits.
         let value_bytes = head.value_bytes as usize;
         let item_head = ItemHead {
@@ -25,6 +25,9 @@ impl<O: Output> Batch<'_, O> {
             expiry: Expiry::from_wire(head.exptime, self.now),
             value_bytes,
         };
+        if self.store_at_once(head, &item_head) {
+            return None;
+        }
         let now = self.now;
         let is_there = self.rest().len() >= value_bytes.saturating_add(LINE_END.len());
         let participant = self.participant();
@@ -36,7 +39,7 @@ impl<O: Output> Batch<'_, O> {
         match reserved {
             Ok(reservation) => {
                 self.count(Metric::CmdSet);
-                let long = self.is_long_concat(head);
+                let long = self.is_long_concat(head, hash);
                 let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
                 *state = State::Filling(filling);
             }
@@ -54,12 +57,34 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
+    /// Stores a value that is there, and for which there is room where it is looked for first. False
+    /// when nothing has happened: then the value is taken in steps.
+    #[inline]
+    fn store_at_once(&mut self, head: &StoreHead<'_>, item_head: &ItemHead<'_>) -> bool {
+        let Some(condition) = condition(head.verb) else { return false };
+        let Some((value, rest)) = self.rest().split_at_checked(item_head.value_bytes) else {
+            return false;
+        };
+        if !rest.starts_with(LINE_END) {
+            return false;
+        }
+        let now = self.now;
+        let Some(outcome) = self.participant().put(item_head, value, condition, now) else {
+            return false;
+        };
+        self.count(Metric::CmdSet);
+        self.classify(Class::Store);
+        self.consume(value.len() + LINE_END.len());
+        self.tell(outcome, head.verb, head.noreply);
+        true
+    }
+
     /// True when joining the value to the one that is there copies much.
-    fn is_long_concat(&self, head: &StoreHead<'_>) -> bool {
+    fn is_long_concat(&self, head: &StoreHead<'_>, hash: KeyHash) -> bool {
         match head.verb {
             StoreVerb::Append | StoreVerb::Prepend => {
                 let participant = &self.executor.participant;
-                let there = participant.peek(head.key, self.hash(head.key), self.now);
+                let there = participant.peek(head.key, hash, self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
                 Work::Copy(there + head.value_bytes as usize).is_long()
             }
@@ -151,20 +176,24 @@ impl<O: Output> Batch<'_, O> {
             return None;
         }
         let participant = self.participant();
-        let always = Condition::Always;
-        let outcome = match verb {
-            StoreVerb::Set => Ok(participant.commit(reservation, always, now)),
-            StoreVerb::Add => Ok(participant.commit(reservation, Condition::Absent, now)),
-            StoreVerb::Replace => Ok(participant.commit(reservation, Condition::Present, now)),
-            StoreVerb::Cas(cas) => Ok(participant.commit(reservation, Condition::Cas(cas), now)),
-            StoreVerb::Append => participant.concat(reservation, Side::Append, always, now),
-            StoreVerb::Prepend => participant.concat(reservation, Side::Prepend, always, now),
+        let outcome = match (condition(verb), verb) {
+            (Some(condition), _) => Ok(participant.commit(reservation, condition, now)),
+            (None, StoreVerb::Prepend) => {
+                participant.concat(reservation, Side::Prepend, Condition::Always, now)
+            }
+            (None, _) => participant.concat(reservation, Side::Append, Condition::Always, now),
         };
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(reservation) => return Some(Filling { reservation, verb, noreply, long }),
         };
         self.classify(Class::Store);
+        self.tell(outcome, verb, noreply);
+        None
+    }
+
+    #[inline]
+    fn tell(&mut self, outcome: Outcome, verb: StoreVerb, noreply: bool) {
         if matches!(verb, StoreVerb::Cas(_)) {
             self.count_cas(outcome);
         }
@@ -174,16 +203,13 @@ impl<O: Output> Batch<'_, O> {
             Outcome::Exists => reply::EXISTS,
             Outcome::NotFound => reply::NOT_FOUND,
             // As memcached has it; this is also what two values that make too large a one get.
-            Outcome::NoMemory if matches!(verb, StoreVerb::Append | StoreVerb::Prepend) => {
-                reply::NOT_STORED
-            }
+            Outcome::NoMemory if condition(verb).is_none() => reply::NOT_STORED,
             Outcome::NoMemory => {
                 self.count(Metric::StoreNoMemory);
                 reply::NO_MEMORY_STORING
             }
         };
         self.reply(reply, noreply);
-        None
     }
 
     fn count_cas(&self, outcome: Outcome) {
@@ -193,6 +219,17 @@ impl<O: Output> Batch<'_, O> {
             Outcome::NotFound => self.count(Metric::CasMisses),
             Outcome::NotStored | Outcome::NoMemory => {}
         }
+    }
+}
+
+/// On what condition a value is stored; `None` if it is joined to the one that is there.
+fn condition(verb: StoreVerb) -> Option<Condition> {
+    match verb {
+        StoreVerb::Set => Some(Condition::Always),
+        StoreVerb::Add => Some(Condition::Absent),
+        StoreVerb::Replace => Some(Condition::Present),
+        StoreVerb::Cas(cas) => Some(Condition::Cas(cas)),
+        StoreVerb::Append | StoreVerb::Prepend => None,
     }
 }
 

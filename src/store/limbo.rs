@@ -39,6 +39,7 @@ pub(in crate::store) struct Limbo {
 }
 
 impl Limbo {
+    #[inline]
     pub fn push(&mut self, retired: Retired, bytes: u64) {
         self.bytes += bytes;
         self.fresh.push(Corpse { retired, bytes });

@@ -18,7 +18,8 @@
 //! of them meet; small tables have one.
 //!
 //! A page of the log counts in `used` its slots that are not free, and one more for as long as it
-//! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool.
+//! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool. While
+//! it is open it counts as many slots as it could have; those that never came go when it is closed.
 
 use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
 use super::epochs::{Epochs, Padded};
@@ -45,10 +46,13 @@ pub const STEP_ITEMS: usize = 16;
 pub const KEPT: u32 = 2;
 /// All of a page, for `Queue::live_share`.
 const SHARES: u32 = 256;
+/// More slots than any page has.
+const SLOTS_MAX: u32 = 1 << 30;
 /// Slots that one step looks at.
 const STEP_SLOTS: u32 = 64;
 
 /// The band for items with this exptime.
+#[inline]
 pub fn band(expiry: Expiry, now: Now) -> u8 {
     match expiry.left_s(now) {
         Some(0..=60) => 0,
@@ -63,6 +67,8 @@ pub fn band(expiry: Expiry, now: Now) -> u8 {
 struct Open {
     page: u32,
     bytes: u32,
+    /// Slots that were taken.
+    slots: u32,
 }
 
 /// Pages, linked by `Page::next`; page 0 is none.
@@ -160,6 +166,7 @@ impl Log {
 
     /// Takes a slot for the head of an item. `None` when the pool has no page for it, beside the
     /// `kept` ones.
+    #[inline]
     pub fn append(
         &self,
         (arena, pages): (&Arena, &Pages),
@@ -193,6 +200,7 @@ impl Log {
     }
 
     /// `claim` takes slots from a place on at which so many fit, and says how many it took.
+    #[inline]
     fn append_with<T>(
         &self,
         pages: &Pages,
@@ -210,11 +218,12 @@ impl Log {
             self.close(&mut open, pages, band);
             pages.page(number).begin_log();
             self.pages.fetch_add(1, Ordering::Relaxed);
-            *open = Open { page: number, bytes: 0 };
+            pages.page(number).hold(SLOTS_MAX);
+            *open = Open { page: number, bytes: 0, slots: 0 };
         }
         let at = Ref::from_offset(pages.start_of(open.page) + open.bytes as usize);
         let (claimed, count) = claim(at, (page_bytes - open.bytes) / bytes);
-        pages.page(open.page).hold(count);
+        open.slots += count;
         open.bytes += count * bytes;
         Some(claimed)
     }
@@ -222,6 +231,7 @@ impl Log {
     fn close(&self, open: &mut Open, pages: &Pages, band: u8) {
         if open.page != 0 {
             pages.page(open.page).set_bump(open.bytes);
+            pages.page(open.page).hold_less(SLOTS_MAX - open.slots);
             self.queue.0.lock().push(pages, usize::from(band), open.page);
         }
         open.page = 0;

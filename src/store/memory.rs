@@ -141,6 +141,7 @@ impl Participant {
         }
     }
 
+    #[inline]
     pub(in crate::store) fn append_to_log(
         &self,
         head: &ItemHead<'_>,
@@ -167,7 +168,7 @@ impl Participant {
 
     /// One in, one out: there should be pages left for others.
     #[inline]
-    fn tidy_up(&self, now: Now) {
+    pub(in crate::store) fn tidy_up(&self, now: Now) {
         if self.table.slabs.is_departing() || self.table.is_short_of_pages() {
             self.go_on_freeing(now);
         }

@@ -5,8 +5,8 @@
 //! pool; when there is none, something is evicted.
 //!
 //! ```text
-//!   Participant     one per thread: verbs (participant, seek, write, modify), room (memory, wait,
-//!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
+//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -37,7 +37,9 @@
 //! A run of them takes the same way step by step, with steps of other keys in between, so that the
 //! memory of many comes at once: see `seek`.
 //!
-//! Follow one `set`: `Participant::reserve` chooses log or class, and `allocate` finds a slot
+//! Follow one `set`: `Participant::put` locks the stripe, looks for the old item, appends the new one
+//! to the log, and links it in its place. That is the short way. The long way is for what belongs
+//! elsewhere, or has not come: `Participant::reserve` chooses log or class, and `allocate` finds a slot
 //! there, or frees slots or a page until there is one. `fill` writes the value, which nobody sees.
 //! `commit` locks the stripe, looks for the old item, and links the new one in its place; the old
 //! one waits in the thread's `Limbo` until all have quiesced.
@@ -57,6 +59,7 @@ mod modify;
 mod pages;
 mod participant;
 mod probation;
+mod put;
 mod seek;
 mod sizes;
 mod slabs;

@@ -155,7 +155,7 @@ impl Index {
     }
 
     fn directory(&self) -> Directory<'_> {
-        Directory::new(&self.depth, &self.numbers)
+        Directory::new(&self.depth, &self.numbers, (0, 0))
     }
 
     fn segment(&self, number: u32) -> Segment<'_> {

@@ -119,6 +119,12 @@ impl Page {
         self.used.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// So many slots fewer are not free than was said. Others are not, or the log has the page.
+    pub fn hold_less(&self, count: u32) {
+        // Relaxed: nobody's last look is behind it; the last of the others has all of theirs.
+        self.used.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// Says whether something was being built in the page. True when that is news.
     pub fn set_held(&self, held: bool) -> bool {
         self.held.swap(held, Ordering::Relaxed) != held

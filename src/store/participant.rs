@@ -100,17 +100,19 @@ impl Participant {
         self.table.prefetch(hash);
     }
 
-    /// Asks for the lines of the index that storing will look at first.
-    #[inline]
-    pub fn prefetch_to_store(&self, hash: KeyHash) {
-        self.table.prefetch(hash);
-        self.table.prefetch_ghost(hash);
-    }
-
     /// Asks for the item that `get` will probably look at. The index line should have come by now.
     #[inline]
     pub fn prefetch_item(&self, hash: KeyHash) {
         self.table.prefetch_item(hash);
+    }
+
+    /// Asks for what storing will look at next: the item that is there, or else the ghost. The index
+    /// line should have come by now.
+    #[inline]
+    pub fn prefetch_stored(&self, hash: KeyHash) {
+        if self.table.prefetch_item(hash).is_none() {
+            self.table.prefetch_ghost(hash);
+        }
     }
 
     /// The item of a key; it becomes hotter.
@@ -225,7 +227,17 @@ impl Participant {
         }
     }
 
+    /// Counts an item of so many bytes that has come to the index.
+    #[inline]
+    pub(in crate::store) fn count_stored(&self, bytes: u64) {
+        self.count_items(1);
+        self.counters.add(Metric::Bytes, bytes);
+        self.counters.bump(Metric::CurrItems);
+        self.counters.bump(Metric::TotalItems);
+    }
+
     /// Counts an item that left the index, and lets it wait for grace.
+    #[inline]
     pub(in crate::store) fn lay_out(&self, retired: Retired, item: &Item<'_>) {
         let bytes = item.item_bytes();
         self.counters.sub(Metric::Bytes, bytes);

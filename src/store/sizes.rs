@@ -93,6 +93,7 @@ impl Sizes {
     }
 
     /// The slots of an item in the log, in this band.
+    #[inline]
     pub(in crate::store) fn logged_shape(&self, head: &ItemHead<'_>, band: u8) -> Shape {
         let (bytes, slots) = self.cut(head);
         let slot_bytes = bytes.next_multiple_of(SLOT_ALIGN);
@@ -100,6 +101,7 @@ impl Sizes {
     }
 
     /// How many bytes each slot of an item needs, and how many slots there are.
+    #[inline]
     fn cut(&self, head: &ItemHead<'_>) -> (usize, usize) {
         let largest = self.slots[self.slots.len() - 1];
         let bytes = head.bytes(false) + head.value_bytes;

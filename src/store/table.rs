@@ -86,9 +86,8 @@ pub struct Table {
     pub(in crate::store) item_bytes_max: usize,
     stripes: Box<[Stripe]>,
     stripe_bits: u32,
-    /// The directories of all stripes, one after the other, each with room for its greatest depth.
+    /// The directories of all stripes, each with room for its greatest depth.
     directory: Words,
-    directory_bits: u32,
     /// What is known of each segment that the arena has room for.
     rolls: Words,
     hasher: KeyHasher,
@@ -153,7 +152,6 @@ impl Table {
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),
             stripe_bits: stripes.ilog2(),
             directory: Words::map(super::arena::to_usize(stripes << directory_bits))?,
-            directory_bits,
             rolls: Words::map(rolls)?,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
@@ -190,9 +188,8 @@ impl Table {
 
     #[inline]
     pub(in crate::store) fn directory_of(&self, stripe: usize) -> Directory<'_> {
-        let start = stripe << self.directory_bits;
-        let segments = &self.directory.as_slice()[start..start + (1 << self.directory_bits)];
-        Directory::new(&self.stripes[stripe].depth, segments)
+        let segments = self.directory.as_slice();
+        Directory::new(&self.stripes[stripe].depth, segments, (stripe, self.stripe_bits))
     }
 
     #[inline]
@@ -206,6 +203,7 @@ impl Table {
     }
 
     /// Locks the stripe of a key.
+    #[inline]
     pub(in crate::store) fn lock(&self, hash: KeyHash) -> MutexGuard<'_, Writer> {
         self.stripes[self.stripe_index(hash)].writer.0.lock()
     }
@@ -285,6 +283,7 @@ impl Table {
         }
     }
 
+    #[inline(always)]
     pub(in crate::store) fn segment_of(&self, hash: KeyHash) -> Segment<'_> {
         self.way(hash).1
     }
@@ -346,6 +345,7 @@ impl Table {
     }
 
     /// The cas of the next item of a stripe, whose lock is `writer`.
+    #[inline]
     pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {
         let cas = writer.cas.get() + 1;
         writer.cas.set(cas);

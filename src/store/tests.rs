@@ -107,8 +107,8 @@ fn the_last_item_of_the_arena_may_be_asked_for() {
     }
     for key in 0..key {
         let hash = one.table().hash(&key.to_le_bytes());
-        one.prefetch_to_store(hash);
-        one.prefetch_item(hash);
+        one.prefetch(hash);
+        one.prefetch_stored(hash);
     }
 }
 

@@ -8,9 +8,9 @@ use super::log::{ARRIVING, band};
 use super::participant::Participant;
 use super::table::{Table, Writer};
 use super::{Condition, Outcome, Refusal};
+use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
-use crate::base::metrics::Metric;
 use crate::base::sync::MutexGuard;
 use crate::base::sync::atomic::Ordering;
 use crate::sys::region::Loan;
@@ -57,7 +57,7 @@ impl Table {
     /// For who holds the lock of the key's stripe.
     fn unlink_locked(&self, item: &Item<'_>, hash: KeyHash) -> Option<(Retired, Word0)> {
         let segment = self.segment_of(hash);
-        let place = segment.find(hash, |at| at == item.at())?;
+        let (place, ()) = segment.find(hash, |at| (at == item.at()).then_some(()))?;
         segment.clear(place);
         Some(self.arena.retire(item.at()))
     }
@@ -73,7 +73,8 @@ impl Table {
         let hash = copy.hash();
         let _stripe = self.lock(hash);
         let segment = self.segment_of(hash);
-        let Some(place) = segment.find(hash, |at| at == item.at()) else { return Err(copy) };
+        let found = segment.find(hash, |at| (at == item.at()).then_some(()));
+        let Some((place, ())) = found else { return Err(copy) };
         let fetched = item.word0().is_fetched();
         let stamp = Stamp { cas: item.cas(), heat, fetched };
         let link = |at| segment.replace(place, Entry::new(Tag::of(hash), at));
@@ -91,9 +92,23 @@ impl Table {
         stripe: &'t MutexGuard<'_, Writer>,
     ) -> Option<(Segment<'t>, Place, Item<'t>)> {
         let segment = self.segment_of(hash);
-        let item = |at| self.arena.item(at, Keep::by(stripe));
-        let place = segment.find(hash, |at| item(at).key() == key)?;
-        Some((segment, place, item(segment.entry(place).at())))
+        let (place, item) = self.locate_in(segment, key, hash, stripe)?;
+        Some((segment, place, item))
+    }
+
+    /// As `locate`, for who knows the segment.
+    #[inline]
+    pub(in crate::store) fn locate_in<'t>(
+        &'t self,
+        segment: Segment<'_>,
+        key: &[u8],
+        hash: KeyHash,
+        stripe: &'t MutexGuard<'_, Writer>,
+    ) -> Option<(Place, Item<'t>)> {
+        segment.find(hash, |at| {
+            let item = self.arena.item(at, Keep::by(stripe));
+            equal(item.key(), key).then_some(item)
+        })
     }
 
     /// A place for a new key, for who holds the lock of its stripe. Splits as often as it takes.
@@ -344,10 +359,7 @@ impl Participant {
                 self.lay_out(retired, &item);
             }
         }
-        self.count_items(1);
-        self.counters.add(Metric::Bytes, bytes);
-        self.counters.bump(Metric::CurrItems);
-        self.counters.bump(Metric::TotalItems);
+        self.count_stored(bytes);
         Attempt::Linked
     }
 
@@ -415,7 +427,7 @@ impl Participant {
 }
 
 /// What stands against storing, where the live item of the key has the cas `alive`.
-fn refusal(condition: Condition, alive: Option<u64>) -> Option<Outcome> {
+pub(in crate::store) fn refusal(condition: Condition, alive: Option<u64>) -> Option<Outcome> {
     match (condition, alive) {
         (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => None,
         (Condition::Absent, Some(_)) | (Condition::Present, None) => Some(Outcome::NotStored),

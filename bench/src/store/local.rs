@@ -46,6 +46,9 @@ pub fn store(
 ) -> Result<Outcome, Refusal> {
     let (hash, value_bytes) = (one.table().hash(key), value.len());
     let head = ItemHead { key, hash, flags: 0, expiry: Expiry::NEVER, value_bytes };
+    if let Some(outcome) = one.put(&head, value, Condition::Always, now) {
+        return Ok(outcome);
+    }
     let mut reservation = one.reserve(head, now)?;
     if let Err(refusal) = one.fill(&mut reservation, value, now) {
         one.abandon(reservation);

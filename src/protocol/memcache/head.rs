@@ -3,6 +3,7 @@
 use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
 use super::number::{decimal, signed, without_plus};
+use super::plain::plain_store;
 use super::search::find;
 use super::words::Words;
 use crate::base::limits::{HEAD_BYTES_MAX, KEY_BYTES_MAX};
@@ -108,13 +109,10 @@ pub enum ShutdownMode {
 /// Parses the first request head of `input`.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
-    match parse_list(input) {
-        Some(parsed) => parsed,
-        None => parse_head(input),
-    }
+    parse_list(input).or_else(|| plain_store(input)).unwrap_or_else(|| parse_head(input))
 }
 
-fn parse_head(input: &[u8]) -> Parsed<'_> {
+pub(super) fn parse_head(input: &[u8]) -> Parsed<'_> {
     let Some(end) = find(&input[..input.len().min(HEAD_BYTES_MAX)], b'\n') else {
         return match input.len() {
             HEAD_BYTES_MAX.. => Parsed::Invalid {

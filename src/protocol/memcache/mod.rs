@@ -24,6 +24,7 @@ mod error;
 mod head;
 mod keys;
 mod number;
+mod plain;
 pub mod reply;
 mod search;
 mod words;

@@ -32,6 +32,11 @@ const _: () = assert!(VALUE_HEAD_BYTES_MAX + TAIL.len() <= REPLY_HEAD_BYTES_MAX)
 
 const TAIL: &[u8; 7] = b"\r\nEND\r\n";
 
+const SHORT_KEY_BYTES_MAX: usize = 64;
+const SHORT_VALUE_BYTES_MAX: usize = 128;
+/// Room for a short reply, and a little more for what is written and then written over.
+const SHORT_REPLY_BYTES: usize = 256;
+
 /// What the head of a value says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueHead<'a> {
@@ -93,6 +98,10 @@ const fn tail(last: bool) -> &'static [u8] {
 /// Appends a whole value; `last` ends the reply with it.
 #[inline]
 pub fn value(output: &mut impl Output, head: &ValueHead<'_>, value: &[u8], last: bool) {
+    let is_short = head.key.len() <= SHORT_KEY_BYTES_MAX && value.len() <= SHORT_VALUE_BYTES_MAX;
+    if is_short && head.flags == 0 && head.cas.is_none() {
+        return short_value(output, head.key, value, last);
+    }
     let tail = tail(last);
     let bytes_max = VALUE_HEAD_BYTES_MAX + value.len() + tail.len();
     if bytes_max > REPLY_HEAD_BYTES_MAX {
@@ -110,6 +119,35 @@ pub fn value(output: &mut impl Output, head: &ValueHead<'_>, value: &[u8], last:
             false => fixed(space, len, LINE_END),
         }
     });
+}
+
+/// As `value`, for what most replies are made of: a short key without flags, and a short value.
+#[inline(always)]
+fn short_value(output: &mut impl Output, key: &[u8], value: &[u8], last: bool) {
+    output.write(SHORT_REPLY_BYTES, |space| {
+        // All that is known of lengths is known here, so that little is asked on the way.
+        let Some(space) = space.first_chunk_mut::<SHORT_REPLY_BYTES>() else { unreachable!() };
+        let mut len = fixed(space, 0, b"VALUE ");
+        len = append(space, len, key);
+        len = fixed(space, len, b" 0 ");
+        let (line, line_bytes) = short_line(value.len());
+        fixed(space, len, &line);
+        len = append(space, len + line_bytes, value);
+        match last {
+            true => fixed(space, len, TAIL),
+            false => fixed(space, len, LINE_END),
+        }
+    });
+}
+
+/// A number below 1000 and a line end, and how many bytes these are; what follows is nothing.
+#[inline(always)]
+fn short_line(number: usize) -> ([u8; 8], usize) {
+    let digit = |unit: usize| b'0' + (number / unit % 10).to_le_bytes()[0];
+    let all = [digit(100), digit(10), digit(1), b'\r', b'\n', 0, 0, 0];
+    let leading_zeros = usize::from(number < 100) + usize::from(number < 10);
+    let bytes = u64::from_le_bytes(all) >> (8 * leading_zeros);
+    (bytes.to_le_bytes(), 3 - leading_zeros + LINE_END.len())
 }
 
 /// Appends the new value of `incr` or `decr`.
@@ -143,7 +181,7 @@ mod tests {
 
     #[test]
     fn values_of_any_size() {
-        for value_bytes in [0, 1, 600, 700, 1024, 5000] {
+        for value_bytes in [0, 1, 9, 10, 99, 100, 128, 129, 600, 700, 1024, 5000] {
             let bytes = vec![b'v'; value_bytes];
             let key = [b'k'; KEY_BYTES_MAX];
             let head = ValueHead { key: &key, flags: u32::MAX, value_bytes, cas: Some(u64::MAX) };
@@ -160,6 +198,25 @@ mod tests {
             );
             assert_eq!(output.take(), want.as_bytes());
             assert_eq!(pieces.take(), want.as_bytes());
+        }
+    }
+
+    #[test]
+    fn short_values_are_as_others() {
+        for key_bytes in [1, 20, 64, 65] {
+            for value_bytes in [0, 1, 9, 10, 32, 99, 100, 128, 129] {
+                let (key, bytes) = (vec![b'k'; key_bytes], vec![b'v'; value_bytes]);
+                let head = ValueHead { key: &key, flags: 0, value_bytes, cas: None };
+                for last in [false, true] {
+                    let mut output = Memory::new(usize::MAX);
+                    value(&mut output, &head, &bytes, last);
+                    let mut want = Memory::new(usize::MAX);
+                    value_head(&mut want, &head);
+                    want.put(&bytes);
+                    value_end(&mut want, last);
+                    assert_eq!(output.take(), want.take());
+                }
+            }
         }
     }
 

@@ -92,11 +92,16 @@ impl Word0 {
         }
     }
 
+    /// As `state`, for who expects this one.
+    #[inline]
+    pub(super) fn is_in(self, state: State) -> bool {
+        self.0 & STATE_MASK == (state as u64) << STATE_SHIFT
+    }
+
     /// True of an item that is or was in the index: live or retired.
+    #[inline]
     pub(super) fn is_published(self) -> bool {
-        let state = self.0 & STATE_MASK;
-        state == (State::Live as u64) << STATE_SHIFT
-            || state == (State::Retired as u64) << STATE_SHIFT
+        self.is_in(State::Live) || self.is_in(State::Retired)
     }
 
     pub(super) fn with_state(self, state: State) -> Word0 {

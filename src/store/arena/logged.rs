@@ -24,6 +24,7 @@ pub(in crate::store) enum Logged {
 impl Arena {
     /// Takes the next slot of an open page, for the head of an item. The caller holds the lock of
     /// the page's lane.
+    #[inline]
     pub(in crate::store) fn claim_logged(
         &self,
         at: Ref,

@@ -240,11 +240,12 @@ impl Arena {
     ///
     /// # Panics
     /// If the item is not live: it would be freed twice.
+    #[inline]
     pub(in crate::store) fn retire(&self, head: Ref) -> (Retired, Word0) {
         let flip = Word0(0).with_state(State::Live).0 ^ Word0(0).with_state(State::Retired).0;
         // AcqRel: what was done to it so far comes before what is done with its last header.
         let before = Word0(self.word0(head).fetch_xor(flip, Ordering::AcqRel));
-        assert!(before.state() == State::Live);
+        assert!(before.is_in(State::Live));
         (Retired { head }, before)
     }
 

@@ -9,6 +9,7 @@ use super::item::{
 use super::{
     Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, Retired, SLOT_ALIGN, State,
 };
+use crate::base::bytes::copy;
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::AtomicUsize;
@@ -171,7 +172,7 @@ impl Arena {
         let reserved = Word0::FREE.with_state(State::Reserved);
         // AcqRel: all that was done with the slot comes before what its new owner does.
         let before = self.word0(at).swap(reserved.0, Ordering::AcqRel);
-        assert!(Word0(before).state() == State::Free);
+        assert!(Word0(before).is_in(State::Free));
         Slot { at }
     }
 
@@ -183,6 +184,7 @@ impl Arena {
     }
 
     /// Begins an item in its first slot.
+    #[inline]
     pub(in crate::store) fn start(
         &self,
         slot: Slot,
@@ -190,7 +192,12 @@ impl Arena {
         shape: Shape,
     ) -> Reservation {
         let at = slot.at;
-        let key_at = key_at(self.write_head(at, head, shape));
+        let word = match shape.home {
+            // Written when the slot was taken: who walks the page goes by it.
+            Home::Log(_) => self.look(at),
+            Home::Class(_) => self.write_head(at, head, shape),
+        };
+        let key_at = key_at(word);
         let mut reservation = Reservation {
             arena: self.id,
             hash: head.hash,
@@ -215,6 +222,7 @@ impl Arena {
     }
 
     /// Writes the words that open an item.
+    #[inline]
     pub(super) fn write_head(&self, at: Ref, head: &ItemHead<'_>, shape: Shape) -> Word0 {
         let nkey = u8::try_from(head.key.len()).expect("keys have at most 250 bytes");
         assert!(shape.wide || head.value_bytes <= NARROW_VALUE_BYTES_MAX);
@@ -275,6 +283,7 @@ impl Arena {
     ///
     /// # Panics
     /// If the value becomes longer than was announced.
+    #[inline]
     pub(in crate::store) fn fill(&self, reservation: &mut Reservation, bytes: &[u8]) -> usize {
         assert!(reservation.arena == self.id && bytes.len() <= reservation.missing());
         assert!(!reservation.lent);
@@ -323,14 +332,16 @@ impl Arena {
     }
 
     /// Writes into the last slot of the item that is being built.
+    #[inline]
     fn copy_in(&self, reservation: &mut Reservation, at: usize, bytes: &[u8]) {
         assert!(at >= HEADER_BYTES && at + bytes.len() <= reservation.shape.slot_bytes);
         #[cfg(loom)]
         self.watch.bytes(reservation.tail.offset() + at).write();
         let to = self.region.span(reservation.tail.offset() + at, bytes.len());
-        // SAFETY: in bounds, and behind the header of a slot that `reservation` owns alone (S2); it
-        // is borrowed mutably. `bytes` are not in the arena's unpublished memory, so no overlap.
-        unsafe { to.copy_from_nonoverlapping(std::ptr::NonNull::from(bytes).cast(), bytes.len()) };
+        // SAFETY: in bounds, initialised from birth, and behind the header of a slot that
+        // `reservation` owns alone (S2); it is borrowed mutably.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), bytes.len()) };
+        copy(to, bytes);
     }
 
     /// The item as it will be read; only its filled part may be looked at.
@@ -352,19 +363,25 @@ impl Arena {
     ///
     /// # Panics
     /// If it is not full.
+    #[inline]
     pub(in crate::store) fn publish(&self, reservation: Reservation, stamp: Stamp) -> Ref {
-        let expiry = self.look(reservation.head).expiry();
-        self.publish_until(expiry, reservation, stamp)
+        self.publish_as(|word| word, reservation, stamp)
     }
 
-    fn publish_until(&self, expiry: Expiry, reservation: Reservation, stamp: Stamp) -> Ref {
+    #[inline]
+    fn publish_as(
+        &self,
+        change: impl FnOnce(Word0) -> Word0,
+        reservation: Reservation,
+        stamp: Stamp,
+    ) -> Ref {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
         assert!(reservation.ahead.is_empty() && !reservation.lent);
         self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
         let word = self.look(head);
-        assert!(word.state() == State::Reserved);
-        let word = word.with_expiry(expiry).with_heat(stamp.heat, stamp.fetched);
+        assert!(word.is_in(State::Reserved));
+        let word = change(word).with_heat(stamp.heat, stamp.fetched);
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.with_state(State::Live).0, Ordering::Release);
         head
@@ -375,6 +392,7 @@ impl Arena {
     ///
     /// # Panics
     /// If it is not full, or the other is not live.
+    #[inline]
     pub(in crate::store) fn supersede(
         &self,
         (reservation, stamp): (Reservation, Stamp),
@@ -387,7 +405,9 @@ impl Arena {
         let (retired, word) = self.retire(old.at());
         let at = match exptime {
             Exptime::Own => self.publish(reservation, stamp),
-            Exptime::Inherited => self.publish_until(word.expiry(), reservation, stamp),
+            Exptime::Inherited => {
+                self.publish_as(|own| own.with_expiry(word.expiry()), reservation, stamp)
+            }
         };
         link(at);
         (at, retired, word)

@@ -8,6 +8,9 @@
 //! It is indexed by the low bits of the tag, so that it doubles by repeating itself behind its end:
 //! no reader ever sees it move, and a reader with an old depth is led to a segment that held the
 //! key before.
+//!
+//! The directories of all stripes lie in each other's gaps: first the first entry of each, then the
+//! second of each. They are about equally deep, so what is used is dense, and stays in the cache.
 
 use super::{Owner, Segment, Tag};
 use crate::base::hash::KeyHash;
@@ -18,8 +21,10 @@ use crate::store::arena::Ref;
 #[derive(Clone, Copy, Debug)]
 pub struct Directory<'d> {
     depth: &'d AtomicU32,
-    /// Room for the directory at its greatest depth; a power of two.
+    /// Of all stripes, each with room for its directory at its greatest depth: a power of two.
     segments: &'d [AtomicU32],
+    stripe: usize,
+    stripe_bits: u32,
 }
 
 /// How a split went.
@@ -33,8 +38,17 @@ pub enum Split {
 
 impl<'d> Directory<'d> {
     #[inline]
-    pub fn new(depth: &'d AtomicU32, segments: &'d [AtomicU32]) -> Directory<'d> {
-        Directory { depth, segments }
+    pub fn new(
+        depth: &'d AtomicU32,
+        segments: &'d [AtomicU32],
+        (stripe, stripe_bits): (usize, u32),
+    ) -> Directory<'d> {
+        Directory { depth, segments, stripe, stripe_bits }
+    }
+
+    #[inline]
+    fn at(self, index: usize) -> &'d AtomicU32 {
+        &self.segments[(index << self.stripe_bits) + self.stripe]
     }
 
     /// The number of the segment for `tag`. Anybody may call this.
@@ -43,7 +57,7 @@ impl<'d> Directory<'d> {
         // Acquire: pairs with the Release of `double`; the entries up to this depth are there.
         let depth = self.depth.load(Ordering::Acquire);
         // Acquire: pairs with the Release of `split`; the segment is filled.
-        self.segments[tag.low_bits(depth) as usize].load(Ordering::Acquire)
+        self.at(tag.low_bits(depth) as usize).load(Ordering::Acquire)
     }
 
     /// The first `R` that `look` finds among the items of the stripe whose tag is right, where
@@ -74,7 +88,7 @@ impl<'d> Directory<'d> {
     /// The first segment. Nobody else knows the directory yet.
     pub fn open(self, segment: u32) {
         // Relaxed: so nobody reads it either.
-        self.segments[0].store(segment, Ordering::Relaxed);
+        self.at(0).store(segment, Ordering::Relaxed);
         self.depth.store(0, Ordering::Relaxed);
     }
 
@@ -136,19 +150,19 @@ impl<'d> Directory<'d> {
         let len = 1usize << self.depth.load(Ordering::Relaxed);
         for index in (owner.prefix as usize..len).step_by(1 << owner.depth) {
             // Release: what is in the segment, before the way to it.
-            self.segments[index].store(segment.number(), Ordering::Release);
+            self.at(index).store(segment.number(), Ordering::Release);
         }
     }
 
     fn double(self) -> bool {
         let depth = self.depth.load(Ordering::Relaxed);
         let len = 1usize << depth;
-        if len * 2 > self.segments.len() || depth == super::TAG_BITS {
+        if len * 2 > self.segments.len() >> self.stripe_bits || depth == super::TAG_BITS {
             return false;
         }
         for index in 0..len {
-            let segment = self.segments[index].load(Ordering::Relaxed);
-            self.segments[len + index].store(segment, Ordering::Relaxed);
+            let segment = self.at(index).load(Ordering::Relaxed);
+            self.at(len + index).store(segment, Ordering::Relaxed);
         }
         // Release: the second half, before anybody looks there.
         self.depth.store(depth + 1, Ordering::Release);
@@ -181,7 +195,7 @@ mod tests {
         }
 
         fn directory(&self) -> Directory<'_> {
-            Directory::new(&self.depth, &self.segments)
+            Directory::new(&self.depth, &self.segments, (0, 0))
         }
 
         /// Puts a key in, and says how many segments there are then, or `None` if it has no place.

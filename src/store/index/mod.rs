@@ -67,13 +67,15 @@ pub struct Entry(u64);
 impl Entry {
     pub(in crate::store) const EMPTY: Entry = Entry(0);
 
+    #[inline]
     pub(in crate::store) fn new(tag: Tag, at: Ref) -> Entry {
         Entry((u64::from(tag.0) << TAG_SHIFT) | (KIND_ITEM << KIND_SHIFT) | at.bits())
     }
 
     #[inline]
     fn has_tag(self, tag: Tag) -> bool {
-        self.0 >> KIND_SHIFT == (u64::from(tag.0) << (TAG_SHIFT - KIND_SHIFT)) | KIND_ITEM
+        // What is left of a word that begins alike is its ref.
+        self.0 ^ Entry::new(tag, Ref::NONE).0 <= REF_MASK
     }
 
     fn tag(self) -> Tag {

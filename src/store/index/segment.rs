@@ -159,18 +159,40 @@ impl<'s> Segment<'s> {
         })
     }
 
-    /// The place of the entry for which `matches`. For writers.
-    pub fn find(self, hash: KeyHash, mut matches: impl FnMut(Ref) -> bool) -> Option<Place> {
-        let tag = Tag::of(hash);
-        let mut matches = |entry: Entry| entry.has_tag(tag) && matches(entry.at());
-        let home = self.home(hash);
+    /// The place of the first entry with the right tag in which `look` finds an `R`, and that. For
+    /// writers.
+    #[inline]
+    pub fn find<R>(
+        self,
+        hash: KeyHash,
+        mut look: impl FnMut(Ref) -> Option<R>,
+    ) -> Option<(Place, R)> {
+        let (home, tag) = (self.home(hash), Tag::of(hash));
+        let near = self.find_in(home, tag, &mut look);
+        near.or_else(|| self.find_away(home, tag, look))
+    }
+
+    #[inline]
+    fn find_in<R>(
+        self,
+        bucket: usize,
+        tag: Tag,
+        look: &mut impl FnMut(Ref) -> Option<R>,
+    ) -> Option<(Place, R)> {
+        let (entries, hits) = tagged(&self.buckets[bucket], tag);
+        ones(hits).find_map(|entry| Some((Place { bucket, entry }, look(entries[entry].at())?)))
+    }
+
+    fn find_away<R>(
+        self,
+        home: usize,
+        tag: Tag,
+        mut look: impl FnMut(Ref) -> Option<R>,
+    ) -> Option<(Place, R)> {
         let meta = self.meta(home);
-        let near = self.place(home, &mut matches);
-        let near = near.or_else(|| match meta & AWAY_MASK {
-            0 => None,
-            _ => self.place(self.other(home, tag), &mut matches),
-        });
-        near.or_else(|| self.stash_of(meta).find_map(|each| self.place(each, &mut matches)))
+        let other = (meta & AWAY_MASK != 0).then(|| self.other(home, tag));
+        let mut away = other.into_iter().chain(self.stash_of(meta));
+        away.find_map(|bucket| self.find_in(bucket, tag, &mut look))
     }
 
     /// A place where an entry of the key may be put. For writers.
@@ -409,18 +431,28 @@ fn look_through<R>(
     tag: Tag,
     look: &mut impl FnMut(Ref) -> Option<R>,
 ) -> Option<R> {
+    let (entries, hits) = tagged(bucket, tag);
+    ones(hits).find_map(|entry| look(entries[entry].at()))
+}
+
+/// The entries of a bucket, and a bit for each that has the tag.
+#[inline(always)]
+fn tagged(bucket: &Bucket, tag: Tag) -> ([Entry; BUCKET_ENTRIES], u32) {
     // Acquire: pairs with the Release of `insert` and `clear`.
     let entries = bucket.entries.each_ref().map(|word| Entry(word.load(Ordering::Acquire)));
     // All are compared before any is looked at: where a tag is found cannot be predicted.
-    let bit = |(index, entry): (usize, &Entry)| u32::from(entry.has_tag(tag)) << index;
-    let mut hits = entries.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
-    while hits != 0 {
-        if let Some(found) = look(entries[hits.trailing_zeros() as usize].at()) {
-            return Some(found);
-        }
-        hits &= hits - 1;
-    }
-    None
+    let bits = entries.iter().rev().fold(0, |bits, entry| 2 * bits + u32::from(entry.has_tag(tag)));
+    (entries, bits)
+}
+
+/// The places of the bits that are set.
+#[inline(always)]
+fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        lowest
+    })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -460,10 +492,10 @@ mod tests {
             assert_eq!(segment.home_of(place), home, "{place:?}");
         }
         for key in 0..count {
-            let is_it = |at: Ref| at == Ref::from_bits(key + 1);
-            let found = segment.search(hash(key), |at| is_it(at).then_some(at));
+            let is_it = |at: Ref| (at == Ref::from_bits(key + 1)).then_some(at);
+            let found = segment.search(hash(key), is_it);
             assert_eq!(found, Some(Ref::from_bits(key + 1)));
-            segment.clear(segment.find(hash(key), is_it).expect("it was found"));
+            segment.clear(segment.find(hash(key), is_it).expect("it was found").0);
             assert_eq!(segment.find(hash(key), is_it), None);
         }
         let homes = &buckets[..segment.homes];

@@ -200,24 +200,50 @@ impl World {
     }
 
     fn set(&mut self, who: usize, head: ItemHead<'_>, value: Vec<u8>, condition: u8) {
-        let (key, flags, expiry, size) = (head.key, head.flags, head.expiry, value.len());
+        if !value.len().is_multiple_of(3) && self.put(who, head, &value, condition) {
+            return;
+        }
         let reserved = self.reserve(who, head, &value);
-        self.look(who, key);
-        let known = self.known.get(key);
+        self.look(who, head.key);
+        let (condition, expected) = self.expect(head, condition);
+        let reservation = reserved.expect("something can be evicted");
+        let outcome = self.participants[who].commit(reservation, condition, self.now);
+        assert_eq!(outcome, expected);
+        self.note(outcome, head, value);
+    }
+
+    /// As `set`, at once. False when that is not possible.
+    fn put(&mut self, who: usize, head: ItemHead<'_>, value: &[u8], condition: u8) -> bool {
+        self.look(who, head.key);
+        let (condition, expected) = self.expect(head, condition);
+        let outcome = self.participants[who].put(&head, value, condition, self.now);
+        assert!(outcome.is_none_or(|outcome| outcome == expected), "{outcome:?} {expected:?}");
+        outcome.is_some_and(|outcome| {
+            self.note(outcome, head, value.to_vec());
+            true
+        })
+    }
+
+    /// A condition by its number, and what comes of it.
+    fn expect(&self, head: ItemHead<'_>, condition: u8) -> (Condition, Outcome) {
+        let known = self.known.get(head.key);
         let cas = known.map_or(77, |known| known.cas);
-        let (condition, expected) = match (condition, known) {
+        match (condition, known) {
             (0..=2, _) => (Condition::Always, Outcome::Stored),
             (3, None) => (Condition::Absent, Outcome::Stored),
             (3, Some(_)) => (Condition::Absent, Outcome::NotStored),
             (4, None) => (Condition::Present, Outcome::NotStored),
             (4, Some(_)) => (Condition::Present, Outcome::Stored),
             (_, None) => (Condition::Cas(cas), Outcome::NotFound),
-            (_, Some(_)) if size.is_multiple_of(2) => (Condition::Cas(cas), Outcome::Stored),
+            (_, Some(_)) if head.value_bytes.is_multiple_of(2) => {
+                (Condition::Cas(cas), Outcome::Stored)
+            }
             (_, Some(_)) => (Condition::Cas(cas + 1), Outcome::Exists),
-        };
-        let reservation = reserved.expect("something can be evicted");
-        let outcome = self.participants[who].commit(reservation, condition, self.now);
-        assert_eq!(outcome, expected);
+        }
+    }
+
+    fn note(&mut self, outcome: Outcome, head: ItemHead<'_>, value: Vec<u8>) {
+        let ItemHead { key, flags, expiry, .. } = head;
         if outcome == Outcome::Stored {
             self.known.insert(key.into(), Known { value, flags, expiry, cas: 0 });
         }

@@ -134,6 +134,13 @@ impl Peer {
         let (hash, flags) = (self.one.table().hash(&bytes), u32::from(bytes[0]));
         let (expiry, value_bytes) = (expiry(&mut self.dice, now), value.len());
         let head = ItemHead { key: &bytes, hash, flags, expiry, value_bytes };
+        if side.is_none() && self.dice.throw(2) == 0 {
+            let stored = self.one.put(&head, &value, Condition::Always, now);
+            assert!(stored.is_none_or(|outcome| outcome == Outcome::Stored), "{stored:?}");
+            if stored.is_some() {
+                return;
+            }
+        }
         let mut reservation = self.one.reserve(head, now).expect("something can be evicted");
         for piece in value.chunks(3000) {
             self.one.fill(&mut reservation, piece, now).expect("something can be evicted");
