@@ -137,7 +137,7 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        if let Err(filling) = self.finish(filling, *end) {
+        if let Some(filling) = self.finish(filling, *end) {
             self.consumed -= end.len();
             *state = State::Filling(filling);
             return Some(Verdict::WouldWait);
@@ -164,16 +164,16 @@ impl<O: Output> Batch<'_, O> {
         *state = swallowing(missing, reply);
     }
 
-    /// The whole value has come, and the two bytes after it. An error when it would have to wait for
-    /// memory to join it to another.
-    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Result<(), Filling> {
+    /// The whole value has come, and the two bytes after it. It is still there when it would have
+    /// to wait for memory to join it to another.
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
         let Filling { reservation, verb, noreply, long } = filling;
         let now = self.now;
         if end != *LINE_END {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
-            return Ok(());
+            return None;
         }
         let participant = self.participant();
         let outcome = match (condition(verb), verb) {
@@ -183,11 +183,13 @@ impl<O: Output> Batch<'_, O> {
             }
             (None, _) => participant.concat(reservation, Side::Append, Condition::Always, now),
         };
-        let outcome =
-            outcome.map_err(|reservation| Filling { reservation, verb, noreply, long })?;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(reservation) => return Some(Filling { reservation, verb, noreply, long }),
+        };
         self.classify(Class::Store);
         self.tell(outcome, verb, noreply);
-        Ok(())
+        None
     }
 
     #[inline]

@@ -8,5 +8,6 @@ pub mod connection;
 pub mod input;
 pub mod output;
 pub mod peers;
+mod progress;
 pub mod rate;
 pub mod throttle;

@@ -569,6 +569,7 @@ impl Ring for Uring {
 
     fn resize(&mut self, connections: usize) {
         self.buffers.resize(connections);
+        self.spare_messages.truncate(connections);
     }
 
     fn blocks(&mut self) -> &mut BlockPool {

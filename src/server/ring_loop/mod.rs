@@ -274,7 +274,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     return self.postponed.push(id);
                 }
                 Step::Send => {
-                    connection.sending = true;
+                    connection.record_sending(self.now);
                     let (blocks, skip) = connection.output.unsent();
                     self.ring.send(&connection.socket, id, blocks, skip);
                     self.counters.bump(Metric::RingSends);
