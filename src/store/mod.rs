@@ -37,12 +37,12 @@
 //! A run of them takes the same way step by step, with steps of other keys in between, so that the
 //! memory of many comes at once: see `seek`.
 //!
-//! Follow one `set`: `Participant::put` locks the stripe, looks for the old item, appends the new one
-//! to the log, and links it in its place. That is the short way. The long way is for what belongs
-//! elsewhere, or has not come: `Participant::reserve` chooses log or class, and `allocate` finds a slot
-//! there, or frees slots or a page until there is one. `fill` writes the value, which nobody sees.
-//! `commit` locks the stripe, looks for the old item, and links the new one in its place; the old
-//! one waits in the thread's `Limbo` until all have quiesced.
+//! Follow one `set`: `Participant::put` locks the stripe, looks for the old item, appends the new
+//! one to the log, and links it in its place. That is the short way. The long way is for what
+//! belongs elsewhere, or has not come: `Participant::reserve` chooses log or class, and `allocate`
+//! finds a slot there, or frees slots or a page until there is one. `fill` writes the value, which
+//! nobody sees. `commit` locks the stripe, looks for the old item, and links the new one in its
+//! place. Either way the old one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
 mod epochs;

@@ -106,8 +106,8 @@ impl Participant {
         self.table.prefetch_item(hash);
     }
 
-    /// Asks for what storing will look at next: the item that is there, or else the ghost. The index
-    /// line should have come by now.
+    /// Asks for what storing will look at next: the item that is there, or else the ghost. The
+    /// index line should have come by now.
     #[inline]
     pub fn prefetch_stored(&self, hash: KeyHash) {
         if self.table.prefetch_item(hash).is_none() {
