@@ -109,6 +109,16 @@ pub enum Held {
     Rate,
 }
 
+/// Whether a send was asked to end because of the large values in it, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    No,
+    /// To see whether the peer reads.
+    Sounded,
+    /// Others need the memory.
+    Needed,
+}
+
 /// What must be submitted for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a connection whose step is dropped is stuck for ever"]
@@ -151,6 +161,8 @@ pub struct Connection<S> {
     pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
+    /// Whether that send was asked to end.
+    pub recall: Recall,
     /// True from the moment the peer has said that it will send no more.
     pub ended: bool,
     /// True exactly while the connection stands in the ring's queue of runnable ones.
@@ -197,6 +209,7 @@ impl<S: Default> Connection<S> {
             singly: 0,
             spends_much: false,
             sending: false,
+            recall: Recall::No,
             ended: false,
             runnable: false,
             listed: false,
@@ -487,7 +500,7 @@ mod tests {
         connection.receive = Receive::Parked;
         assert_eq!(connection.step(quota(2 * BLOCK_BYTES - 1)), Step::Wait);
         assert_eq!(connection.step(quota(2 * BLOCK_BYTES)), Step::Receive);
-        connection.output.clear(&mut pool);
+        connection.output.clear(&mut pool, drop);
         assert_eq!(connection.step(quota(0)), Step::Receive);
         connection.ended = true;
         assert_eq!(connection.step(quota(0)), Step::Wait);

@@ -9,4 +9,5 @@ pub mod input;
 pub mod output;
 pub mod peers;
 pub mod rate;
+mod spans;
 pub mod throttle;

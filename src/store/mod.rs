@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, write, modify), room (memory, wait,
-//!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!      |            probation, evict, steal), upkeep (sweep, tend), loans of pages (loan), spans
+//!      |            of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -58,6 +59,7 @@ mod pages;
 mod participant;
 mod probation;
 mod seek;
+mod send;
 mod sizes;
 mod slabs;
 mod steal;
@@ -77,7 +79,7 @@ pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 
-pub use crate::sys::region::Loan;
+pub use crate::sys::region::{Loan, Span};
 
 use crate::base::hash::KeyHasher;
 

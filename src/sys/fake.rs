@@ -14,6 +14,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::gather::Gather;
 use super::landing::Pads;
 use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
@@ -95,6 +96,7 @@ impl Direct {
 #[derive(Debug)]
 struct Sending {
     slot: SlotId,
+    cancelled: bool,
     /// Where the bytes are, and what they were when the send was submitted.
     spans: Vec<(*const u8, Vec<u8>)>,
 }
@@ -102,7 +104,7 @@ struct Sending {
 impl Sending {
     fn bytes(&self) -> Vec<u8> {
         for (address, was) in &self.spans {
-            // SAFETY: the span was borrowed from a block, whose memory is never unmapped (R1).
+            // SAFETY: the bytes are of a block or a span, whose memory is never unmapped (R1).
             let is = unsafe { std::slice::from_raw_parts(*address, was.len()) };
             assert_eq!(is, was, "bytes changed while they were in flight");
         }
@@ -118,6 +120,8 @@ pub struct FakeRing {
     pub arriving: VecDeque<Peer>,
     /// The next accepts fail for want of descriptors.
     pub descriptors_short: bool,
+    /// Sends of pieces.
+    pub gathered: usize,
     /// Who was received from, in order.
     pub receiving: Vec<SlotId>,
     /// Whether each listener's accept is armed.
@@ -152,6 +156,7 @@ impl FakeRing {
             peers: BTreeMap::new(),
             arriving: VecDeque::new(),
             descriptors_short: false,
+            gathered: 0,
             receiving: Vec::new(),
             accepting: vec![false; listeners as usize],
             next_fd: 100,
@@ -300,16 +305,31 @@ impl FakeRing {
         self.ready.push_back(Completion::Arrived { slot, arrived, loan, behind });
     }
 
+    fn launch(&mut self, socket: &Socket, slot: SlotId, spans: Vec<(*const u8, Vec<u8>)>) {
+        assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.send.is_none(), "two sends in flight");
+        peer.send = Some(Sending { slot, cancelled: false, spans });
+    }
+
     /// Lets something happen to one connection's send.
     fn send_some(&mut self, fd: i32) {
         let peer = self.peers.get_mut(&fd).unwrap();
         let Some(sending) = &peer.send else { return };
-        if peer.deaf && !peer.shut_down && !peer.reset {
+        let is_stuck = peer.deaf && !peer.shut_down && !peer.reset;
+        if is_stuck && !sending.cancelled {
             return;
         }
         let (slot, bytes) = (sending.slot, sending.bytes());
         let result = if peer.reset || peer.shut_down {
             Err(Fault::Lasting(libc::EPIPE))
+        } else if is_stuck {
+            // What was taken before the peer went deaf, or nothing.
+            if self.chance.once_in(2) {
+                Ok(1 + self.chance.below(bytes.len()))
+            } else {
+                Err(Fault::Passing)
+            }
         } else if self.chance.once_in(100) {
             Err(*self.chance.pick(&[Fault::NoMemory, Fault::Passing]))
         } else if self.chance.once_in(4) {
@@ -385,10 +405,25 @@ impl Ring for FakeRing {
             (bytes.as_ptr(), bytes.to_vec())
         };
         let spans: Vec<_> = blocks.take(3).map(span).collect();
-        assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
-        let peer = self.peers.get_mut(&socket.raw()).unwrap();
-        assert!(peer.send.is_none(), "two sends in flight");
-        peer.send = Some(Sending { slot, spans });
+        self.launch(socket, slot, spans);
+    }
+
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
+        let mut gather = Gather::default();
+        fill(&mut gather);
+        let mut bytes = gather.read();
+        let span = |piece: &libc::iovec| {
+            let rest = bytes.split_off(piece.iov_len);
+            (piece.iov_base.cast_const().cast(), std::mem::replace(&mut bytes, rest))
+        };
+        let spans = gather.pieces[..gather.count].iter().map(span).collect();
+        self.gathered += 1;
+        self.launch(socket, slot, spans);
+    }
+
+    fn cancel_send(&mut self, slot: SlotId) {
+        let sends = self.peers.values_mut().filter_map(|peer| peer.send.as_mut());
+        sends.filter(|send| send.slot == slot).for_each(|send| send.cancelled = true);
     }
 
     fn shutdown(&mut self, socket: &Socket) {

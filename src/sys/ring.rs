@@ -9,6 +9,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::Filled;
+use super::gather::Gather;
 use super::region::Loan;
 use super::socket::Socket;
 
@@ -137,6 +138,12 @@ pub trait Ring {
         blocks: impl Iterator<Item = &'b mut Block>,
         skip: usize,
     );
+
+    /// As `send`, of the pieces that `fill` gathers, as far as they go.
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather));
+
+    /// Ends the send of a connection; its completion follows, and says what was taken by then.
+    fn cancel_send(&mut self, slot: SlotId);
 
     /// Shuts both directions down; operations in flight end soon.
     fn shutdown(&mut self, socket: &Socket);

@@ -4,6 +4,8 @@
 //! nowhere else (`DEFER_TASKRUN`), so a turn costs one system call whatever happens in it. What
 //! older kernels lack is left out (`NO_SQARRAY`, `NO_IOWAIT`).
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::base::slots::SlotId;
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
 use super::entry;
+use super::gather::Gather;
 use super::ladder::{Mode, Rung};
 use super::landing::{Landings, Target};
 use super::pace::Pace;
@@ -31,9 +34,7 @@ use super::wake::EventFd;
 mod clockwork;
 
 use clockwork::Clockwork;
-
-/// Blocks that one send can gather.
-const SEND_BLOCKS_MAX: usize = 16;
+use sending::Messages;
 
 /// Most bytes of a receive into one buffer.
 const ONE_BYTES: u32 = 4096;
@@ -66,13 +67,6 @@ struct Wait {
     timeout: u64,
 }
 
-/// What the kernel reads while a gathering send is in flight.
-#[derive(Debug)]
-struct Message {
-    header: libc::msghdr,
-    spans: [libc::iovec; SEND_BLOCKS_MAX],
-}
-
 pub struct Uring {
     submitter: Submitter<'static>,
     submissions: SubmissionQueue<'static>,
@@ -88,10 +82,7 @@ pub struct Uring {
     listeners: Arc<[Listener]>,
     doorbell: Arc<EventFd>,
     clockwork: Clockwork,
-    /// The message of the connection in this place, while its gathering send is in flight.
-    messages: Vec<Option<Box<Message>>>,
-    #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
-    spare_messages: Vec<Box<Message>>,
+    messages: Messages,
     landings: Landings,
     hardships: Hardships,
 }
@@ -133,8 +124,7 @@ impl Uring {
             listeners,
             doorbell,
             clockwork: Clockwork::new()?,
-            messages: Vec::new(),
-            spare_messages: Vec::new(),
+            messages: Messages::default(),
             landings: Landings::map(number)?,
             hardships: Hardships::default(),
         };
@@ -158,7 +148,7 @@ impl Uring {
     /// If it refuses for ever.
     fn note(&mut self, entry: &squeue::Entry) -> bool {
         loop {
-            // SAFETY: whatever memory the entry names belongs to a region (R1), or to a `Message`
+            // SAFETY: whatever memory the entry names belongs to a region (R1), or to a message
             // that `messages` keeps until the completion.
             if unsafe { self.submissions.push(entry) }.is_ok() {
                 return true;
@@ -190,37 +180,6 @@ impl Uring {
         true
     }
 
-    /// Fills the message of a connection's place, which stays until the completion.
-    #[allow(
-        clippy::useless_conversion,
-        reason = "the type of a length differs between C libraries"
-    )]
-    fn gather<'b>(
-        &mut self,
-        slot: SlotId,
-        first: libc::iovec,
-        others: impl Iterator<Item = &'b mut Block>,
-    ) -> *const libc::msghdr {
-        let mut message = self.spare_messages.pop().unwrap_or_else(|| Box::new(Message::empty()));
-        message.spans[0] = first;
-        let mut count = 1;
-        for block in others {
-            block.launch();
-            message.spans[count] = span(block.bytes());
-            count += 1;
-        }
-        message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = count.try_into().expect("a few spans");
-        let header = &raw const message.header;
-        let place = slot.index as usize;
-        if self.messages.len() <= place {
-            self.messages.resize_with(place + 1, || None);
-        }
-        assert!(self.messages[place].is_none(), "two sends in flight on one connection");
-        self.messages[place] = Some(message);
-        header
-    }
-
     fn completed(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let Token { operation, slot } = Token::decode(entry.user_data());
         let armed = cqueue::more(entry.flags());
@@ -232,8 +191,7 @@ impl Uring {
                 Some(Completion::Received { slot, received, armed })
             }
             Operation::Send => {
-                let message = self.messages.get_mut(slot.index as usize).and_then(Option::take);
-                self.spare_messages.extend(message);
+                self.messages.land(slot);
                 let result = usize::try_from(entry.result());
                 let result = result.map_err(|_| Fault::of_send(-entry.result()));
                 Some(Completion::Sent { slot, result, landed: Landed(()) })
@@ -358,19 +316,6 @@ impl Fault {
 /// The slot of operations that belong to no connection.
 const NOBODY: SlotId = SlotId { index: 0, generation: 0 };
 
-impl Message {
-    fn empty() -> Message {
-        // SAFETY: a message header is plain data, for which all zeros is "no name, no control".
-        let header = unsafe { std::mem::zeroed() };
-        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Message { header, spans: [nothing; SEND_BLOCKS_MAX] }
-    }
-}
-
-fn span(bytes: &[u8]) -> libc::iovec {
-    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
-}
-
 /// Builds again for a moment where memory is short: from Linux 6.14 on, the rings of a process that
 /// has just ended count against the limit of locked memory a little longer.
 #[allow(clippy::disallowed_methods, reason = "no ring to wait in yet")]
@@ -464,20 +409,18 @@ impl Ring for Uring {
         blocks: impl Iterator<Item = &'b mut Block>,
         skip: usize,
     ) {
-        let fd = Fd(socket.raw());
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let mut blocks = blocks.take(SEND_BLOCKS_MAX).peekable();
-        let Some(first) = blocks.next() else { return };
-        first.launch();
-        let first = span(&first.bytes()[skip..]);
-        let entry = if blocks.peek().is_none() {
-            let len = u32::try_from(first.iov_len).expect("a block is smaller than 4 GiB");
-            opcode::Send::new(fd, first.iov_base.cast(), len).flags(flags).build()
-        } else {
-            let header = self.gather(slot, first, blocks);
-            opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
-        };
+        let entry = self.messages.of_blocks(Fd(socket.raw()), slot, blocks, skip);
+        entry.into_iter().for_each(|entry| self.push(entry, Operation::Send, slot));
+    }
+
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
+        let entry = self.messages.of_pieces(Fd(socket.raw()), slot, fill);
         self.push(entry, Operation::Send, slot);
+    }
+
+    fn cancel_send(&mut self, slot: SlotId) {
+        let target = Token::new(Operation::Send, slot).encode();
+        self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
     }
 
     fn shutdown(&mut self, socket: &Socket) {

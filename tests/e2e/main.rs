@@ -20,5 +20,6 @@ mod neighbours;
 mod order;
 mod rate;
 mod sockets;
+mod spans;
 mod stop;
 mod throttle;

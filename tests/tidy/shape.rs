@@ -10,6 +10,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/store/arena/mod.rs", 4),
+    ("src/store/arena/pin.rs", 1),
     ("src/store/arena/reservation.rs", 2),
     ("src/store/arena/watched.rs", 1),
     ("src/store/arena/words.rs", 2),
@@ -18,6 +19,7 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/buffers.rs", 9),
     ("src/sys/entry.rs", 1),
     ("src/sys/fake.rs", 2),
+    ("src/sys/gather.rs", 1),
     ("src/sys/heap.rs", 1),
     ("src/sys/landing.rs", 3),
     ("src/sys/probe/collapse.rs", 8),
@@ -26,9 +28,11 @@ pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
     ("src/sys/probe/tests.rs", 7),
     ("src/sys/probe/trial.rs", 2),
     ("src/sys/region.rs", 19),
+    ("src/sys/region/span.rs", 8),
     ("src/sys/socket.rs", 2),
     ("src/sys/thread.rs", 5),
-    ("src/sys/uring.rs", 7),
+    ("src/sys/uring.rs", 5),
+    ("src/sys/uring/sending.rs", 1),
     ("src/sys/uring/tests.rs", 1),
     ("src/sys/wake.rs", 3),
 ];

@@ -13,6 +13,7 @@ use super::*;
 use crate::sys::fake::Chance;
 use crate::sys::ladder::FEATURES_TRIED;
 use crate::sys::probe::{self, Feature};
+use crate::sys::region::Span;
 
 /// A ring of this thread; `None`, and a word about it, where there is no io_uring.
 fn ring(rung: Rung, buffers: (u16, u32), listeners: Vec<Listener>) -> Option<Uring> {
@@ -264,6 +265,54 @@ fn a_few_bytes_come_behind_the_end_of_a_value() {
         ring.shutdown(&socket);
         ring.close(socket);
     }
+}
+
+/// What a socket takes of a gathering send that nobody reads, until it is cancelled: what is said
+/// to be sent is what comes, and the rest can be sent again.
+#[test]
+fn a_send_that_is_cancelled_says_what_was_taken() {
+    let Some(mut ring) = ring(Rung::LOWEST, (4, 1024), Vec::new()) else { return };
+    let (peer, socket) = pair();
+    let bytes: Vec<u8> = (0..1_000_003).map(|at| byte(1, at)).collect();
+    let mut spans: Vec<_> = (0..20).map(|note| Span::for_test(&bytes, note)).collect();
+    let (slot, all) = (Traffic::slot(3), 20 * bytes.len());
+    let (mut sent, mut got, mut cancelled) = (0, 0, 0);
+    let mut buffer = vec![0; 1 << 20];
+    while sent < all {
+        ring.send_gathered(&socket, slot, |gather| {
+            for (number, span) in spans.iter_mut().enumerate() {
+                let skip = sent.saturating_sub(number * bytes.len());
+                let _ = skip >= bytes.len() || gather.span(span, skip);
+            }
+        });
+        (0..3).for_each(|_| ring.enter(false).unwrap());
+        ring.cancel_send(slot);
+        let (taken, landed) = loop {
+            ring.enter(false).unwrap();
+            if let Some(Completion::Sent { result, landed, .. }) = ring.next() {
+                assert!(result.is_ok() || result == Err(Fault::Passing), "{result:?}");
+                break (result.unwrap_or(0), landed);
+            }
+        };
+        spans.iter_mut().for_each(|span| span.land(&landed));
+        cancelled += usize::from(sent + taken < all);
+        sent += taken;
+        while let Ok(len) = io::Read::read(&mut &peer, &mut buffer) {
+            let right = |(at, got_byte): (usize, &u8)| *got_byte == bytes[(got + at) % bytes.len()];
+            assert!(buffer[..len].iter().enumerate().all(right), "after {got} bytes");
+            got += len;
+        }
+    }
+    for _ in 0..1000 {
+        match io::Read::read(&mut &peer, &mut buffer) {
+            Ok(len) => got += len,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    assert!(cancelled > 0, "the socket took everything at once");
+    assert_eq!(got, sent);
+    ring.shutdown(&socket);
+    ring.close(socket);
 }
 
 /// More completions than there is room for, and more submissions: none is lost, and the shortage
