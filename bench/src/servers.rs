@@ -149,7 +149,8 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
 /// This program as a null server, for keys and values of these lengths and so many connections.
 pub fn null((key_bytes, value_bytes): (usize, u32), connections: u32, own: &Path) -> Variant {
     let arguments = words(&format!(
-        "null-server --key-bytes {key_bytes} --value-bytes {value_bytes} --connections {connections}"
+        "null-server --key-bytes {key_bytes} --value-bytes {value_bytes} \
+         --connections {connections}"
     ));
     Variant { label: "null".to_owned(), kind: Kind::Null, program: own.to_owned(), arguments }
 }
@@ -189,7 +190,7 @@ impl Variant {
         Variant { label, arguments, ..self.clone() }
     }
 
-    /// The same under the same name, with more arguments; of one that is given twice, the last counts.
+    /// The same under the same name, with more arguments; the last of two alike counts.
     pub fn and(mut self, arguments: &str) -> Variant {
         self.arguments.extend(words(arguments));
         self

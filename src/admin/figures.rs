@@ -62,7 +62,7 @@ impl Figures {
 }
 
 fn metric_figure(metric: Metric, value: u64) -> Figure {
-    Figure { name: metric.name(), is_gauge: metric.kind() == Kind::Gauge, value }
+    Figure { name: metric.name(), is_gauge: metric.kind() != Kind::Counter, value }
 }
 
 fn gauge(name: &'static str, value: u64) -> Figure {

@@ -156,6 +156,12 @@ impl Roll {
         self.place(place as usize).write(sighting);
     }
 
+    /// There are no more places than that.
+    pub fn shrink(&mut self, places: usize) {
+        self.chunks.truncate(places.div_ceil(CHUNK));
+        self.ward.0.lock().truncate(self.chunks.len());
+    }
+
     /// Nobody has the place any more.
     pub fn leave(&self, place: u32) {
         // Relaxed, as everywhere here: words that order nothing.
@@ -242,5 +248,10 @@ mod tests {
         assert_eq!(census.next(position + 1), None, "who is there but not seen yet");
         one.leave(300);
         assert_eq!(census.next(0).unwrap().0, position);
+        one.shrink(256);
+        assert_eq!(one.chunks.len(), 1);
+        one.enter(300, None);
+        one.write(300, &SEEN);
+        assert_eq!(census.next(0), Some((300, SEEN, None)));
     }
 }

@@ -35,6 +35,8 @@ macro_rules! metrics {
 pub enum Kind {
     Counter,
     Gauge,
+    /// A gauge of which the highest of all threads counts, and not the sum.
+    Level,
 }
 
 metrics! {
@@ -79,8 +81,8 @@ metrics! {
     ThrottleParks "throttle_parks" Counter,
     /// Connections that hold replies or requests.
     ThrottleActive "throttle_active" Gauge,
-    /// Rings for which memory is short, or dire: for which it is dire, twice.
-    ThrottleLevel "throttle_level" Gauge,
+    /// How short memory is for the ring for which it is shortest: 1 is short, 2 is dire.
+    ThrottleLevel "throttle_level" Level,
     /// Times that nobody was let in because memory was dire.
     ThrottleDeaf "throttle_deaf" Counter,
     /// 1 while nobody is let in.
@@ -360,14 +362,19 @@ impl Registry {
 
     /// A figure since the start of the process; `reset` does not touch it.
     pub fn raw(&self, metric: Metric) -> u64 {
-        self.threads.lock().iter().fold(0, |sum, each| sum.wrapping_add(each.get(metric)))
+        let threads = self.threads.lock();
+        let figures = threads.iter().map(|each| each.get(metric));
+        match metric.kind() {
+            Kind::Level => figures.max().unwrap_or(0),
+            Kind::Counter | Kind::Gauge => figures.fold(0, u64::wrapping_add),
+        }
     }
 
     /// A figure since the last `reset`. A gauge is never reset.
     pub fn sum(&self, metric: Metric) -> u64 {
         let of_reset = |each: &Baseline| each.metrics[metric as usize];
         match metric.kind() {
-            Kind::Gauge => self.raw(metric),
+            Kind::Gauge | Kind::Level => self.raw(metric),
             Kind::Counter => {
                 let past = self.baseline.lock().iter().map(of_reset).fold(0, u64::wrapping_add);
                 self.raw(metric).wrapping_sub(past)
@@ -380,7 +387,7 @@ impl Registry {
         let raw = self.threads.lock().get(thread).map_or(0, |each| each.get(metric));
         match (metric.kind(), self.baseline.lock().get(thread)) {
             (Kind::Counter, Some(past)) => raw.wrapping_sub(past.metrics[metric as usize]),
-            (Kind::Gauge | Kind::Counter, _) => raw,
+            (Kind::Gauge | Kind::Level | Kind::Counter, _) => raw,
         }
     }
 
@@ -441,6 +448,18 @@ mod tests {
         assert_eq!(registry.sum(Metric::CurrItems), 3);
         assert_eq!(registry.sum(Metric::CmdGet), 0);
         assert_eq!(registry.raw(Metric::CmdGet), 2);
+    }
+
+    #[test]
+    fn of_levels_the_highest_counts() {
+        let registry = Registry::default();
+        assert_eq!(registry.sum(Metric::ThrottleLevel), 0);
+        for level in [1, 2, 1] {
+            registry.counters("ring").set(Metric::ThrottleLevel, level);
+        }
+        assert_eq!(registry.sum(Metric::ThrottleLevel), 2);
+        registry.reset();
+        assert_eq!(registry.sum(Metric::ThrottleLevel), 2);
     }
 
     #[test]

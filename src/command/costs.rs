@@ -11,9 +11,10 @@
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
 //! keys or rows and one copy. A request whose cost is not known from its head alone asks once it
-//! knows; and what turns out to take long all the same goes to a worker by the time that it took.
+//! knows; and what turns out to take long all the same goes to a worker by the time it took.
 //!
-//! A new command is put here: `Keys` for each that it names or finds, `Table` if it walks the store.
+//! A new command is put here: `Keys` for each that it names or finds, `Table` if it walks the
+//! store.
 
 use crate::protocol::memcache::Head;
 

@@ -112,7 +112,7 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        if let Err(filling) = self.finish(filling, *end) {
+        if let Some(filling) = self.finish(filling, *end) {
             self.consumed -= end.len();
             *state = State::Filling(filling);
             return Some(Verdict::WouldWait);
@@ -139,16 +139,16 @@ impl<O: Output> Batch<'_, O> {
         *state = swallowing(missing, reply);
     }
 
-    /// The whole value has come, and the two bytes after it. An error when it would have to wait for
-    /// memory to join it to another.
-    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Result<(), Filling> {
+    /// The whole value has come, and the two bytes after it. It is still there when it would have
+    /// to wait for memory to join it to another.
+    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
         let Filling { reservation, verb, noreply, long } = filling;
         let now = self.now;
         if end != *LINE_END {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
-            return Ok(());
+            return None;
         }
         let participant = self.participant();
         let always = Condition::Always;
@@ -160,8 +160,10 @@ impl<O: Output> Batch<'_, O> {
             StoreVerb::Append => participant.concat(reservation, Side::Append, always, now),
             StoreVerb::Prepend => participant.concat(reservation, Side::Prepend, always, now),
         };
-        let outcome =
-            outcome.map_err(|reservation| Filling { reservation, verb, noreply, long })?;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(reservation) => return Some(Filling { reservation, verb, noreply, long }),
+        };
         self.classify(Class::Store);
         if matches!(verb, StoreVerb::Cas(_)) {
             self.count_cas(outcome);
@@ -181,7 +183,7 @@ impl<O: Output> Batch<'_, O> {
             }
         };
         self.reply(reply, noreply);
-        Ok(())
+        None
     }
 
     fn count_cas(&self, outcome: Outcome) {

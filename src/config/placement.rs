@@ -9,7 +9,7 @@
 //!
 //! Rings take whole cores first, those of one node before those of the next, and second threads of
 //! cores only when every core has a ring. A worker stays on the core of its ring: it looks at what
-//! that ring has just received, and to wake a sleeper there costs a tenth of what it does elsewhere.
+//! that ring has just received, and a sleeper there is woken at a tenth of the cost.
 //!
 //! Under a quota others run on the same processors, and the kernel shares out time, not places: a
 //! thread that is tied to its place cannot go where there is time, and two servers of one host
@@ -42,8 +42,8 @@ impl Pin {
 
 /// How many rings this host is good for: one for each processor, as far as a quota pays for them.
 ///
-/// Half a processor is none: with a ring more than the quota pays for, all of them would stand still
-/// for a part of each period.
+/// Half a processor is none: with a ring more than the quota pays for, all of them would stand
+/// still for a part of each period.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -15,6 +15,7 @@ use super::close::CloseReason;
 use super::input::Input;
 use super::output::Output;
 use super::peers::BucketId;
+use super::progress::Progress;
 use super::throttle::Quota;
 use crate::base::census::{Doing, Sighting};
 use crate::base::clock::Now;
@@ -34,11 +35,6 @@ const SINGLY: u8 = 4;
 /// Bytes of a request from which on the next one had better not come into buffers as a whole: the
 /// copy of 64 KiB costs more than a receive of its own, that of 16 KiB does not.
 const LARGE_BYTES: usize = 48 << 10;
-
-/// Wraps every four years, which no silence lasts.
-fn tick(now: Now) -> u32 {
-    u32::try_from(now.ticks & u64::from(u32::MAX)).expect("32 bits")
-}
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,8 +178,7 @@ pub struct Connection<S> {
     pub counted: bool,
     /// True when, since bytes moved last, the receive was armed anew to find an end.
     sounded: bool,
-    /// The tick at which bytes last moved in the direction that the connection waits for.
-    active_at: u32,
+    progress: Progress,
     /// When it began to stand in that queue, in nanoseconds since the process started.
     pub came_ns: u64,
     /// What its address has had, where that is limited.
@@ -220,7 +215,7 @@ impl<S: Default> Connection<S> {
             queued: false,
             counted: false,
             sounded: false,
-            active_at: tick(now),
+            progress: Progress::new(now),
             came_ns: 0,
             bucket: None,
             charged: 0,
@@ -253,15 +248,44 @@ impl<S> Connection<S> {
         self.reason
     }
 
-    /// Records that bytes moved.
-    pub fn touch(&mut self, now: Now) {
-        self.active_at = tick(now);
+    /// Records that bytes came. `is_amid` says whether the session has begun with something.
+    #[inline]
+    pub fn record_received(&mut self, bytes: usize, is_amid: impl FnOnce(&S) -> bool, now: Now) {
+        // Who must read first is not excused by sending on.
+        if self.is_in_debt() {
+            return;
+        }
         self.sounded = false;
+        let (input, session) = (&self.input, &self.session);
+        let is_amid = || !input.is_empty() || is_amid(session);
+        self.progress.received(bytes, is_amid, now);
+    }
+
+    /// Records that replies are on their way.
+    pub fn record_sending(&mut self, now: Now) {
+        self.sending = true;
+        self.progress.sending(now);
+    }
+
+    /// Records that so many bytes of replies were taken.
+    pub fn record_sent(&mut self, bytes: usize, now: Now) {
+        self.sounded &= bytes == 0;
+        self.progress.sent(bytes, self.output.unsent_bytes(), now);
+    }
+
+    /// Records that it was not the peer who kept it waiting.
+    pub fn excuse(&mut self, now: Now) {
+        self.progress.restart(now);
     }
 
     /// Ticks since bytes moved last; the first of them had begun already.
     pub fn silent_ticks(&self, now: Now) -> u32 {
-        tick(now).wrapping_sub(self.active_at)
+        self.progress.silent_ticks(now)
+    }
+
+    /// Ticks since the peer, if it owes something, got on with it.
+    pub fn slow_ticks(&self, now: Now) -> u32 {
+        self.progress.slow_ticks(now)
     }
 
     /// True when the receive should be armed anew, to find an end that was not told: once in every
@@ -287,7 +311,7 @@ impl<S> Connection<S> {
             reply_bytes: (self.output.blocks() * BLOCK_BYTES) as u64,
             request_bytes: self.backlog_bytes() as u64,
             item_bytes: item_bytes as u64,
-            active_at: self.active_at,
+            active_at: self.progress.active_at(),
         }
     }
 
@@ -514,14 +538,6 @@ mod tests {
         connection.end(Event::Abort, CloseReason::Broken);
         assert_eq!(connection.reason(), Some(CloseReason::Command));
         assert_eq!(connection.phase(), Phase::Closing);
-    }
-
-    #[test]
-    fn silence_is_counted_over_the_end_of_the_numbers() {
-        let end = Now { ticks: u64::from(u32::MAX), ..NOW };
-        let mut connection = connection();
-        connection.touch(end);
-        assert_eq!(connection.silent_ticks(Now { ticks: end.ticks + 5, ..NOW }), 5);
     }
 
     #[test]

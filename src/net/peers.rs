@@ -137,6 +137,11 @@ impl Peers {
         self.book.lock().tenants[bucket.place()].connections -= 1;
     }
 
+    #[cfg(test)]
+    pub fn connections(&self) -> u32 {
+        self.book.lock().tenants.iter().map(|tenant| tenant.connections).sum()
+    }
+
     /// From when on its connections may be served.
     pub fn due_ns(&self, bucket: BucketId) -> u64 {
         self.buckets[bucket.place()].due_ns(&self.limits)
@@ -243,7 +248,7 @@ mod tests {
     };
 
     fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+        text.parse().expect("an address")
     }
 
     fn v6(number: u64) -> IpAddr {
@@ -335,6 +340,23 @@ mod tests {
         let book = peers.book.lock();
         let keys = book.tenants.iter().filter_map(|tenant| tenant.key);
         assert_eq!(keys.filter(|key| book.find(*key).is_none()).count(), 0, "a chain is broken");
+    }
+
+    #[test]
+    fn of_debtors_the_least_indebted_is_forgotten() {
+        let peers = Peers::new(LIMITS, 1).unwrap();
+        let count = u64::try_from(peers.buckets.len()).unwrap();
+        for number in 0..count {
+            let seat = peers.enter(v6(number), 0).unwrap();
+            peers.charge(seat.bucket, requests(100 + number), 0);
+            peers.leave(seat.bucket);
+        }
+        assert!(peers.enter(v6(count), 0).unwrap().forgets);
+        let owed = (1..count).map(|number| {
+            let place = peers.book.lock().find(key(v6(number)));
+            place.map_or(0, |place| peers.buckets[place].due_ns(&LIMITS))
+        });
+        assert!(owed.zip(1..).all(|(owed, number)| owed == (90 + number) * SECOND_NS / 10));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!   level                    |     Calm      |        Short         |        Dire         |
 //!   one may hold             |   anything    |  2 x free / active   |      the floor      |
 //!   who holds more           |     stays     |      is parked       |      is parked      |
-//!   who comes                |   is let in   |      is let in       |        waits        |
+//!   who comes                |   is let in   |      is let in       | is let in, or waits |
 //!   the largest              |     stay      |        stay          |   go, once silent   |
 //! ```
 //!
@@ -33,7 +33,7 @@ const URGENT_SHARE: u32 = 8;
 pub struct Throttle {
     /// From this part of the pool on connections above their share are parked.
     pub park_percent: u8,
-    /// From this part on nobody is let in, and the largest go.
+    /// From this part on nobody is let in who takes memory beyond it, and the largest go.
     pub drop_percent: u8,
     /// The share, in parts of what each would have of the free memory.
     pub share_factor: u32,

@@ -79,7 +79,8 @@ pub struct Sockets {
     pub datagram: Vec<UdpSocket>,
 }
 
-/// Starts `shape` on `sockets`, each thread at its place. `service` makes what each thread executes with.
+/// Starts `shape` on `sockets`, each thread at its place. `service` makes what each thread executes
+/// with.
 ///
 /// # Errors
 /// What the kernel refuses to a ring.
@@ -133,10 +134,8 @@ where
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let core = placement.workers.get(number).cloned().unwrap_or_default();
         let run = move || {
-            if !core.is_empty() {
-                // As with a ring.
-                let _ = thread::pin(&core);
-            }
+            // As with a ring; to be tied to no processor is refused, too.
+            let _ = thread::pin(&core);
             let service = service(Arc::clone(&counters));
             Worker::new(number, (service, counters), fleet, clock, shape.requests_per_event).run();
         };
@@ -145,8 +144,7 @@ where
     }
     for (number, socket) in sockets.datagram.into_iter().enumerate() {
         let counters = registry.counters(&format!("datagrams {number}"));
-        let (fleet, service) = (Arc::clone(&fleet), service.clone());
-        let clock = clock.clone();
+        let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let run = move || {
             let service = service(Arc::clone(&counters));
             let datagrams = Datagrams { socket, service, counters, fleet, clock };

@@ -53,7 +53,7 @@ impl World {
     }
 
     fn with(seed: u64, dispatch: Dispatch, idle_timeout_s: u32, loans_max: usize) -> World {
-        World::limited(seed, dispatch, idle_timeout_s, loans_max, RateLimits::default())
+        World::limited(seed, dispatch, idle_timeout_s, loans_max, &RateLimits::default())
     }
 
     fn limited(
@@ -61,13 +61,13 @@ impl World {
         dispatch: Dispatch,
         idle_timeout_s: u32,
         loans_max: usize,
-        limits: RateLimits,
+        limits: &RateLimits,
     ) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
         let fleet = Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap());
-        let fleet = Arc::new(fleet.with_peers(Peers::new(limits, 24)));
+        let fleet = Arc::new(fleet.with_peers(Peers::new(*limits, 24)));
         let registry = Registry::default();
         let elapsed_ns = Arc::new(AtomicU64::new(0));
         let clock = Clock::manual(Arc::clone(&elapsed_ns));

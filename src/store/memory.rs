@@ -329,20 +329,32 @@ impl Participant {
 
     /// Bytes that peers should give up of what they keep from being evicted, because something had
     /// to be refused since this was asked last, or they keep much of what is not even of use.
+    ///
+    /// What they keep from being of use is counted by the page, but what they give up are bytes: of
+    /// those it is the same part. After a refusal nobody knows how much is wanted: half of it, and
+    /// half of what is left if that was not enough.
     pub fn starved_bytes(&mut self) -> usize {
-        let share = self.table.slabs.pages.count() as usize * self.table.slabs.pages.page_bytes()
-            / STARVED_SHARE;
-        let refusals = self.table.refusals.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.refusals_seen, refusals) != refusals {
-            return share;
-        }
-        let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
         let pages = &self.table.slabs.pages;
+        let share = pages.count() as usize * pages.page_bytes() / STARVED_SHARE;
+        let refusals = self.table.refusals.load(Ordering::Relaxed);
+        let was_refused = std::mem::replace(&mut self.refusals_seen, refusals) != refusals;
+        let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
         pages.expect_no_longer(&self.table.epochs);
         let in_classes = self.table.arriving_bytes.load(Ordering::Relaxed);
-        let kept = (pages.stuck() + self.table.log.held()) as usize * pages.page_bytes();
-        let kept = kept + in_classes;
-        usize::try_from(limbo).unwrap_or(usize::MAX).max(kept).saturating_sub(share)
+        let in_log = self.table.arriving_in_log.load(Ordering::Relaxed);
+        let in_pages = (pages.stuck() + self.table.log.held()) as usize * pages.page_bytes();
+        let (arriving, sent_from) = (in_classes + in_log, usize::try_from(limbo).unwrap_or(0));
+        let kept = (in_pages.max(in_log) + in_classes).max(sent_from);
+        let excess = match (was_refused, kept) {
+            (true, 0) => share,
+            (true, kept) => share.min(kept.div_ceil(2)),
+            (false, kept) => kept.saturating_sub(share),
+        };
+        if (1..kept).contains(&arriving) && sent_from < kept {
+            let part = excess as u128 * arriving as u128 / kept as u128;
+            return usize::try_from(part).unwrap_or(excess).max(excess.min(1));
+        }
+        excess
     }
 
     fn raise_reserve(&self, class: u8) -> u64 {

@@ -305,8 +305,8 @@ fn a_key_is_found_while_its_segment_moves_and_the_old_one_is_reused() {
     });
 }
 
-/// How a wait ends: what another thread had let go of when it began is free, or left to others, when
-/// four graces have passed.
+/// How a wait ends: what another thread had let go of when it began is free, or left to others,
+/// when four graces have passed.
 #[test]
 fn after_four_graces_all_have_freed_what_they_had_let_go_of() {
     model(|| {

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, CAS_BITS, Item, Keep, Keeper, Reclaimable, Ref, Word0, Words};
+use super::arena::{Arena, CAS_BITS, Home, Item, Keep, Keeper, Reclaimable, Ref, Word0, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -110,12 +110,21 @@ pub struct Table {
     /// How often something was refused although others might have been let go of, and until when
     /// that is taken for how things are, in ticks.
     pub(in crate::store) refusals: AtomicU32,
-    /// Of slots of classes that were taken for values which had not come.
+    /// Of slots that were taken for values which had not come: of classes, and of the log.
     pub(in crate::store) arriving_bytes: AtomicUsize,
+    pub(in crate::store) arriving_in_log: AtomicUsize,
     pub(in crate::store) dearth_until: AtomicU64,
 }
 
 impl Table {
+    /// The sum in which values that arrive in such slots count.
+    pub(in crate::store) fn arriving(&self, home: Home) -> &AtomicUsize {
+        match home {
+            Home::Class(_) => &self.arriving_bytes,
+            Home::Log(_) => &self.arriving_in_log,
+        }
+    }
+
     /// Takes address space for all memory of the plan; it becomes memory as it is used.
     ///
     /// # Errors
@@ -160,6 +169,7 @@ impl Table {
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
             arriving_bytes: AtomicUsize::new(0),
+            arriving_in_log: AtomicUsize::new(0),
             dearth_until: AtomicU64::new(0),
         };
         for stripe in 0..table.stripes.len() {

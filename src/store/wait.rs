@@ -13,9 +13,9 @@
 //! that out and begun to free; and when the fourth ends, it has freed. The clock only ends the wait
 //! for a thread that hangs.
 //!
-//! Who serves nobody else waits on the spot. Who serves many `defers`: it looks a few times, is told
-//! `Refusal::WouldWait`, serves the others, and asks again. Meanwhile the wait is kept here, by what
-//! is waited for: a class of slots, or pages.
+//! Who serves nobody else waits on the spot. Who serves many `defers`: it looks a few times, is
+//! told `Refusal::WouldWait`, serves the others, and asks again. Meanwhile the wait is kept here,
+//! by what is waited for: a class of slots, or pages.
 
 use std::time::Duration;
 

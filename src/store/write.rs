@@ -167,8 +167,8 @@ impl Participant {
             self.count_ghost_hit(wanted);
         }
         let mut reservation = self.table.arena.start(slot, &head, shape);
-        if band == ARRIVING && matches!(shape.home, Home::Class(_)) {
-            reservation.count_in(&self.table.arriving_bytes);
+        if band == ARRIVING {
+            reservation.count_in(self.table.arriving(shape.home));
         }
         self.table.note_expiry(reservation.head(), head.expiry);
         Ok(reservation)
@@ -220,7 +220,7 @@ impl Participant {
         if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
             let slots = self.allocate_fragments(reservation, now)?;
             self.table.arena.extend_by(reservation, slots);
-            reservation.count_more(&self.table.arriving_bytes);
+            reservation.count_more(self.table.arriving(reservation.shape().home));
         }
         Ok(())
     }
@@ -265,7 +265,7 @@ impl Participant {
         exptime: Exptime,
         now: Now,
     ) -> Outcome {
-        reservation.count_out(&self.table.arriving_bytes);
+        reservation.count_out(self.table.arriving(reservation.shape().home));
         // Crowded twice: the directory cannot grow, or others are faster.
         let (mut force, mut crowded_before) = (false, false);
         loop {
@@ -364,7 +364,7 @@ impl Participant {
     /// # Panics
     /// If it is of another table.
     pub fn abandon(&mut self, mut reservation: Reservation) {
-        reservation.count_out(&self.table.arriving_bytes);
+        reservation.count_out(self.table.arriving(reservation.shape().home));
         self.table.free(self.table.arena.discard(reservation));
     }
 

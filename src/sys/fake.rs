@@ -61,6 +61,8 @@ pub struct Peer {
     pub reset: bool,
     /// It does not read.
     pub deaf: bool,
+    /// It reads a byte at a time.
+    pub sips: bool,
     /// What it has read.
     pub got: Vec<u8>,
     /// The server has closed or refused it.
@@ -332,6 +334,8 @@ impl FakeRing {
             }
         } else if self.chance.once_in(100) {
             Err(*self.chance.pick(&[Fault::NoMemory, Fault::Passing]))
+        } else if peer.sips {
+            Ok(1)
         } else if self.chance.once_in(4) {
             Ok(1 + self.chance.below(bytes.len()))
         } else {

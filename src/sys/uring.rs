@@ -512,6 +512,7 @@ impl Ring for Uring {
 
     fn resize(&mut self, connections: usize) {
         self.buffers.resize(connections);
+        self.messages.keep_for(connections);
     }
 
     fn blocks(&mut self) -> &mut BlockPool {

@@ -2,6 +2,8 @@
 //!
 //! Groups are made in version 1 or 2, whichever this machine lets a test make, and removed.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -107,7 +107,7 @@ fn every_ring_and_worker_says_what_it_does() {
         let told = wait_until(PATIENCE, || {
             let rows = self::rows(&mut client, "rings");
             let share = |row| rows.get(&format!("ring_0:{row}")).copied();
-            let sum: Option<u64> = shares.iter().map(|row| share(row)).sum();
+            let sum: Option<u64> = shares.iter().map(share).sum();
             sum.is_some_and(|sum| (98..=100).contains(&sum))
         });
         assert!(told, "{kind:?}: {rows:#?}");

@@ -86,6 +86,7 @@ fn a_crowd_that_does_not_read_is_dropped_by_size_and_reason() {
         let stat_of = |reason| stat(&format!("closed_for_{reason}"));
         assert_eq!(reasons.map(stat_of).iter().sum::<u64>(), stat("response_obj_oom"), "{kind:?}");
         assert!(stat("throttle_active") > 0, "{kind:?}");
+        assert!(stat("throttle_level") > 0, "{kind:?}: nobody knows that memory is short");
         drop(deaf);
         let calm = wait_until(PATIENCE, || {
             neighbour.stat("throttle_active") <= 1 && neighbour.stat("throttle_level") == 0
@@ -95,6 +96,21 @@ fn a_crowd_that_does_not_read_is_dropped_by_size_and_reason() {
         assert_eq!(neighbour.stat("throttle_parked"), 0);
         server.assert_serves();
     }
+}
+
+/// Their places take most of the memory that is for connections; then all of them go.
+#[test]
+fn a_crowd_that_only_came_and_went_leaves_no_pressure() {
+    let options = ["-m", "64", "--conn-memory", "1m", "-c", "2000"];
+    let Some(server) = Server::start(OURS[0], &options) else { return };
+    let mut watcher = server.client();
+    let crowd: Vec<_> = (0..1150).map(|_| server.client()).collect();
+    let short = wait_until(PATIENCE, || watcher.stat("throttle_level") > 0);
+    assert!(short, "{:#?}", watcher.stats());
+    drop(crowd);
+    let calm = wait_until(PATIENCE, || watcher.stat("throttle_level") == 0);
+    assert!(calm, "{:#?}", watcher.stats());
+    assert_eq!(watcher.stat("accepting_conns"), 1);
 }
 
 #[test]

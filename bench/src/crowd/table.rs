@@ -78,13 +78,13 @@ fn idle(results: &Results) -> String {
     }
     sheet.note(
         "RSS in MiB: without connections, with those that have said nothing, with the same when \
-         each has been answered once, and when all are gone; bytes each: what the largest of these \
-         is above the first, for a connection. At most 100 MiB for 100,000",
+         each has been answered once, and when all are gone; bytes each: what the greatest is \
+         above the first, for a connection. At most 100 MiB for 100,000",
     );
     sheet.note(
         "CPU: of a core, while nobody says anything, without connections and with all; at most \
-         0.2 %. Kernel: buffers of TCP and objects of all kinds, of both ends, which others on this \
-         machine change too",
+         0.2 %. Kernel: buffers of TCP and objects of all kinds, of both ends; others on this \
+         machine change them, too",
     );
     finish(sheet, results)
 }

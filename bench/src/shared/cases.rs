@@ -115,13 +115,14 @@ struct One {
 }
 
 impl One {
-    /// Executes a batch and rests, as a ring does in a turn.
+    /// Rests and executes a batch, as a ring does in a turn. While the others have their turns, it
+    /// is amid its own: what they let go of has to wait for it.
     fn run(&mut self, input: &[u8], requests: u32) -> io::Result<()> {
+        self.executor.rest();
         self.executor.wake();
         let mut budget = Budget { requests, cost: Cost::Any };
         let progress =
             self.executor.drive(&mut self.session, input, NOW, &mut budget, &mut self.output);
-        self.executor.rest();
         let is_done = progress.consumed == input.len()
             && matches!(progress.verdict, Verdict::NeedInput | Verdict::Yield);
         if is_done { Ok(()) } else { Err(io::Error::other(format!("{progress:?}"))) }
@@ -237,7 +238,10 @@ mod tests {
     fn a_hit_takes_nothing_from_others_however_many_ask() {
         for same in [false, true] {
             let sum = counted("get, hit", 8, same);
-            assert_eq!((sum.locks, sum.updates, sum.taken), (0, 0, 0), "{:?}", sum.sites);
+            // After 256 requests a thread tells the classes what it has seen.
+            let told = 8 * u64::from(20 * BATCH).div_ceil(256);
+            assert!(sum.locks == 0 && sum.updates <= 3 * told, "{sum:?}");
+            assert!(sum.taken <= 3 * told, "{:?}", sum.sites);
             assert!(sum.stores > 0);
         }
     }

@@ -4,7 +4,7 @@
 //! A line that nobody has written yet comes from memory and is nobody's loss. Caches are without
 //! end here, so this is the most that threads can take from each other.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::Location;
 
 use ringcached::base::counted::{Access, Deed};
@@ -16,7 +16,7 @@ pub const THREADS_MAX: u32 = u64::BITS;
 pub type Site = &'static Location<'static>;
 
 #[derive(Debug, Default)]
-pub struct Lines(HashMap<usize, Line>);
+pub struct Lines(BTreeMap<usize, Line>);
 
 #[derive(Debug, Default)]
 struct Line {
@@ -36,7 +36,7 @@ pub struct Sum {
     /// Lines that another thread had written since this one had them, or held when it wrote.
     pub taken: u64,
     /// The same, by who did it.
-    pub sites: HashMap<Site, u64>,
+    pub sites: BTreeMap<Site, u64>,
 }
 
 impl Lines {

@@ -77,10 +77,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if connection.phase() != Phase::Open {
             return self.spent.push(filled);
         }
-        // Who must read first is not excused by sending on.
-        if !connection.is_in_debt() {
-            connection.touch(self.now);
-        }
+        let is_amid = |session: &V::Session| self.service.held_bytes(session) > 0;
+        connection.record_received(filled.bytes().len(), is_amid, self.now);
         connection.input.push(filled);
         if connection.input.is_scattered() {
             connection.input.evacuate(&mut self.spent);
@@ -127,9 +125,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 connection.end(Event::Abort, CloseReason::Broken);
             }
         }
-        if taken > 0 {
-            connection.touch(self.now);
-        }
+        connection.record_sent(taken, self.now);
         if unsent == 0 {
             connection.record_flushed();
         } else if taken > 0 {

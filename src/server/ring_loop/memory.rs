@@ -25,6 +25,10 @@ pub(super) const BLOCKS_KEPT: usize = 6;
 /// The ring borrows when it has fewer free blocks than this.
 const BLOCKS_LOW: usize = BLOCKS_KEPT + BLOCKS_NEEDED;
 
+/// This part of the memory for connections is not lent for replies, and so much more may be taken
+/// before nobody is let in.
+pub(super) const PLACES_SHARE: usize = 16;
+
 /// Bytes of a place of a connection beside the connection itself: its generation, its part of the
 /// queues, a message that gathers, and a place in the census.
 const PLACE_BYTES: usize = 512 + 64;
@@ -79,6 +83,11 @@ impl Appetite {
 impl<R: Ring, V: Service> RingLoop<R, V> {
     fn borrow_blocks(&mut self) {
         while self.may_borrow && self.ring.blocks().free() < BLOCKS_LOW {
+            // What is left is for the places of who comes.
+            if self.service.lendable_bytes() <= self.service.pool_bytes() / PLACES_SHARE {
+                self.may_borrow = false;
+                return;
+            }
             match self.service.lend() {
                 Some(loan) => self.ring.blocks().adopt(loan),
                 None => self.may_borrow = false,
@@ -149,6 +158,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn return_idle_loans(&mut self) {
         let (blocks, service) = (self.ring.blocks(), &mut self.service);
         blocks.trim().for_each(|loan| service.take_back(loan));
+    }
+
+    /// Gives the places back that a crowd has left.
+    pub(super) fn return_places(&mut self) {
+        let before = self.connections.places();
+        self.connections.shrink();
+        if self.connections.places() < before {
+            self.roll.shrink(self.connections.places());
+        }
     }
 
     /// Returns everything that is lent; no block may be in use.

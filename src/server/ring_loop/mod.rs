@@ -275,7 +275,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     return self.postponed.push(id);
                 }
                 Step::Send => {
-                    connection.sending = true;
+                    connection.record_sending(self.now);
                     let (socket, output) = (&connection.socket, &mut connection.output);
                     if output.has_spans() {
                         self.ring.send_gathered(socket, id, |pieces| output.gather(pieces));

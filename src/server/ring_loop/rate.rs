@@ -10,8 +10,8 @@
 //! at which its bucket is no longer in debt, and keeps it, whatever others spend meanwhile: so no
 //! lane waits for ever, in whichever order rings look. When the moment has come, the first of the
 //! lane goes on with one batch, whoever has spent what, and the lane is given its next one after
-//! that batch is paid for. Invariant: every lane has either a moment or a place among those that are
-//! to have one.
+//! that batch is paid for. Invariant: every lane has either a moment or a place among those that
+//! are to have one.
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
@@ -189,7 +189,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.held = Held::No;
         connection.passes = true;
         // The silence was ours.
-        connection.touch(self.now);
+        connection.excuse(self.now);
         // What goes straight into its place is asked for by the step.
         if !connection.is_direct() {
             self.make_runnable(id);

@@ -11,12 +11,13 @@
 //!   is what a connection keeps of them; and who goes is recalled first, see `spans`.
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
-//! goes on with what it began, for `silence_ms`; for an eighth of that when somebody waits who
-//! holds nothing itself. Whoever only thinks between two requests keeps nothing, and never goes. Of
-//! the silent the largest go first, by powers of two of what they hold; of about the same size who
-//! has been silent longest; and no more of them than meet the need. Who is larger and has been
-//! silent for an eighth of that time counts as if it went: it goes soon, or moves. And a need for
-//! blocks or for the pool must have lasted so long, too. Who holds little is thus the last to go.
+//! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
+//! of that when somebody waits who holds nothing itself. Whoever only thinks between two requests
+//! keeps nothing, and never goes. Of the silent the largest go first, by powers of two of what they
+//! hold; of about the same size who has been silent longest; and no more of them than meet the
+//! need. Who is larger and has been silent for an eighth of that time counts as if it went: it goes
+//! soon, or moves. And a need for blocks or for the pool must have lasted so long, too. Who holds
+//! little is thus the last to go.
 
 use std::cmp::Reverse;
 
@@ -112,6 +113,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let excess = excess.max(overdrawn).div_ceil(rings);
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
+        let starved = starved.div_ceil(rings);
         let outdated = self.service.outdated_excess_bytes().div_ceil(rings);
         [
             need(CloseReason::Items, starved, false, true),
@@ -155,7 +157,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         each: &Connection<V::Session>,
         need: Need,
     ) -> Option<Candidate> {
-        let silent_ticks = each.silent_ticks(self.now);
+        let silent_ticks = each.slow_ticks(self.now);
         let kept = self.service.held_bytes(&each.session) + each.output.spanned_bytes();
         let block_bytes = each.output.blocks() * BLOCK_BYTES;
         let bytes = if need.reason == CloseReason::Items {

@@ -14,6 +14,7 @@ use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
+use super::memory::PLACES_SHARE;
 use super::upkeep::OUTPUT_BYTES_MAX;
 
 /// Connections that come back in one turn: all that they were kept from sending comes at once.
@@ -97,9 +98,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Lets nobody in while memory is dire, and everybody again when it no longer is.
+    /// Lets nobody in while connections have taken more than what is theirs and a little for who
+    /// comes, who holds nothing and is served before others; and everybody again when they have not.
     pub(super) fn pause_or_resume_accepts(&mut self) {
-        let is_dire = self.upkeep.level == Level::Dire;
+        let has_vacancy = self.connections.len() < self.connections.places();
+        let slack = self.service.pool_bytes() / PLACES_SHARE;
+        let has_place = has_vacancy || self.service.overdrawn_bytes() <= slack;
+        let is_dire = self.upkeep.level == Level::Dire && !has_place;
         if is_dire == self.upkeep.accepts_paused || self.settings.listeners == 0 {
             return;
         }

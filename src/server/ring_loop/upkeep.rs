@@ -74,7 +74,19 @@ impl Default for Upkeep {
     }
 }
 
+/// How many of so many places one tick looks at.
+fn looks(places: usize) -> usize {
+    places.div_ceil(TICKS_PER_ROUND).clamp(LOOKS_MIN, LOOKS_PER_TICK).min(places)
+}
+
 impl Upkeep {
+    /// Moves on by the places of one tick; says where it was. That is so whether anybody is looked
+    /// at or not: who must give memory back is looked for from there on, too.
+    fn pass(&mut self, places: usize) -> usize {
+        let next = (self.cursor + looks(places)) % places.max(1);
+        std::mem::replace(&mut self.cursor, next)
+    }
+
     /// True when the fleet has begun to drain and this ring has not.
     pub(super) fn must_drain<S>(&self, fleet: &Fleet<S>) -> bool {
         self.draining_since.is_none() && fleet.is_draining()
@@ -102,20 +114,17 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if self.is_new_second {
             self.upkeep.accept_failed = false;
             self.return_idle_loans();
+            self.return_places();
         }
         self.tell_fare();
         self.pause_or_resume_accepts();
         self.relieve();
         self.resume_paused();
         self.tell_hardships();
-        if !self.is_anybody_overdue() {
-            return;
-        }
         let places = self.connections.places();
-        let looks = places.div_ceil(TICKS_PER_ROUND).clamp(LOOKS_MIN, LOOKS_PER_TICK);
-        for _ in 0..places.min(looks) {
-            self.upkeep.cursor = (self.upkeep.cursor + 1) % places;
-            self.look_at(self.upkeep.cursor);
+        let start = self.upkeep.pass(places);
+        if self.is_anybody_overdue() {
+            (1..=looks(places)).for_each(|step| self.look_at((start + step) % places));
         }
     }
 
@@ -155,7 +164,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let (now, settings) = (self.now, &self.settings);
         let Some((id, connection)) = self.connections.at(index) else { return };
         let silent = connection.silent_ticks(now);
-        let stalled = connection.is_stalled() && silent >= settings.throttle.stall_ticks();
+        let stalled = connection.is_stalled()
+            && connection.slow_ticks(now) >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
         let is_served = connection.held != Held::Rate;
         let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
@@ -214,5 +224,20 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.upkeep.draining_since.is_some()
             && self.connections.is_empty()
             && self.deaf.len() == self.settings.listeners as usize
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_places_have_their_turn() {
+        let mut upkeep = Upkeep::default();
+        assert_eq!([upkeep.pass(0), upkeep.pass(5), upkeep.pass(5)], [0, 0, 0]);
+        let places = LOOKS_MIN + 7;
+        let starts = [upkeep.pass(places), upkeep.pass(places), upkeep.pass(places)];
+        assert_eq!(starts, [0, LOOKS_MIN, LOOKS_MIN - 7]);
     }
 }

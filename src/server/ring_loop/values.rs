@@ -64,8 +64,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 let bucket = connection.bucket;
                 self.charge(bucket, 0, bytes);
                 let Some(connection) = self.connections.get_mut(id) else { return };
-                if connection.phase() == Phase::Open && !connection.is_in_debt() {
-                    connection.touch(self.now);
+                if connection.phase() == Phase::Open {
+                    connection.record_received(bytes, |_| true, self.now);
                 }
                 connection.awaits_much = self.service.awaits_much(&connection.session);
             }

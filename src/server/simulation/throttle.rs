@@ -137,10 +137,11 @@ fn who_was_parked_first_comes_back_first() {
 }
 
 #[test]
-fn nobody_is_let_in_while_memory_is_dire() {
+fn nobody_is_let_in_while_memory_is_dire_and_more_is_taken_than_there_is() {
     let mut world = world(10, 30);
     let_in(&mut world, 3, true);
     (0..3).for_each(|peer| say(&mut world, peer, &large()));
+    world.ring.service_mut().overdrawn = 1;
     while world.registry.sum(Metric::AcceptsPaused) == 0 {
         world.turn();
     }
@@ -148,6 +149,7 @@ fn nobody_is_let_in_while_memory_is_dire() {
     world.ring.ring_mut().arriving.push_back(Peer::default());
     turns(&mut world, 30);
     assert_eq!(world.peers().count(), 3, "somebody was let in");
+    world.ring.service_mut().overdrawn = 0;
     assert_eq!(world.registry.sum(Metric::ThrottleDeaf), 1);
     assert_eq!(world.registry.sum(Metric::ListenDisabledNum), 0, "no descriptor is missing");
     world.peers().for_each(|peer| peer.deaf = false);
@@ -272,4 +274,118 @@ fn every_end_is_counted_by_its_reason() {
     world.fleet.drain();
     turns(&mut world, 60);
     assert_eq!(counts(&world), [1, 2, 1, 2]);
+}
+
+/// Reads a byte in every send, and asks for more all the time.
+fn let_in_who_sips(world: &mut World) {
+    let_in(world, 1, true);
+    let peer = world.peers().last().unwrap();
+    (peer.deaf, peer.sips) = (false, true);
+}
+
+#[test]
+fn who_only_sips_is_as_silent_as_who_does_not_read() {
+    let mut world = world(20, 40);
+    let_in_who_sips(&mut world);
+    let_in(&mut world, 1, false);
+    say(&mut world, 0, &large().repeat(2));
+    for _ in 0..10 {
+        say(&mut world, 1, b"a1\n");
+        turns(&mut world, 100);
+    }
+    assert!(world.peers().next().unwrap().got.len() > 20, "it reads now and then");
+    assert_eq!(closed(&mut world), [true, false]);
+    assert_eq!(world.registry.sum(Metric::ClosedForPool), 1);
+}
+
+#[test]
+fn who_sips_and_sends_on_is_stalled() {
+    let mut world = world(100, 101);
+    let_in_who_sips(&mut world);
+    for _ in 0..30 {
+        say(&mut world, 0, &large());
+        turns(&mut world, 50);
+    }
+    assert_eq!((closed(&mut world), world.registry.sum(Metric::ClosedStalled)), (vec![true], 1));
+}
+
+#[test]
+fn who_reads_slowly_but_gets_on_stays() {
+    let mut world = world(20, 40);
+    let_in(&mut world, 1, true);
+    say(&mut world, 0, &large().repeat(2));
+    for _ in 0..40 {
+        // A send now and then: three blocks at most, and often less.
+        turns(&mut world, 60);
+        let got = world.peers().next().unwrap().got.len();
+        world.peers().next().unwrap().deaf = false;
+        while world.peers().next().unwrap().got.len() < got + 20_000
+            && !world.peers().next().unwrap().got.ends_with(b"\n")
+        {
+            world.turn();
+        }
+        world.peers().next().unwrap().deaf = true;
+    }
+    assert_eq!(closed(&mut world), [false]);
+}
+
+/// A line that comes byte by byte keeps something that items want.
+#[test]
+fn who_sends_a_byte_now_and_then_is_silent() {
+    let mut world = World::with(9, Dispatch::Inline, 0, 16);
+    let_in(&mut world, 2, false);
+    say(&mut world, 0, b"a1\n");
+    turns(&mut world, 30);
+    world.ring.service_mut().starved = 500;
+    for _ in 0..20 {
+        say(&mut world, 0, b"a");
+        turns(&mut world, 50);
+    }
+    assert_eq!(closed(&mut world), [true, false]);
+    assert_eq!(world.registry.sum(Metric::ClosedForItems), 1);
+}
+
+/// Each ring is told all that is wanted, and asks for its part.
+#[test]
+fn rings_share_what_items_want() {
+    let mut world = World::with(9, Dispatch::Inline, 0, 16);
+    world.ring.settings_mut().rings = 4;
+    let_in(&mut world, 10, false);
+    (0..10).for_each(|peer| say(&mut world, peer, b"a1\n"));
+    turns(&mut world, 400);
+    world.ring.service_mut().starved = 4000;
+    while world.registry.sum(Metric::ClosedForItems) == 0 {
+        world.turn();
+    }
+    world.ring.service_mut().starved = 0;
+    turns(&mut world, 200);
+    let gone = closed(&mut world).iter().filter(|closed| **closed).count();
+    assert_eq!(gone, 1, "a quarter of 4000 bytes");
+}
+
+/// Others hold all that is lent for replies and let nothing go: who comes is let in and served.
+#[test]
+fn who_comes_does_not_wait_until_others_go() {
+    let mut world = World::with(3, Dispatch::Inline, 0, 16);
+    *world.ring.throttle_mut() = Throttle {
+        park_percent: 20,
+        drop_percent: 40,
+        silence_ms: u32::MAX,
+        ..Throttle::default()
+    };
+    let_in(&mut world, 20, true);
+    (0..20).for_each(|peer| say(&mut world, peer, &large().repeat(9)));
+    turns(&mut world, 300);
+    assert_eq!(world.registry.sum(Metric::ThrottleLevel), 2, "memory is not dire");
+    let start_ns = elapsed_ns(&world);
+    world.ring.ring_mut().arriving.push_back(Peer::default());
+    while world.peers().count() < 21 {
+        world.turn();
+        assert!(elapsed_ns(&world) - start_ns < SECOND_NS, "it is not let in");
+    }
+    say(&mut world, 20, b"a1\n");
+    while world.peers().nth(20).unwrap().got.is_empty() {
+        world.turn();
+        assert!(elapsed_ns(&world) - start_ns < SECOND_NS, "it is not served");
+    }
 }

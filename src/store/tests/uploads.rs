@@ -95,6 +95,58 @@ fn what_stalled_uploads_keep_is_known_wherever_it_lies() {
     assert_eq!(table.arriving_bytes.load(Ordering::Relaxed), 0);
 }
 
+/// Every second as many go as are asked for, and others store on: no more go than bring what the
+/// silent keep back to what they may.
+#[test]
+fn no_more_stalled_uploads_go_than_must() {
+    for value_bytes in [1000, 4000] {
+        let registry = Registry::default();
+        let table = table(16 << 20, true);
+        let mut one = table.participant(registry.counters("one"));
+        let mut uploads = Vec::new();
+        for number in 0..1800 * 4000 / (value_bytes as u64) {
+            uploads.extend(stall(&mut one, 1 << 40 | number, value_bytes));
+            assert_eq!(refused(&mut one, number * 10..number * 10 + 10, &mut || 2000, false), 0);
+        }
+        for second in 0..10 {
+            let keys = second * 2000..second * 2000 + 2000;
+            assert_eq!(refused(&mut one, keys, &mut || 2000, false), 0);
+            let mut starved = one.starved_bytes();
+            while starved > 0
+                && let Some(upload) = uploads.pop()
+            {
+                starved = starved.saturating_sub(upload.held_bytes());
+                one.abandon(upload);
+            }
+        }
+        let kept: usize = uploads.iter().map(Reservation::held_bytes).sum();
+        uploads.drain(..).for_each(|upload| one.abandon(upload));
+        assert!((3 << 20..5 << 20).contains(&kept), "{value_bytes}: {kept} bytes of 4 MiB");
+        assert_eq!(table.arriving_bytes.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// Less is kept than may be, and yet something is refused now and then: half of it goes, and not
+/// everybody at once.
+#[test]
+fn a_refusal_does_not_cost_everybody() {
+    let registry = Registry::default();
+    let table = table(16 << 20, true);
+    let mut one = table.participant(registry.counters("one"));
+    let uploads: Vec<_> =
+        (0..1800).filter_map(|number| stall(&mut one, 1 << 40 | number, 1000)).collect();
+    let kept: usize = uploads.iter().map(Reservation::held_bytes).sum();
+    assert_eq!(one.starved_bytes(), 0);
+    table.refusals.fetch_add(1, Ordering::Relaxed);
+    let starved = one.starved_bytes();
+    assert!((kept / 4..=kept / 2 + 1).contains(&starved), "{starved} of {kept}");
+    assert_eq!(one.starved_bytes(), 0, "it was one refusal");
+    uploads.into_iter().for_each(|upload| one.abandon(upload));
+    assert_eq!(table.arriving_in_log.load(Ordering::Relaxed), 0);
+    table.refusals.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(one.starved_bytes(), 4 << 20, "nobody knows what is kept");
+}
+
 /// Keys that size classes hold: each of their pages has slots in which values arrive, and cannot
 /// go to a class that has none.
 #[test]

@@ -116,6 +116,12 @@ impl Messages {
         self.in_flight[place] = Some(message);
     }
 
+    /// Keeps no more for later than so many connections can use.
+    pub fn keep_for(&mut self, connections: usize) {
+        self.spare.truncate(connections);
+        self.spare_pieces.truncate(connections);
+    }
+
     /// A send of this connection has ended.
     pub fn land(&mut self, slot: SlotId) {
         match self.in_flight.get_mut(slot.index as usize).and_then(Option::take) {

@@ -107,7 +107,7 @@ fn everything_is_there() {
     assert_eq!(words("get "), "get 100 959 ns 959 ns 959 ns 73.7 us 73.7 us ");
     assert_eq!(words("store "), "store 0.0 - - - - - ");
     assert!(
-        words("ring 0").starts_with("ring 0 7 90.0 - 9.0 2.0 10.0 25.0 "),
+        words("ring 0").starts_with("ring 0 7 90.0 - 9.0 2.0 10.0 25.0 5.0 3 "),
         "{}",
         words("ring 0")
     );
