@@ -106,7 +106,8 @@ fn between_two_namespaces_every_byte_comes() {
     let Some(namespaces) = Namespaces::new() else {
         return eprintln!("SKIPPED: no network namespaces can be made here (ip, root)");
     };
-    let program = std::env::var("RINGCACHED").unwrap_or(env!("CARGO_BIN_EXE_ringcached").into());
+    let program =
+        std::env::var("RINGCACHED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringcached").into());
     let mut server = namespaces
         .inside(0, program.as_ref())
         .args(["-u", "root", "-l", Namespaces::SERVER, "-p", "11311", "-U", "0"])
