@@ -176,6 +176,9 @@ metrics! {
     SpannedBytes "spanned_bytes" Counter,
     /// Replies whose values were copied because their items are gone and their peers read slowly.
     SpansCopied "spans_copied" Counter,
+    /// Sends without a copy, and those that the kernel copied all the same, or would not take.
+    ZeroCopySends "zero_copy_sends" Counter,
+    ZeroCopyCopied "zero_copy_copied" Counter,
     /// Times a receive was stopped because the connection held too much.
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.

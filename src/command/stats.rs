@@ -135,6 +135,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::Spans),
     metric(Metric::SpannedBytes),
     metric(Metric::SpansCopied),
+    metric(Metric::ZeroCopySends),
+    metric(Metric::ZeroCopyCopied),
     metric(Metric::BusyUs),
     metric(Metric::InputBytes),
     metric(Metric::ConnBytes),

@@ -113,6 +113,8 @@ pub enum Recall {
     Sounded,
     /// Others need the memory.
     Needed,
+    /// It has not ended for long.
+    Overdue,
 }
 
 /// What must be submitted for a connection.

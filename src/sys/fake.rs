@@ -3,8 +3,8 @@
 //! It delivers bytes in runs of any length, into buffers of their own or into one that connections
 //! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
 //! descriptors and room for completions, puts a turn off, sends a part of what it was given,
-//! reports completions of different connections in any order, and checks what the real kernel only
-//! relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
+//! reports completions of different connections in any order, or late, and checks what the real
+//! kernel only relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
 //! else's (R2), that nothing is armed twice, and that no socket is closed while it is named.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -99,6 +99,9 @@ impl Direct {
 struct Sending {
     slot: SlotId,
     cancelled: bool,
+    is_zero_copy: bool,
+    /// What it came to, where it was sent without a copy: the bytes are still read.
+    taken: Option<usize>,
     /// Where the bytes are, and what they were when the send was submitted.
     spans: Vec<(*const u8, Vec<u8>)>,
 }
@@ -124,6 +127,10 @@ pub struct FakeRing {
     pub descriptors_short: bool,
     /// Sends of pieces.
     pub gathered: usize,
+    /// Whether they are sent without a copy: then they end when the peer has what was sent.
+    pub zero_copy: bool,
+    /// Those that ended late for that.
+    pub notified: usize,
     /// Who was received from, in order.
     pub receiving: Vec<SlotId>,
     /// Whether each listener's accept is armed.
@@ -159,6 +166,8 @@ impl FakeRing {
             arriving: VecDeque::new(),
             descriptors_short: false,
             gathered: 0,
+            zero_copy: false,
+            notified: 0,
             receiving: Vec::new(),
             accepting: vec![false; listeners as usize],
             next_fd: 100,
@@ -307,11 +316,17 @@ impl FakeRing {
         self.ready.push_back(Completion::Arrived { slot, arrived, loan, behind });
     }
 
-    fn launch(&mut self, socket: &Socket, slot: SlotId, spans: Vec<(*const u8, Vec<u8>)>) {
+    fn launch(
+        &mut self,
+        socket: &Socket,
+        slot: SlotId,
+        spans: Vec<(*const u8, Vec<u8>)>,
+        is_zero_copy: bool,
+    ) {
         assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.send.is_none(), "two sends in flight");
-        peer.send = Some(Sending { slot, cancelled: false, spans });
+        peer.send = Some(Sending { slot, cancelled: false, is_zero_copy, taken: None, spans });
     }
 
     /// Lets something happen to one connection's send.
@@ -319,6 +334,20 @@ impl FakeRing {
         let peer = self.peers.get_mut(&fd).unwrap();
         let Some(sending) = &peer.send else { return };
         let is_stuck = peer.deaf && !peer.shut_down && !peer.reset;
+        if let Some(taken) = sending.taken {
+            // Nobody acknowledges it, or somebody will.
+            if !is_stuck && self.chance.once_in(3) {
+                let (slot, _) = (sending.slot, sending.bytes());
+                peer.send = None;
+                self.notified += 1;
+                self.ready.push_back(Completion::Sent {
+                    slot,
+                    result: Ok(taken),
+                    landed: Landed(()),
+                });
+            }
+            return;
+        }
         if is_stuck && !sending.cancelled {
             return;
         }
@@ -342,6 +371,10 @@ impl FakeRing {
             Ok(bytes.len())
         };
         peer.got.extend_from_slice(&bytes[..result.unwrap_or(0)]);
+        if let (Ok(taken), Some(Sending { is_zero_copy: true, .. })) = (result, &peer.send) {
+            peer.send.iter_mut().for_each(|sending| sending.taken = Some(taken));
+            return;
+        }
         peer.send = None;
         self.ready.push_back(Completion::Sent { slot, result, landed: Landed(()) });
     }
@@ -409,7 +442,7 @@ impl Ring for FakeRing {
             (bytes.as_ptr(), bytes.to_vec())
         };
         let spans: Vec<_> = blocks.take(3).map(span).collect();
-        self.launch(socket, slot, spans);
+        self.launch(socket, slot, spans, false);
     }
 
     fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
@@ -422,7 +455,7 @@ impl Ring for FakeRing {
         };
         let spans = gather.pieces[..gather.count].iter().map(span).collect();
         self.gathered += 1;
-        self.launch(socket, slot, spans);
+        self.launch(socket, slot, spans, self.zero_copy);
     }
 
     fn cancel_send(&mut self, slot: SlotId) {
@@ -430,7 +463,7 @@ impl Ring for FakeRing {
         sends.filter(|send| send.slot == slot).for_each(|send| send.cancelled = true);
     }
 
-    fn shutdown(&mut self, socket: &Socket) {
+    fn shutdown(&mut self, socket: &Socket, _slot: SlotId) {
         self.peers.get_mut(&socket.raw()).unwrap().shut_down = true;
     }
 

@@ -114,7 +114,7 @@ impl Ring for Treadmill {
 
     fn cancel_send(&mut self, _slot: SlotId) {}
 
-    fn shutdown(&mut self, _socket: &Socket) {}
+    fn shutdown(&mut self, _socket: &Socket, _slot: SlotId) {}
 
     fn close(&mut self, _socket: Socket) {}
 

@@ -5,6 +5,7 @@
 //! older kernels lack is left out (`NO_SQARRAY`, `NO_IOWAIT`).
 
 mod sending;
+mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +36,7 @@ mod clockwork;
 
 use clockwork::Clockwork;
 use sending::Messages;
+use zero_copy::ZeroCopy;
 
 /// Most bytes of a receive into one buffer.
 const ONE_BYTES: u32 = 4096;
@@ -83,6 +85,7 @@ pub struct Uring {
     doorbell: Arc<EventFd>,
     clockwork: Clockwork,
     messages: Messages,
+    zero_copy: ZeroCopy,
     landings: Landings,
     hardships: Hardships,
 }
@@ -125,6 +128,7 @@ impl Uring {
             doorbell,
             clockwork: Clockwork::new()?,
             messages: Messages::default(),
+            zero_copy: ZeroCopy::from(rung.zero_copy_bytes),
             landings: Landings::map(number)?,
             hardships: Hardships::default(),
         };
@@ -190,11 +194,12 @@ impl Uring {
                 let armed = armed || self.bundle.is_some();
                 Some(Completion::Received { slot, received, armed })
             }
-            Operation::Send => {
-                self.messages.land(slot);
-                let result = usize::try_from(entry.result());
-                let result = result.map_err(|_| Fault::of_send(-entry.result()));
-                Some(Completion::Sent { slot, result, landed: Landed(()) })
+            Operation::Send => Some(self.sent(slot, entry.result())),
+            Operation::SendZeroCopy => {
+                let is_notification = cqueue::notif(entry.flags());
+                let result =
+                    self.zero_copy.completed(slot, entry.result(), is_notification, armed)?;
+                Some(self.sent(slot, result))
             }
             Operation::Accept => {
                 let result = match entry.result() {
@@ -219,6 +224,13 @@ impl Uring {
             Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
         }
+    }
+
+    /// The end of a send: nobody reads what it named any more.
+    fn sent(&mut self, slot: SlotId, result: i32) -> Completion {
+        self.messages.land(slot);
+        let taken = usize::try_from(result).map_err(|_| Fault::of_send(-result));
+        Completion::Sent { slot, result: taken, landed: Landed(()) }
     }
 
     /// The end of a receive into lent memory.
@@ -414,16 +426,25 @@ impl Ring for Uring {
     }
 
     fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
-        let entry = self.messages.of_pieces(Fd(socket.raw()), slot, fill);
-        self.push(entry, Operation::Send, slot);
+        let (messages, zero_copy) = (&mut self.messages, &mut self.zero_copy);
+        let (entry, operation) = messages.of_pieces(Fd(socket.raw()), slot, zero_copy, fill);
+        self.push(entry, operation, slot);
     }
 
     fn cancel_send(&mut self, slot: SlotId) {
-        let target = Token::new(Operation::Send, slot).encode();
+        let operation = match self.zero_copy.is_in_flight(slot) {
+            true => Operation::SendZeroCopy,
+            false => Operation::Send,
+        };
+        let target = Token::new(operation, slot).encode();
         self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
     }
 
-    fn shutdown(&mut self, socket: &Socket) {
+    fn shutdown(&mut self, socket: &Socket, slot: SlotId) {
+        if self.zero_copy.is_in_flight(slot) {
+            // What is sent and not acknowledged would be kept for as long as TCP tries.
+            socket.disconnect();
+        }
         // SAFETY: no pointers are passed. An error means that the peer was faster.
         unsafe { libc::shutdown(socket.raw(), libc::SHUT_RDWR) };
     }
@@ -520,7 +541,8 @@ impl Ring for Uring {
     }
 
     fn hardships(&self) -> Hardships {
-        self.hardships
+        let ZeroCopy { sends: zero_copy_sends, copied: zero_copy_copied, .. } = self.zero_copy;
+        Hardships { zero_copy_sends, zero_copy_copied, ..self.hardships }
     }
 }
 

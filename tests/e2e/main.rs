@@ -23,3 +23,4 @@ mod sockets;
 mod spans;
 mod stop;
 mod throttle;
+mod zero_copy;

@@ -288,7 +288,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 Step::Shutdown => {
                     connection.mark_shut_down();
                     connection.input.clear(&mut self.spent);
-                    self.ring.shutdown(&connection.socket);
+                    self.ring.shutdown(&connection.socket, id);
                 }
                 Step::Release => return self.release(id),
                 Step::Wait => {

@@ -34,12 +34,27 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Ends the send of a connection, to see whether its peer reads, and to let go of what it is
-    /// being sent.
+    /// being sent. One that has not ended since it was recalled last will not: a peer keeps what it
+    /// does not acknowledge, where that was sent without a copy.
     pub(super) fn recall(&mut self, id: SlotId, recall: Recall) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.sending && connection.reason().is_none() {
-            connection.recall = recall;
-            self.ring.cancel_send(id);
+        if !connection.sending || connection.reason().is_some() {
+            return;
+        }
+        let (next, is_over) = match (connection.recall, recall) {
+            (Recall::No, _) => {
+                self.ring.cancel_send(id);
+                (recall, false)
+            }
+            (Recall::Sounded | Recall::Needed, Recall::Sounded) => (Recall::Overdue, false),
+            (Recall::Overdue, Recall::Sounded) => (Recall::Overdue, true),
+            (Recall::Sounded, _) => (Recall::Needed, false),
+            (before @ (Recall::Needed | Recall::Overdue), _) => (before, false),
+        };
+        connection.recall = next;
+        if is_over {
+            self.counters.bump(Metric::ResponseObjOom);
+            self.end(id, Event::Abort, CloseReason::Spans);
         }
     }
 
@@ -48,7 +63,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let is_over = match recall {
             Recall::No => true,
             Recall::Sounded => taken > 0,
-            Recall::Needed => false,
+            Recall::Needed | Recall::Overdue => false,
         };
         let Some(connection) = self.connections.get(id) else { return };
         if is_over || connection.reason().is_some() || self.outdated_bytes(connection) == 0 {

@@ -153,6 +153,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             (Metric::CompletionsOverflowed, now.overflows, was.overflows),
             (Metric::RingBusy, now.busy, was.busy),
             (Metric::KernelNoMemory, now.no_memory, was.no_memory),
+            (Metric::ZeroCopySends, now.zero_copy_sends, was.zero_copy_sends),
+            (Metric::ZeroCopyCopied, now.zero_copy_copied, was.zero_copy_copied),
         ] {
             self.counters.add(metric, now - was);
         }

@@ -9,6 +9,7 @@ use crate::sys::fake::{Chance, Peer};
 /// A world in which the first peers are deaf, and one more is not.
 fn world(seed: u64, dispatch: Dispatch, deaf: usize) -> World {
     let mut world = World::new(seed, dispatch);
+    world.ring.ring_mut().zero_copy = false;
     world.ring.ring_mut().arriving.extend((0..=deaf).map(|_| Peer::default()));
     while world.peers().count() <= deaf {
         world.turn();
@@ -130,4 +131,34 @@ fn what_is_gone_takes_a_small_part_of_the_memory() {
     }
     world.stop();
     world.assert_all_is_back();
+}
+
+/// Without a copy, what was sent is kept for as long as a peer does not acknowledge it: who does
+/// not is cut off.
+#[test]
+fn who_acknowledges_nothing_goes() {
+    let mut gone = 0;
+    for seed in 10..16 {
+        let mut world = world(seed, Dispatch::Inline, 1);
+        world.ring.ring_mut().zero_copy = true;
+        let old = value(&mut Chance::new(seed), 1).repeat(100_000);
+        set(&mut world, 0, &old);
+        ask(&mut world, 1, 2);
+        set(&mut world, 0, &[1; 5000]);
+        pass_s(&mut world, 50);
+        assert_eq!(outdated_bytes(&mut world), 0, "seed {seed}");
+        let copied = world.registry.sum(Metric::SpansCopied);
+        let closed = world.registry.sum(Metric::ClosedForSpans);
+        assert_eq!(copied + closed, 1, "seed {seed}");
+        gone += closed;
+        let peer = world.peers().next().unwrap();
+        peer.deaf = false;
+        pass_s(&mut world, 1);
+        let peer = world.peers().next().unwrap();
+        let wanted = found("k0", &old).repeat(2);
+        assert!(wanted.starts_with(&peer.got) && (closed == 1 || peer.got == wanted));
+        world.stop();
+        world.assert_all_is_back();
+    }
+    assert!(gone > 0, "whatever was taken, the rest could be copied");
 }

@@ -83,7 +83,8 @@ impl World {
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
+        let mut ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
+        ring.zero_copy = seed % 3 == 2;
         let (service, counters) = executor("ring");
         let counters = (counters, registry.census.roll());
         World {
@@ -395,6 +396,8 @@ fn run(seed: u64, dispatch: Dispatch) -> u64 {
         assert!(script.manner == Manner::Vanishes || left.is_empty(), "{told}");
     }
     world.assert_all_is_back();
+    let notified = world.ring.ring_mut().notified;
+    assert_eq!(notified > 0, world.ring.ring_mut().zero_copy);
     let spans = world.registry.sum(Metric::Spans);
     assert!(spans > 0 && world.ring.ring_mut().gathered > 0, "nothing was sent from its place");
     world.registry.sum(Metric::DirectReceives)

@@ -1,4 +1,4 @@
-//! Sends: of one block, of several, or of whatever pieces.
+//! Sends: of one block, of several, or of whatever pieces, copied or not.
 
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
@@ -6,6 +6,9 @@ use io_uring::{opcode, squeue};
 use crate::base::slots::SlotId;
 use crate::sys::blocks::Block;
 use crate::sys::gather::Gather;
+use crate::sys::token::Operation;
+
+use super::zero_copy::{REPORT_USAGE, ZeroCopy};
 
 /// Blocks that one send can gather where there is nothing but blocks.
 const SEND_BLOCKS_MAX: usize = 16;
@@ -90,21 +93,28 @@ impl Messages {
         Some(opcode::SendMsg::new(fd, header).flags(FLAGS.cast_unsigned()).build())
     }
 
-    /// The entry that sends what `fill` gathers.
+    /// The entry that sends what `fill` gathers, and what it is.
     pub fn of_pieces(
         &mut self,
         fd: Fd,
         slot: SlotId,
+        zero_copy: &mut ZeroCopy,
         fill: impl FnOnce(&mut Gather),
-    ) -> squeue::Entry {
+    ) -> (squeue::Entry, Operation) {
         let spare = self.spare_pieces.pop();
         let mut message = spare.unwrap_or_else(|| Message::new(Gather::default()));
         message.pieces.count = 0;
         fill(&mut message.pieces);
+        let is_zero_copy = zero_copy.takes(slot, message.pieces.bytes());
         let (start, count) = (message.pieces.pieces.as_mut_ptr(), message.pieces.count);
         let header = message.announce(start, count);
         self.keep(slot, Kept::Pieces(message));
-        opcode::SendMsg::new(fd, header).flags(FLAGS.cast_unsigned()).build()
+        let flags = FLAGS.cast_unsigned();
+        if is_zero_copy {
+            let entry = opcode::SendMsgZc::new(fd, header).ioprio(REPORT_USAGE).flags(flags);
+            return (entry.build(), Operation::SendZeroCopy);
+        }
+        (opcode::SendMsg::new(fd, header).flags(flags).build(), Operation::Send)
     }
 
     fn keep(&mut self, slot: SlotId, message: Kept) {
