@@ -4,8 +4,9 @@
 //! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
 //! descriptors and room for completions, puts a turn off, sends a part of what it was given,
 //! reports completions of different connections in any order, or late, and checks what the real
-//! kernel only relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
-//! else's (R2), that nothing is armed twice, and that no socket is closed while it is named.
+//! kernel only relies on: that bytes in flight do not change (R3), that memory that is received
+//! into is nobody else's (R2), that nothing is armed twice, and that no socket is closed while it
+//! is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
