@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A send has ended when its last completion has come, and not before: until then what it names is
-//! in flight (R3), which takes as long as the far end needs to acknowledge it. Where the kernel says
-//! that it copied after all, or that it cannot, the connection is sent to plainly from then on.
+//! in flight (R3), which takes as long as the far end needs to acknowledge it. Where the kernel
+//! says that it copied after all, or that it cannot, the connection is sent to plainly from then
+//! on.
 
 use crate::base::slots::SlotId;
 
