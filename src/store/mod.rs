@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
-//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan),
+//!      |            spans of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -61,6 +62,7 @@ mod participant;
 mod probation;
 mod put;
 mod seek;
+mod send;
 mod sizes;
 mod slabs;
 mod steal;
@@ -80,7 +82,7 @@ pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 
-pub use crate::sys::region::Loan;
+pub use crate::sys::region::{Loan, Span};
 
 use crate::base::hash::KeyHasher;
 

@@ -264,7 +264,9 @@ impl Participant {
     /// # Panics
     /// If the pin is of another table.
     pub fn unpin(&mut self, pin: Pin) {
-        self.table.arena.unpin(pin);
+        if self.table.arena.unpin(pin) {
+            self.table.note_unpin();
+        }
     }
 
     /// True when this thread has retired so much that it should quiesce before it goes on.
