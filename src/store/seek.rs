@@ -3,8 +3,9 @@
 //! ```text
 //!   Participant::seek   the home bucket is asked for
 //!   Seek::sight         the tag is there: the item is asked for
-//!                       it is not: the other buckets in which it may be are asked for
+//!                       it is not: the other bucket in which it may be is asked for
 //!   Seek::sight_away    the tag is there: the item is asked for
+//!                       it is not: it is looked for everywhere
 //!   Seek::get           the item that was seen, if it has the key; or all of a look-up
 //! ```
 //!
@@ -26,6 +27,7 @@ pub struct Seek<'p> {
     one: &'p Participant,
     stripe: &'p Stripe,
     home: &'p Bucket,
+    other: &'p Bucket,
     hash: KeyHash,
     /// An item with the right tag, or none.
     at: Ref,
@@ -38,10 +40,9 @@ impl Participant {
     #[inline]
     pub fn seek(&self, hash: KeyHash) -> Seek<'_> {
         let (stripe, segment) = self.table.way(hash);
-        let home = segment.home(hash);
-        self.table.arena.prefetch_bucket(segment.number(), home);
-        let home = segment.bucket(home);
-        Seek { one: self, stripe, home, hash, at: Ref::NONE, is_away: false }
+        let (home, other) = segment.both(hash);
+        self.table.arena.prefetch_line(home);
+        Seek { one: self, stripe, home, other, hash, at: Ref::NONE, is_away: false }
     }
 }
 
@@ -60,7 +61,7 @@ impl<'p> Seek<'p> {
             }
             Glance::Away => {
                 self.is_away = true;
-                table.prefetch_away(self.hash);
+                table.arena.prefetch_line(self.other);
             }
             Glance::Absent => {}
         }
@@ -69,15 +70,27 @@ impl<'p> Seek<'p> {
     #[inline]
     pub fn sight_away(&mut self) {
         if self.is_away {
-            self.at = self.one.table.prefetch_item(self.hash).unwrap_or(Ref::NONE);
+            match self.other.first(Tag::of(self.hash)) {
+                Some(at) => {
+                    self.one.table.arena.prefetch(at);
+                    self.at = at;
+                }
+                None => self.sight_anywhere(),
+            }
         }
+    }
+
+    /// It may be in the stash.
+    #[cold]
+    fn sight_anywhere(&mut self) {
+        self.at = self.one.table.prefetch_item(self.hash).unwrap_or(Ref::NONE);
     }
 
     /// See `Participant::get`.
     ///
     /// # Errors
     /// Why there is no item.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
         if self.at != Ref::NONE {
             let item = self.one.table.arena.item(self.at, self.one.keep());

@@ -338,15 +338,6 @@ impl Table {
         })
     }
 
-    /// Asks for the buckets in which the entry of a key may be if not in its home, which should be
-    /// here by now.
-    pub(in crate::store) fn prefetch_away(&self, hash: KeyHash) {
-        let segment = self.segment_of(hash);
-        for bucket in segment.away(hash) {
-            self.arena.prefetch_bucket(segment.number(), bucket);
-        }
-    }
-
     /// The cas of the next item of a stripe, whose lock is `writer`.
     #[inline]
     pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {

@@ -1,5 +1,5 @@
-//! Sends without a copy: over loopback, where the kernel copies all the same, and between two network
-//! namespaces. The second needs root and `ip`, and is skipped where they are not.
+//! Sends without a copy: over loopback, where the kernel copies all the same, and between two
+//! network namespaces. The second needs root and `ip`, and is skipped where they are not.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};

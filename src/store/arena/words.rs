@@ -29,6 +29,13 @@ impl Arena {
         self.prefetch_at(segment as usize * SEGMENT_BYTES + bucket * 64);
     }
 
+    /// Asks for a line of the index.
+    #[inline]
+    pub(in crate::store) fn prefetch_line(&self, line: &Bucket) {
+        let offset = std::ptr::from_ref(line).addr() - self.region.at(0).addr().get();
+        self.prefetch_at(offset);
+    }
+
     /// The number of the first segment of a page that is handed to the index.
     pub(in crate::store) fn first_segment(page: Ref) -> u32 {
         u32::try_from(page.offset() / SEGMENT_BYTES).expect("2 TiB are 2^27 segments")

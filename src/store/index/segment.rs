@@ -71,11 +71,6 @@ impl<'s> Segment<'s> {
     }
 
     #[inline]
-    pub fn bucket(self, bucket: usize) -> &'s Bucket {
-        &self.buckets[bucket]
-    }
-
-    #[inline]
     pub(super) fn roll(self) -> Roll<'s> {
         Roll::new(self.rolls, self.number)
     }
@@ -108,6 +103,13 @@ impl<'s> Segment<'s> {
         (usize::from(u16::from_le_bytes([a, b])) * self.homes) >> 16
     }
 
+    /// The home bucket of a key, and the other one in which its entry may be.
+    #[inline]
+    pub fn both(self, hash: KeyHash) -> (&'s Bucket, &'s Bucket) {
+        let home = self.home(hash);
+        (&self.buckets[home], &self.buckets[self.other(home, Tag::of(hash))])
+    }
+
     /// The other bucket of a key, by one of the two.
     #[inline]
     fn other(self, bucket: usize, tag: Tag) -> usize {
@@ -135,15 +137,6 @@ impl<'s> Segment<'s> {
             return Some(found);
         }
         self.stash_of(meta).find_map(|bucket| look_through(&self.buckets[bucket], tag, &mut look))
-    }
-
-    /// The buckets beside its home in which a key's entry may be.
-    pub fn away(self, hash: KeyHash) -> impl Iterator<Item = usize> {
-        let (home, tag) = (self.home(hash), Tag::of(hash));
-        // Acquire: as in `search`.
-        let meta = self.buckets[home].meta.load(Ordering::Acquire);
-        let other = (meta & AWAY_MASK != 0).then(|| self.other(home, tag));
-        other.into_iter().chain(self.stash_of(meta))
     }
 
     /// The stash buckets that a home with `meta` has entries in.
@@ -423,9 +416,15 @@ impl Bucket {
             None => Glance::Absent,
         }
     }
+
+    /// The first item with a tag, if there is one here. Anybody may call this.
+    #[inline]
+    pub(in crate::store) fn first(&self, tag: Tag) -> Option<Ref> {
+        look_through(self, tag, &mut Some)
+    }
 }
 
-#[inline]
+#[inline(always)]
 fn look_through<R>(
     bucket: &Bucket,
     tag: Tag,
