@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ringcached::base::clock::{Clock, Now};
 use ringcached::base::metrics::Registry;
-use ringcached::base::output::Output;
+use ringcached::base::output::Spanning;
 use ringcached::command::{Budget, Progress, Verdict};
 use ringcached::config::{Dispatch, Host, Pin, Placement};
 use ringcached::net::rate::RateLimits;
@@ -18,7 +18,7 @@ use ringcached::server::launch::{Shape, Sockets, launch};
 use ringcached::server::service::Service;
 use ringcached::sys::ladder::Rung;
 use ringcached::sys::limits;
-use ringcached::sys::region::Loan;
+use ringcached::sys::region::{Loan, Span};
 use ringcached::sys::socket::Listener;
 
 use crate::options::NullOptions;
@@ -75,7 +75,7 @@ impl Service for Null {
         input: &[u8],
         _now: Now,
         budget: &mut Budget,
-        output: &mut impl Output,
+        output: &mut impl Spanning<Span>,
     ) -> Progress {
         let is_set = *awaited > 0 || input.first() == Some(&b's');
         let Kind { request_bytes, reply } = if is_set { &self.sets } else { &self.gets };

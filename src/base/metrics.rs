@@ -73,6 +73,8 @@ metrics! {
     ClosedForPool "closed_for_pool" Counter,
     /// Connections closed because items found no place in the memory that they kept.
     ClosedForItems "closed_for_items" Counter,
+    /// Connections closed because they kept large values that are gone, and did not read them.
+    ClosedForSpans "closed_for_spans" Counter,
     /// Connections that are received from no more until they hold less.
     ThrottleParked "throttle_parked" Gauge,
     /// Times a connection was parked.
@@ -169,6 +171,14 @@ metrics! {
     BuffersDry "buffers_dry" Counter,
     /// Receives straight into the place of a large value.
     DirectReceives "direct_receives" Counter,
+    /// Pieces of large values that were given to be sent from where they are, and their bytes.
+    Spans "spans" Counter,
+    SpannedBytes "spanned_bytes" Counter,
+    /// Replies whose values were copied because their items are gone and their peers read slowly.
+    SpansCopied "spans_copied" Counter,
+    /// Sends without a copy, and those that the kernel copied all the same, or would not take.
+    ZeroCopySends "zero_copy_sends" Counter,
+    ZeroCopyCopied "zero_copy_copied" Counter,
     /// Times a receive was stopped because the connection held too much.
     ConnectionsParked "connections_parked" Counter,
     /// Turns in which completions had to wait because their queue was full.

@@ -34,6 +34,18 @@ pub trait Output {
     }
 }
 
+/// An output that may take bytes which stay where they are until they are sent, too.
+pub trait Spanning<S>: Output {
+    /// True when it takes them now.
+    fn takes_spans(&self) -> bool;
+
+    /// Appends the bytes of a span.
+    ///
+    /// # Panics
+    /// If it does not take them.
+    fn span(&mut self, span: S);
+}
+
 /// An output in plain memory, for tests and tools. It is full from `limit` bytes on.
 #[derive(Debug)]
 pub struct Memory {
@@ -69,6 +81,17 @@ impl Output for Memory {
 
     fn is_full(&self) -> bool {
         self.len >= self.limit
+    }
+}
+
+/// Everything is copied.
+impl<S> Spanning<S> for Memory {
+    fn takes_spans(&self) -> bool {
+        false
+    }
+
+    fn span(&mut self, _: S) {
+        unreachable!("plain memory takes no spans");
     }
 }
 

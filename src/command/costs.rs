@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | an item | all that name one key, and what touches none | never |
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
-//! | copy | values in and out, `append`, `prepend` | above `BOUNDED_COPY_BYTES` at once |
+//! | copy | values in and, if not spanned, out; `append`, `prepend` | above `BOUNDED_COPY_BYTES` |
 //! | rows | statistics; each row, or connection, is paid for as a request | always |
 //! | table | `flush_all`: whatever locks every stripe or looks at every item | always |
 //!

@@ -4,24 +4,14 @@ use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
 use super::costs::Work;
+use super::sending::{Begun, SPAN_BYTES_MIN, begin};
 use super::session::{KeyList, Sending, State, Touch};
 use super::{Budget, Cost, Verdict};
 use crate::base::clock::Now;
-use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::metrics::{Counters, Metric};
-use crate::base::output::Output;
+use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::{KeyList as ListHead, NextKey, ProtocolError, next_key, reply};
-use crate::store::{Miss, Participant, Pin, Seek};
-
-/// What a key was answered with.
-enum Answer {
-    /// All of it.
-    Whole,
-    /// The head of a value that is too large to be copied at once.
-    Begun(Pin),
-    /// An error: too many peers are being sent the same large value.
-    Refused,
-}
+use crate::store::{Miss, Participant, Seek, Span};
 
 /// What was counted for keys, until the counters are told.
 #[derive(Debug, Default)]
@@ -94,7 +84,7 @@ struct Answering<'a, O> {
     tally: Tally,
 }
 
-impl<O: Output> Answering<'_, O> {
+impl<O: Spanning<Span>> Answering<'_, O> {
     /// Answers keys, of which the first is due in `list`, until something stops it. Says what comes
     /// next, and why it stopped before the last.
     #[inline]
@@ -119,10 +109,10 @@ impl<O: Output> Answering<'_, O> {
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
             match self.answer(key, seek, &list) {
-                Answer::Whole => {}
-                Answer::Refused if is_open => return (State::SkippingLine, None),
-                Answer::Refused => return (State::Idle, None),
-                Answer::Begun(pin) => {
+                Begun::Whole => {}
+                Begun::Refused if is_open => return (State::SkippingLine, None),
+                Begun::Refused => return (State::Idle, None),
+                Begun::Part(pin) => {
                     let list = is_open.then_some(list);
                     return (State::Sending(Sending { pin, offset: 0, list }), None);
                 }
@@ -133,7 +123,7 @@ impl<O: Output> Answering<'_, O> {
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once.
     #[inline]
-    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Answer {
+    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Begun {
         let found = match list.touch {
             Touch::Expiry(expiry) => self.participant.touch(due.key, seek.hash(), expiry, self.now),
             Touch::No | Touch::Bad => seek.get(due.key, self.now),
@@ -145,7 +135,7 @@ impl<O: Output> Answering<'_, O> {
                 if due.last {
                     self.output.put(reply::END);
                 }
-                return Answer::Whole;
+                return Begun::Whole;
             }
         };
         self.tally.hits += 1;
@@ -156,20 +146,11 @@ impl<O: Output> Answering<'_, O> {
             cas: list.with_cas.then(|| item.cas()),
         };
         match item.value() {
-            Some(value) if value.len() <= PIECE_BYTES_MAX => {
+            Some(value) if value.len() < SPAN_BYTES_MIN => {
                 reply::value(self.output, &head, value, due.last);
-                Answer::Whole
+                Begun::Whole
             }
-            _ => match self.participant.pin(&item) {
-                Some(pin) => {
-                    reply::value_head(self.output, &head);
-                    Answer::Begun(pin)
-                }
-                None => {
-                    self.output.put(reply::REFCOUNT_OVERFLOW);
-                    Answer::Refused
-                }
-            },
+            _ => begin(self.output, self.participant, &item, &head, due.last),
         }
     }
 }
@@ -184,7 +165,9 @@ impl<O: Output> Batch<'_, O> {
         self.count(Metric::Requests);
         *state = State::KeyList(KeyList::begin(head, self.now));
     }
+}
 
+impl<O: Spanning<Span>> Batch<'_, O> {
     /// Answers keys: those that come next in the list, and in lists like it that follow at once.
     #[inline]
     pub fn key_list(&mut self, state: &mut State) -> Step {
@@ -253,32 +236,6 @@ impl<O: Output> Batch<'_, O> {
                 self.output.put(bad_format);
                 *state = State::SkippingLine;
             }
-        }
-        None
-    }
-
-    /// Goes on with a value that is replied in pieces.
-    pub fn send(&mut self, state: &mut State) -> Step {
-        let State::Sending(sending) = state else { unreachable!() };
-        let value_bytes = sending.pin.value_bytes();
-        while sending.offset < value_bytes {
-            if self.output.is_full() {
-                return Some(Verdict::OutputFull);
-            }
-            if self.must_defer(Work::Copy(value_bytes - sending.offset)) {
-                return Some(Verdict::Defer);
-            }
-            let run = self.executor.participant.pinned(&sending.pin, sending.offset);
-            let piece = &run[..run.len().min(PIECE_BYTES_MAX)];
-            assert!(!piece.is_empty());
-            self.output.put(piece);
-            sending.offset += piece.len();
-        }
-        let State::Sending(sending) = std::mem::take(state) else { unreachable!() };
-        reply::value_end(self.output, sending.list.is_none());
-        self.participant().unpin(sending.pin);
-        if let Some(list) = sending.list {
-            *state = State::KeyList(list);
         }
         None
     }

@@ -38,6 +38,7 @@ pub mod fuzzing;
 mod instruments;
 mod keys;
 mod ledger;
+mod sending;
 mod session;
 mod stats;
 mod storing;
@@ -56,9 +57,9 @@ use std::time::Duration;
 
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Registry};
-use crate::base::output::Output;
+use crate::base::output::Spanning;
 use crate::base::sync::Arc as SyncArc;
-use crate::store::{Loan, Participant, Table};
+use crate::store::{Loan, Participant, Span, Table};
 
 use batch::Batch;
 use classes::Classes;
@@ -185,7 +186,7 @@ impl Executor {
         input: &[u8],
         now: Now,
         budget: &mut Budget,
-        output: &mut impl Output,
+        output: &mut impl Spanning<Span>,
     ) -> Progress {
         self.participant.begin(now);
         let mut batch = Batch::new(self, input, now, budget, output);
@@ -279,6 +280,36 @@ impl Executor {
             | State::Reporting(_)
             | State::Closed => 0,
         }
+    }
+
+    /// Takes back what an output was given to send from where it is, and has sent.
+    pub fn take_span_back(&mut self, span: Span) {
+        self.participant.give_back(span);
+    }
+
+    /// Bytes of values that only those who are being sent them keep any more: of the one that a
+    /// session is being sent, and of those that the spans are of, each once.
+    pub fn outdated_bytes<'s>(
+        &self,
+        session: &Session,
+        spans: impl Iterator<Item = &'s Span>,
+    ) -> usize {
+        let own = match &session.state {
+            State::Sending(sending) => self.participant.outdated_bytes_of(&sending.pin),
+            State::Idle
+            | State::KeyList(_)
+            | State::Filling(_)
+            | State::Swallowing(_)
+            | State::SkippingLine
+            | State::Reporting(_)
+            | State::Closed => 0,
+        };
+        let mut last = None;
+        let mut of_span = |span: &Span| match last.replace(span.note()) == Some(span.note()) {
+            true => 0,
+            false => self.participant.outdated_bytes(span),
+        };
+        own + spans.map(&mut of_span).sum::<usize>()
     }
 
     /// True in the middle of a value that is replied in pieces.

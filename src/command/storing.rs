@@ -57,8 +57,8 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
-    /// Stores a value that is there, and for which there is room where it is looked for first. False
-    /// when nothing has happened: then the value is taken in steps.
+    /// Stores a value that is there, and for which there is room where it is looked for first.
+    /// False when nothing has happened: then the value is taken in steps.
     #[inline]
     fn store_at_once(&mut self, head: &StoreHead<'_>, item_head: &ItemHead<'_>) -> bool {
         let Some(condition) = condition(head.verb) else { return false };

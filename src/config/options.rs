@@ -205,6 +205,10 @@ pub struct Own {
     #[arg(long, value_name = "US")]
     pub min_wait: Option<u32>,
 
+    /// Bytes from which replies with large values in them are sent without a copy; 0 is never [0]
+    #[arg(long, value_name = "BYTES")]
+    pub send_zero_copy: Option<u32>,
+
     /// Address of the UDP statistics, or "off" [127.0.0.1, TCP port + 10000]
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<String>,

@@ -305,7 +305,8 @@ fn receive(options: &Options) -> Result<Asked, StartError> {
         ));
     }
     let mode = own.receive.mode();
-    Ok(Asked { mode, cap_bytes: own.receive_cap, min_wait_us: own.min_wait })
+    let zero_copy_bytes = own.send_zero_copy;
+    Ok(Asked { mode, cap_bytes: own.receive_cap, min_wait_us: own.min_wait, zero_copy_bytes })
 }
 
 fn positive(option: &str, value: u32) -> Result<u32, StartError> {

@@ -22,6 +22,7 @@ impl Plan {
             ("receive", rung.mode.name().to_owned()),
             ("receive_cap", rung.cap_bytes.to_string()),
             ("min_wait", rung.min_wait_us.to_string()),
+            ("send_zero_copy", rung.zero_copy_bytes.to_string()),
         ]);
         rows.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let place = |name: &str| ORDER.iter().position(|each| *each == name);
@@ -194,6 +195,7 @@ const ORDER: &[&str] = &[
     "receive",
     "receive_cap",
     "min_wait",
+    "send_zero_copy",
 ];
 
 #[cfg(test)]

@@ -22,10 +22,12 @@ pub enum CloseReason {
     Pool,
     /// Items found no place in the memory that it kept.
     Items,
+    /// It kept large values that are gone from others, and did not read them.
+    Spans,
 }
 
 impl CloseReason {
-    pub const ALL: [CloseReason; 9] = [
+    pub const ALL: [CloseReason; 10] = [
         CloseReason::Ended,
         CloseReason::Broken,
         CloseReason::Command,
@@ -35,6 +37,7 @@ impl CloseReason {
         CloseReason::Replies,
         CloseReason::Pool,
         CloseReason::Items,
+        CloseReason::Spans,
     ];
 
     pub fn metric(self) -> Metric {
@@ -48,12 +51,16 @@ impl CloseReason {
             CloseReason::Replies => Metric::ClosedForReplies,
             CloseReason::Pool => Metric::ClosedForPool,
             CloseReason::Items => Metric::ClosedForItems,
+            CloseReason::Spans => Metric::ClosedForSpans,
         }
     }
 
     /// True where the connection was closed because others needed the memory that it held.
     pub fn is_for_memory(self) -> bool {
-        matches!(self, CloseReason::Replies | CloseReason::Pool | CloseReason::Items)
+        matches!(
+            self,
+            CloseReason::Replies | CloseReason::Pool | CloseReason::Items | CloseReason::Spans
+        )
     }
 }
 

@@ -105,6 +105,18 @@ pub enum Held {
     Rate,
 }
 
+/// Whether a send was asked to end because of the large values in it, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    No,
+    /// To see whether the peer reads.
+    Sounded,
+    /// Others need the memory.
+    Needed,
+    /// It has not ended for long.
+    Overdue,
+}
+
 /// What must be submitted for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a connection whose step is dropped is stuck for ever"]
@@ -147,6 +159,8 @@ pub struct Connection<S> {
     pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
+    /// Whether that send was asked to end.
+    pub recall: Recall,
     /// True from the moment the peer has said that it will send no more.
     pub ended: bool,
     /// True exactly while the connection stands in the ring's queue of runnable ones.
@@ -192,6 +206,7 @@ impl<S: Default> Connection<S> {
             singly: 0,
             spends_much: false,
             sending: false,
+            recall: Recall::No,
             ended: false,
             runnable: false,
             listed: false,
@@ -511,7 +526,7 @@ mod tests {
         connection.receive = Receive::Parked;
         assert_eq!(connection.step(quota(2 * BLOCK_BYTES - 1)), Step::Wait);
         assert_eq!(connection.step(quota(2 * BLOCK_BYTES)), Step::Receive);
-        connection.output.clear(&mut pool);
+        connection.output.clear(&mut pool, drop);
         assert_eq!(connection.step(quota(0)), Step::Receive);
         connection.ended = true;
         assert_eq!(connection.step(quota(0)), Step::Wait);

@@ -10,4 +10,5 @@ pub mod output;
 pub mod peers;
 mod progress;
 pub mod rate;
+mod spans;
 pub mod throttle;

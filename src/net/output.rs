@@ -6,30 +6,62 @@
 //! ```
 //!
 //! The kernel reads from the front while replies are written at the back; neither moves a byte.
+//! Large values lie in no block: a span says where they are, and `spans` where they belong.
 
 use std::collections::VecDeque;
 
 use crate::base::limits::REPLY_HEAD_BYTES_MAX;
 use crate::base::output;
 use crate::sys::blocks::{BLOCK_BYTES, BLOCKS_AHEAD, Block, BlockPool, Landed};
+use crate::sys::gather::Gather;
+use crate::sys::region::Span;
+
+use super::spans::Spans;
 
 #[derive(Debug, Default)]
 pub struct Output {
     blocks: VecDeque<Block>,
     /// Bytes of the front block that the kernel has taken.
-    sent: usize,
-    unsent_bytes: usize,
+    sent: u32,
+    unsent_bytes: u32,
+    /// From the first span on.
+    spans: Option<Box<Spans>>,
+}
+
+#[inline]
+fn narrow(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("an output is far smaller than 4 GiB")
 }
 
 impl Output {
-    /// Bytes that the kernel has not taken yet.
+    /// Bytes that the kernel has not taken yet, those of spans included.
     pub fn unsent_bytes(&self) -> usize {
-        self.unsent_bytes
+        self.unsent_bytes as usize
     }
 
     /// Bytes of the heap that are taken, beside the blocks.
     pub fn heap_bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Block>()
+        let spans = self.spans.as_ref().map_or(0, |spans| {
+            let gather = if spans.is_empty() { 0 } else { size_of::<Gather>() };
+            gather + spans.heap_bytes()
+        });
+        self.blocks.capacity() * size_of::<Block>() + spans
+    }
+
+    /// Bytes of spans that the kernel has not taken yet.
+    pub fn spanned_bytes(&self) -> usize {
+        self.spans.as_ref().map_or(0, |spans| spans.bytes())
+    }
+
+    /// True when some of what is to be sent is in no block.
+    #[inline]
+    pub fn has_spans(&self) -> bool {
+        self.spans.as_ref().is_some_and(|spans| !spans.is_empty())
+    }
+
+    /// What is to be sent and is in no block.
+    pub fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.spans.iter().flat_map(|spans| spans.iter().map(|spliced| &spliced.span))
     }
 
     /// Blocks that are held.
@@ -40,27 +72,64 @@ impl Output {
     /// True when the peer must read before more is written: as many bytes wait as may, or as many
     /// blocks, which short replies from elsewhere do not fill.
     pub fn is_full(&self, limit_bytes: usize) -> bool {
-        self.unsent_bytes >= limit_bytes || self.blocks.len() > limit_bytes.div_ceil(BLOCK_BYTES)
+        self.unsent_bytes() >= limit_bytes || self.blocks.len() > limit_bytes.div_ceil(BLOCK_BYTES)
     }
 
     /// The blocks to send from, and how many bytes of the first are sent already.
     pub fn unsent(&mut self) -> (impl Iterator<Item = &mut Block>, usize) {
-        (self.blocks.iter_mut(), self.sent)
+        (self.blocks.iter_mut(), self.sent as usize)
     }
 
-    /// Records that a send has ended and the kernel took `taken` bytes.
+    /// The pieces to send, where there are spans among them.
+    pub fn gather(&mut self, gather: &mut Gather) {
+        let Some(spans) = &mut self.spans else { return };
+        let mut reader =
+            Reader { blocks: self.blocks.iter_mut(), block: None, at: self.sent as usize };
+        let mut skip = std::mem::take(&mut spans.sent);
+        let sent = skip;
+        let has_room = spans.iter_mut().all(|spliced| {
+            reader.read(spliced.gap, gather)
+                && gather.span(&mut spliced.span, std::mem::take(&mut skip))
+        });
+        spans.sent = sent;
+        if has_room {
+            reader.read(usize::MAX, gather);
+        }
+    }
+
+    /// Records that a send has ended and the kernel took `taken` bytes. Spans of which nothing is
+    /// left to send go home.
     ///
     /// # Panics
     /// If it took more than there were.
-    pub fn land(&mut self, taken: usize, landed: &Landed, pool: &mut BlockPool) {
+    pub fn land(
+        &mut self,
+        taken: usize,
+        landed: &Landed,
+        pool: &mut BlockPool,
+        home: impl FnMut(Span),
+    ) {
         for block in &mut self.blocks {
             block.land(landed);
         }
-        assert!(taken <= self.unsent_bytes, "the kernel sent bytes that were not there");
-        self.unsent_bytes -= taken;
-        self.sent += taken;
+        assert!(taken <= self.unsent_bytes(), "the kernel sent bytes that were not there");
+        self.unsent_bytes -= narrow(taken);
+        match self.spans.take() {
+            None => self.drop_blocks(taken, pool),
+            Some(mut spans) => {
+                spans.iter_mut().for_each(|spliced| spliced.span.land(landed));
+                spans.take(taken, |bytes| self.drop_blocks(bytes, pool), home);
+                self.spans = Some(spans);
+            }
+        }
+    }
+
+    /// So many bytes of the blocks are sent.
+    #[inline]
+    fn drop_blocks(&mut self, taken: usize, pool: &mut BlockPool) {
+        self.sent += narrow(taken);
         while let Some(front) = self.blocks.front() {
-            let len = front.bytes().len();
+            let len = narrow(front.bytes().len());
             if self.sent < len || self.sent == 0 {
                 break;
             }
@@ -72,15 +141,112 @@ impl Output {
     /// Appends another output, whose replies come later.
     pub fn append(&mut self, later: &mut Output) {
         assert!(later.sent == 0, "an output that is being sent belongs to its connection");
+        if let Some(spans) = &mut later.spans {
+            let block_bytes = self.block_bytes();
+            self.spans.get_or_insert_default().append(spans, block_bytes);
+        }
         self.unsent_bytes += std::mem::take(&mut later.unsent_bytes);
         self.blocks.append(&mut later.blocks);
     }
 
+    /// Unsent bytes that are in blocks.
+    fn block_bytes(&self) -> usize {
+        self.unsent_bytes() - self.spanned_bytes()
+    }
+
     /// Drops everything. Nothing may be in flight.
-    pub fn clear(&mut self, pool: &mut BlockPool) {
+    pub fn clear(&mut self, pool: &mut BlockPool, mut home: impl FnMut(Span)) {
         self.blocks.drain(..).for_each(|block| pool.give(block));
         self.sent = 0;
         self.unsent_bytes = 0;
+        let spans = self.spans.take();
+        if let Some(mut spans) = spans {
+            spans.drain().for_each(|spliced| home(spliced.span));
+        }
+    }
+
+    /// Copies what is spanned into blocks, and gives the spans home. False when that takes more
+    /// than so many blocks, and nothing is done. Nothing may be in flight.
+    pub fn copy_spans(
+        &mut self,
+        pool: &mut BlockPool,
+        most: usize,
+        home: impl FnMut(Span),
+    ) -> bool {
+        if self.unsent_bytes().div_ceil(BLOCK_BYTES) > most {
+            return false;
+        }
+        let Some(mut spans) = self.spans.take() else { return true };
+        let mut copy = Output::default();
+        let mut at = (0, self.sent as usize);
+        let mut skip = spans.sent;
+        let mut put = |bytes: &[u8]| copy.put_copy(bytes, pool);
+        let mut rest = |mut left: usize, put: &mut dyn FnMut(&[u8])| {
+            while let Some(block) = self.blocks.get(at.0).filter(|_| left > 0) {
+                let bytes = &block.bytes()[at.1..];
+                let here = bytes.len().min(left);
+                put(&bytes[..here]);
+                left -= here;
+                at = if here == bytes.len() { (at.0 + 1, 0) } else { (at.0, at.1 + here) };
+            }
+        };
+        for spliced in spans.iter() {
+            rest(spliced.gap, &mut put);
+            put(&spliced.span.bytes()[std::mem::take(&mut skip)..]);
+        }
+        rest(usize::MAX, &mut put);
+        assert!(copy.unsent_bytes == self.unsent_bytes, "as much as there was");
+        spans.drain().map(|spliced| spliced.span).for_each(home);
+        self.blocks.drain(..).for_each(|block| pool.give(block));
+        *self = copy;
+        true
+    }
+
+    /// Appends bytes, leaving no room in any block but the last.
+    fn put_copy(&mut self, mut bytes: &[u8], pool: &mut BlockPool) {
+        self.unsent_bytes += narrow(bytes.len());
+        while !bytes.is_empty() {
+            if self.blocks.back().is_none_or(|block| block.room() == 0) {
+                self.blocks.push_back(pool.take());
+            }
+            let Some(block) = self.blocks.back_mut() else { return };
+            let (here, later) = bytes.split_at(block.room().min(bytes.len()));
+            block.space()[..here.len()].copy_from_slice(here);
+            block.advance(here.len());
+            bytes = later;
+        }
+    }
+}
+
+/// Goes through what is in blocks, from where the kernel has taken it on.
+struct Reader<'a, I> {
+    blocks: I,
+    block: Option<&'a mut Block>,
+    /// Bytes of `block`, or of the next one, that are behind.
+    at: usize,
+}
+
+impl<'a, I: Iterator<Item = &'a mut Block>> Reader<'a, I> {
+    /// Gathers the next so many bytes, or as many as there are. False when there is no room for
+    /// more.
+    fn read(&mut self, mut bytes: usize, gather: &mut Gather) -> bool {
+        while bytes > 0 {
+            let Some(block) = self.block.take().or_else(|| self.blocks.next()) else { break };
+            let len = block.bytes().len();
+            let end = len.min(self.at.saturating_add(bytes));
+            let start = std::mem::replace(&mut self.at, end);
+            bytes -= end - start;
+            let has_room = end == start || gather.block(block, start, end);
+            if end == len {
+                self.at = 0;
+            } else {
+                self.block = Some(block);
+            }
+            if !has_room {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -121,11 +287,23 @@ pub struct Writer<'a, B> {
     source: &'a mut B,
     /// Unsent bytes from which on the output is full.
     limit_bytes: usize,
+    /// Blocks from which on it is, which short replies from elsewhere do not fill.
+    blocks_max: usize,
+    /// Bytes of spans that do not count for that. Who writes more of them finds it full.
+    span_bytes: usize,
 }
 
 impl<'a, B: Blocks> Writer<'a, B> {
     pub fn new(output: &'a mut Output, source: &'a mut B, limit_bytes: usize) -> Writer<'a, B> {
-        Writer { output, source, limit_bytes }
+        let blocks_max = limit_bytes.div_ceil(BLOCK_BYTES);
+        Writer { output, source, limit_bytes, blocks_max, span_bytes: 0 }
+    }
+
+    /// The first so many bytes of spans take no room: they need no block.
+    #[must_use]
+    pub fn with_room_for_spans(mut self, bytes: usize) -> Writer<'a, B> {
+        self.span_bytes = bytes;
+        self
     }
 
     #[cold]
@@ -145,12 +323,31 @@ impl<B: Blocks> output::Output for Writer<'_, B> {
         let written = fill(&mut block.space()[..bytes]);
         assert!(written <= bytes);
         block.advance(written);
-        self.output.unsent_bytes += written;
+        self.output.unsent_bytes += narrow(written);
     }
 
     #[inline]
     fn is_full(&self) -> bool {
-        self.output.is_full(self.limit_bytes) || !self.source.has_more()
+        self.output.unsent_bytes() >= self.limit_bytes
+            || self.output.blocks.len() > self.blocks_max
+            || !self.source.has_more()
+    }
+}
+
+impl<B: Blocks> output::Spanning<Span> for Writer<'_, B> {
+    fn takes_spans(&self) -> bool {
+        true
+    }
+
+    fn span(&mut self, span: Span) {
+        let (output, len) = (&mut *self.output, span.len());
+        let block_bytes = output.block_bytes();
+        output.spans.get_or_insert_default().push(span, block_bytes);
+        output.unsent_bytes += narrow(len);
+        (self.span_bytes, self.limit_bytes) = match self.span_bytes.checked_sub(len) {
+            Some(left) => (left, self.limit_bytes.saturating_add(len)),
+            None => (0, 0),
+        };
     }
 }
 
@@ -167,7 +364,7 @@ mod tests {
             let bytes: Vec<u8> = blocks.flat_map(|block| block.bytes().to_vec()).collect();
             let taken = step.min(bytes.len() - skip);
             got.extend_from_slice(&bytes[skip..skip + taken]);
-            output.land(taken, &Landed::for_test(), pool);
+            output.land(taken, &Landed::for_test(), pool, |_| unreachable!());
             step += 1;
         }
         got
@@ -185,7 +382,7 @@ mod tests {
         }
         assert_eq!(output.unsent_bytes(), 60_000);
         assert_eq!(drain(&mut output, &mut pool, 997), expected);
-        output.clear(&mut pool);
+        output.clear(&mut pool, drop);
         assert_eq!(pool.used_bytes(), 0);
     }
 
@@ -204,7 +401,7 @@ mod tests {
             puts += 1;
         }
         assert!(puts >= 1);
-        output.clear(&mut pool);
+        output.clear(&mut pool, drop);
         spare.drain(..).for_each(|block| pool.give(block));
         assert_eq!(pool.used_bytes(), 0);
     }
@@ -220,7 +417,7 @@ mod tests {
             output.append(&mut later);
         }
         assert!(output.is_full(2 * BLOCK_BYTES));
-        output.clear(&mut pool);
+        output.clear(&mut pool, drop);
     }
 
     #[test]
@@ -232,6 +429,6 @@ mod tests {
         assert!(!writer.is_full());
         writer.put(&[1; 99]);
         assert!(writer.is_full());
-        output.clear(&mut pool);
+        output.clear(&mut pool, drop);
     }
 }

@@ -23,6 +23,8 @@ pub struct Batch<S> {
     pub reply: Output,
     /// Unsent bytes of the reply from which on the batch must go home.
     pub limit_bytes: usize,
+    /// Bytes of spans beside them.
+    pub span_bytes: usize,
     /// Most requests that may be executed; on the way home, those that were.
     pub requests: u32,
     /// Blocks to write the reply in.
@@ -65,6 +67,8 @@ pub struct Limits {
     pub cost: Cost,
     /// Unsent bytes from which on the peer must read first.
     pub output_bytes: usize,
+    /// Bytes of spans beside them.
+    pub span_bytes: usize,
 }
 
 /// Executes the requests of one input until a verdict. `NeedInput` means that nothing whole is
@@ -77,7 +81,8 @@ pub fn execute<V: Service, B: Blocks>(
     limits: Limits,
 ) -> (Verdict, u32) {
     let (session, input, output) = parts;
-    let mut writer = Writer::new(output, blocks, limits.output_bytes);
+    let writer = Writer::new(output, blocks, limits.output_bytes);
+    let mut writer = writer.with_room_for_spans(limits.span_bytes);
     let mut budget = Budget { requests: limits.requests, cost: limits.cost };
     // A session in the middle of a long reply goes on without any input.
     let mut has_begun = false;

@@ -105,8 +105,7 @@ where
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
-    let peers = Peers::new(shape.rate, shape.connections_max);
-    let fleet = Arc::new(fleet.with_peers(peers));
+    let fleet = Arc::new(fleet.with_peers(Peers::new(shape.rate, shape.connections_max)));
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));

@@ -2,11 +2,11 @@
 
 use crate::base::clock::Now;
 use crate::base::limits::IDLE_CONNECTION_BYTES;
-use crate::base::output::Output;
+use crate::base::output::Spanning;
 use crate::command::{Budget, Executor, Progress, Session, ValuePart};
 use crate::net::connection::Connection;
 use crate::server::ring_loop::PLACE_BYTES;
-use crate::sys::region::Loan;
+use crate::sys::region::{Loan, Span};
 
 /// The protocol side of a thread. The server itself knows no protocol.
 ///
@@ -22,7 +22,7 @@ pub trait Service {
         input: &[u8],
         now: Now,
         budget: &mut Budget,
-        output: &mut impl Output,
+        output: &mut impl Spanning<Span>,
     ) -> Progress;
 
     /// From now on this thread does not wait for others while it executes: `drive` says
@@ -80,6 +80,26 @@ pub trait Service {
         unreachable!("{loan:?} was never lent");
     }
 
+    /// Takes back what an output was given to send from where it is, and has sent, or will not.
+    fn take_span_back(&mut self, span: Span) {
+        unreachable!("{span:?} was never given out");
+    }
+
+    /// Bytes of use to nobody but who is being sent them: of the values that these spans are of,
+    /// and of that which a session is being sent.
+    fn outdated_bytes<'s>(
+        &self,
+        _: &Self::Session,
+        _spans: impl Iterator<Item = &'s Span>,
+    ) -> usize {
+        0
+    }
+
+    /// Bytes by which all threads together keep more of them than they should.
+    fn outdated_excess_bytes(&self) -> usize {
+        0
+    }
+
     /// True in the middle of a long reply.
     fn is_amid_reply(&self, _: &Self::Session) -> bool {
         false
@@ -107,7 +127,7 @@ impl Service for Executor {
         input: &[u8],
         now: Now,
         budget: &mut Budget,
-        output: &mut impl Output,
+        output: &mut impl Spanning<Span>,
     ) -> Progress {
         Executor::drive(self, session, input, now, budget, output)
     }
@@ -167,6 +187,22 @@ impl Service for Executor {
 
     fn take_value_back(&mut self, session: &mut Session, loan: Loan, len: usize) {
         Executor::take_value_back(self, session, loan, len);
+    }
+
+    fn take_span_back(&mut self, span: Span) {
+        Executor::take_span_back(self, span);
+    }
+
+    fn outdated_bytes<'s>(
+        &self,
+        session: &Session,
+        spans: impl Iterator<Item = &'s Span>,
+    ) -> usize {
+        Executor::outdated_bytes(self, session, spans)
+    }
+
+    fn outdated_excess_bytes(&self) -> usize {
+        usize::try_from(self.table().outdated_excess_bytes()).unwrap_or(usize::MAX)
     }
 
     fn is_amid_reply(&self, session: &Session) -> bool {

@@ -160,7 +160,8 @@ fn rung(plan: &Plan) -> Result<Rung, StartError> {
         .map_err(|refusal| StartError::new("set up", "io_uring", &refusal, refusal.remedy()))?;
     Rung::choose(plan.receive, &support).map_err(|row| {
         let cause = "this kernel does not have it (see ringcached --check)";
-        let remedy = "Leave --receive, --receive-cap and --min-wait to the server.";
+        let remedy =
+            "Leave --receive, --receive-cap, --min-wait and --send-zero-copy to the server.";
         StartError::new("use", row.name, cause, remedy)
     })
 }

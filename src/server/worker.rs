@@ -74,6 +74,7 @@ impl<V: Service> Worker<V> {
             requests: self.requests_per_event.saturating_mul(TURNS).min(batch.requests),
             cost: Cost::Any,
             output_bytes: batch.limit_bytes,
+            span_bytes: batch.span_bytes,
         };
         let (came_ns, queued_ns) = (batch.came_ns, batch.queued_ns);
         let begun_ns = self.clock.elapsed_ns();

@@ -26,6 +26,8 @@ struct Cell {
     announced: AtomicU64,
     /// For the figures: bytes of retired items that this thread keeps.
     limbo_bytes: AtomicU64,
+    /// Of them, those that only pins keep.
+    pinned_bytes: AtomicU64,
     /// True when grace alone keeps some of them.
     is_waiting: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl Epochs {
         let cell = || Cell {
             announced: AtomicU64::new(OFFLINE),
             limbo_bytes: AtomicU64::new(0),
+            pinned_bytes: AtomicU64::new(0),
             is_waiting: AtomicBool::new(false),
         };
         Epochs {
@@ -68,7 +71,7 @@ impl Epochs {
     /// Gives a cell back; its thread is offline.
     pub fn leave(&self, cell: usize) {
         self.offline(cell);
-        self.set_limbo(cell, 0, false);
+        self.set_limbo(cell, (0, 0), false);
         self.vacant.lock().push(cell);
     }
 
@@ -110,10 +113,12 @@ impl Epochs {
         self.cells[..taken].iter().map(announced).min().unwrap_or(OFFLINE)
     }
 
-    pub fn set_limbo(&self, cell: usize, bytes: u64, is_waiting: bool) {
+    /// Bytes of retired items that a thread keeps, of which pins alone keep so many.
+    pub fn set_limbo(&self, cell: usize, (bytes, pinned): (u64, u64), is_waiting: bool) {
         let cell = &self.cells[cell].0;
         // Relaxed: figures and hints.
         cell.limbo_bytes.store(bytes, Ordering::Relaxed);
+        cell.pinned_bytes.store(pinned, Ordering::Relaxed);
         cell.is_waiting.store(is_waiting, Ordering::Relaxed);
     }
 
@@ -125,6 +130,11 @@ impl Epochs {
     /// Bytes of retired items that wait for grace, in all threads.
     pub fn limbo_bytes(&self) -> u64 {
         self.cells.iter().map(|cell| cell.0.limbo_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of retired items that only pins keep, in all threads.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.0.pinned_bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes that this structure takes.

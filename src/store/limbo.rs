@@ -19,6 +19,9 @@ pub fn limbo_bytes_max(page_bytes: u64) -> u64 {
     (items * BYTES_PER_ITEM) as u64
 }
 
+/// So many of those that are still being sent from are looked at in one go.
+const LOOKS_MAX: usize = 256;
+
 /// A retired item, and the memory it holds.
 #[derive(Debug)]
 pub(in crate::store) struct Corpse {
@@ -35,6 +38,12 @@ pub(in crate::store) struct Limbo {
     sealed: VecDeque<(u64, Corpse)>,
     /// Past their grace, but something is still being sent from them.
     pinned: Vec<Corpse>,
+    pinned_bytes: u64,
+    /// How many of them are to be looked at, and which is the next.
+    unseen: usize,
+    next: usize,
+    /// The count of last pins that were taken back, when `unseen` was all of them.
+    unpins: usize,
     bytes: u64,
 }
 
@@ -62,6 +71,13 @@ impl Limbo {
         (fresh + self.sealed.capacity() * size_of::<(u64, Corpse)>()) as u64
     }
 
+    /// Pinned items that are still to be looked at.
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub fn unseen(&self) -> usize {
+        self.unseen
+    }
+
     /// Items that wait for the epoch to end.
     pub fn fresh(&self) -> usize {
         self.fresh.len()
@@ -76,6 +92,11 @@ impl Limbo {
         self.bytes
     }
 
+    /// Of items whose grace is over, but something is still being sent from them.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned_bytes
+    }
+
     /// The epoch of everything retired so far is over, and has become `horizon`.
     pub fn seal(&mut self, horizon: u64) {
         self.sealed.extend(self.fresh.drain(..).map(|corpse| (horizon, corpse)));
@@ -88,16 +109,40 @@ impl Limbo {
             if arena.is_unpinned(&corpse.retired) {
                 return Some(self.free(corpse));
             }
+            self.pinned_bytes += corpse.bytes;
             self.pinned.push(corpse);
+            self.unseen = self.pinned.len();
         }
         None
     }
 
-    /// Takes out something that was pinned when its grace ended, and is not any more.
-    pub fn pop_unpinned(&mut self, arena: &Arena) -> Option<Reclaimable> {
-        let index = self.pinned.iter().position(|corpse| arena.is_unpinned(&corpse.retired))?;
-        let corpse = self.pinned.swap_remove(index);
-        Some(self.free(corpse))
+    /// Takes out what was pinned when its grace ended, and is not any more. Looks at a few in
+    /// vain, and at none while `unpins` stays what it was: the last pin of so many retired items
+    /// has been taken back so far.
+    pub fn take_unpinned(
+        &mut self,
+        arena: &Arena,
+        unpins: usize,
+        mut each: impl FnMut(Reclaimable),
+    ) {
+        if std::mem::replace(&mut self.unpins, unpins) != unpins {
+            self.unseen = self.pinned.len();
+        }
+        let mut in_vain = 0;
+        while self.unseen > 0 && in_vain < LOOKS_MAX {
+            self.unseen -= 1;
+            if self.next >= self.pinned.len() {
+                self.next = 0;
+            }
+            if arena.is_unpinned(&self.pinned[self.next].retired) {
+                let corpse = self.pinned.swap_remove(self.next);
+                self.pinned_bytes -= corpse.bytes;
+                each(self.free(corpse));
+            } else {
+                self.next += 1;
+                in_vain += 1;
+            }
+        }
     }
 
     fn free(&mut self, corpse: Corpse) -> Reclaimable {
@@ -110,7 +155,12 @@ impl Limbo {
         assert!(self.fresh.is_empty());
         heir.bytes += std::mem::take(&mut self.bytes);
         heir.sealed.append(&mut self.sealed);
-        heir.pinned.append(&mut self.pinned);
+        if !self.pinned.is_empty() {
+            heir.pinned.append(&mut self.pinned);
+            heir.pinned_bytes += std::mem::take(&mut self.pinned_bytes);
+            heir.unseen = heir.pinned.len();
+        }
+        (self.unseen, self.next) = (0, 0);
         heir.sealed.make_contiguous().sort_by_key(|(tag, _)| *tag);
     }
 }

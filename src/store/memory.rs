@@ -387,32 +387,33 @@ impl Participant {
     /// Frees what has had its grace.
     pub(in crate::store) fn reclaim(&mut self) {
         let horizon = self.table.epochs.horizon();
-        self.reclaim_from(horizon, None);
+        // Acquire: pairs with `note_unpin`; whose pin is not counted here will be later.
+        let unpins = self.table.unpins.load(Ordering::Acquire);
+        self.reclaim_from((horizon, unpins), None);
         // Relaxed: a hint; the lock orders.
         if self.table.orphaned.load(Ordering::Relaxed) != 0 {
             let table = Arc::clone(&self.table);
             let mut orphans = table.orphans.lock();
-            self.reclaim_from(horizon, Some(&mut orphans));
+            self.reclaim_from((horizon, unpins), Some(&mut orphans));
             table.orphaned.store(orphaned(&orphans), Ordering::Relaxed);
         }
         self.publish_limbo_bytes();
     }
 
-    fn reclaim_from(&mut self, horizon: u64, orphans: Option<&mut Limbo>) {
+    fn reclaim_from(&mut self, (horizon, unpins): (u64, usize), orphans: Option<&mut Limbo>) {
         let arena = &self.table.arena;
         let limbo = orphans.unwrap_or_else(|| self.limbo.get_mut());
         let free = |item: Reclaimable| self.table.free(item);
         while let Some(item) = limbo.pop(arena, horizon) {
             free(item);
         }
-        while let Some(item) = limbo.pop_unpinned(arena) {
-            free(item);
-        }
+        limbo.take_unpinned(arena, unpins, free);
     }
 
     pub(in crate::store) fn publish_limbo_bytes(&mut self) {
         let limbo = self.limbo.get_mut();
-        self.table.epochs.set_limbo(self.section.cell, limbo.bytes(), limbo.is_waiting());
+        let (bytes, pinned_bytes) = (limbo.bytes(), limbo.pinned_bytes());
+        self.table.epochs.set_limbo(self.section.cell, (bytes, pinned_bytes), limbo.is_waiting());
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
-//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan)
+//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan),
+//!      |            spans of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -37,12 +38,12 @@
 //! A run of them takes the same way step by step, with steps of other keys in between, so that the
 //! memory of many comes at once: see `seek`.
 //!
-//! Follow one `set`: `Participant::put` locks the stripe, looks for the old item, appends the new one
-//! to the log, and links it in its place. That is the short way. The long way is for what belongs
-//! elsewhere, or has not come: `Participant::reserve` chooses log or class, and `allocate` finds a slot
-//! there, or frees slots or a page until there is one. `fill` writes the value, which nobody sees.
-//! `commit` locks the stripe, looks for the old item, and links the new one in its place; the old
-//! one waits in the thread's `Limbo` until all have quiesced.
+//! Follow one `set`: `Participant::put` locks the stripe, looks for the old item, appends the new
+//! one to the log, and links it in its place. That is the short way. The long way is for what
+//! belongs elsewhere, or has not come: `Participant::reserve` chooses log or class, and `allocate`
+//! finds a slot there, or frees slots or a page until there is one. `fill` writes the value, which
+//! nobody sees. `commit` locks the stripe, looks for the old item, and links the new one in its
+//! place; the old one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
 mod epochs;
@@ -61,6 +62,7 @@ mod participant;
 mod probation;
 mod put;
 mod seek;
+mod send;
 mod sizes;
 mod slabs;
 mod steal;
@@ -80,7 +82,7 @@ pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 
-pub use crate::sys::region::Loan;
+pub use crate::sys::region::{Loan, Span};
 
 use crate::base::hash::KeyHasher;
 

@@ -175,7 +175,8 @@ impl Index {
 
     fn remove(&self, key: u64) {
         let segment = self.segment(self.directory().segment(tag(key)));
-        let place = segment.find(hash(key), |at| at == Ref::from_bits(key)).unwrap();
+        let is_it = |at: Ref| (at == Ref::from_bits(key)).then_some(());
+        let (place, ()) = segment.find(hash(key), is_it).unwrap();
         segment.clear(place);
     }
 

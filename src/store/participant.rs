@@ -106,8 +106,8 @@ impl Participant {
         self.table.prefetch_item(hash);
     }
 
-    /// Asks for what storing will look at next: the item that is there, or else the ghost. The index
-    /// line should have come by now.
+    /// Asks for what storing will look at next: the item that is there, or else the ghost. The
+    /// index line should have come by now.
     #[inline]
     pub fn prefetch_stored(&self, hash: KeyHash) {
         if self.table.prefetch_item(hash).is_none() {
@@ -264,7 +264,9 @@ impl Participant {
     /// # Panics
     /// If the pin is of another table.
     pub fn unpin(&mut self, pin: Pin) {
-        self.table.arena.unpin(pin);
+        if self.table.arena.unpin(pin) {
+            self.table.note_unpin();
+        }
     }
 
     /// True when this thread has retired so much that it should quiesce before it goes on.

@@ -101,6 +101,8 @@ pub struct Table {
     pub(in crate::store) orphans: Mutex<Limbo>,
     /// Not 0 when there may be orphans; `memory::orphaned` says which number it is.
     pub(in crate::store) orphaned: AtomicUsize,
+    /// How often the last pin of a retired item was taken back.
+    pub(in crate::store) unpins: AtomicUsize,
     /// Huge pages of the arena, and the range that may become the next one.
     pub(in crate::store) huge_pages: AtomicUsize,
     pub(in crate::store) huge_next: AtomicUsize,
@@ -160,6 +162,7 @@ impl Table {
             tending: Mutex::new(Tending::default()),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
+            unpins: AtomicUsize::new(0),
             huge_pages: AtomicUsize::new(0),
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),

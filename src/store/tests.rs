@@ -6,6 +6,7 @@ mod index;
 mod oracle;
 mod policy;
 mod shared;
+mod spans;
 mod stress;
 mod uploads;
 mod waits;

@@ -3,9 +3,10 @@
 //! It delivers bytes in runs of any length, into buffers of their own or into one that connections
 //! share, ends multishots when it likes (with and without data), runs out of buffers, memory,
 //! descriptors and room for completions, puts a turn off, sends a part of what it was given,
-//! reports completions of different connections in any order, and checks what the real kernel only
-//! relies on: that bytes in flight do not change (R3), that memory that is received into is nobody
-//! else's (R2), that nothing is armed twice, and that no socket is closed while it is named.
+//! reports completions of different connections in any order, or late, and checks what the real
+//! kernel only relies on: that bytes in flight do not change (R3), that memory that is received
+//! into is nobody else's (R2), that nothing is armed twice, and that no socket is closed while it
+//! is named.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,6 +15,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::gather::Gather;
 use super::landing::Pads;
 use super::region::Loan;
 use super::ring::{Arrived, Completion, Fault, Hardships, Received, Ring};
@@ -97,6 +99,10 @@ impl Direct {
 #[derive(Debug)]
 struct Sending {
     slot: SlotId,
+    cancelled: bool,
+    is_zero_copy: bool,
+    /// What it came to, where it was sent without a copy: the bytes are still read.
+    taken: Option<usize>,
     /// Where the bytes are, and what they were when the send was submitted.
     spans: Vec<(*const u8, Vec<u8>)>,
 }
@@ -104,7 +110,7 @@ struct Sending {
 impl Sending {
     fn bytes(&self) -> Vec<u8> {
         for (address, was) in &self.spans {
-            // SAFETY: the span was borrowed from a block, whose memory is never unmapped (R1).
+            // SAFETY: the bytes are of a block or a span, whose memory is never unmapped (R1).
             let is = unsafe { std::slice::from_raw_parts(*address, was.len()) };
             assert_eq!(is, was, "bytes changed while they were in flight");
         }
@@ -120,6 +126,12 @@ pub struct FakeRing {
     pub arriving: VecDeque<Peer>,
     /// The next accepts fail for want of descriptors.
     pub descriptors_short: bool,
+    /// Sends of pieces.
+    pub gathered: usize,
+    /// Whether they are sent without a copy: then they end when the peer has what was sent.
+    pub zero_copy: bool,
+    /// Those that ended late for that.
+    pub notified: usize,
     /// Who was received from, in order.
     pub receiving: Vec<SlotId>,
     /// Whether each listener's accept is armed.
@@ -154,6 +166,9 @@ impl FakeRing {
             peers: BTreeMap::new(),
             arriving: VecDeque::new(),
             descriptors_short: false,
+            gathered: 0,
+            zero_copy: false,
+            notified: 0,
             receiving: Vec::new(),
             accepting: vec![false; listeners as usize],
             next_fd: 100,
@@ -302,16 +317,51 @@ impl FakeRing {
         self.ready.push_back(Completion::Arrived { slot, arrived, loan, behind });
     }
 
+    fn launch(
+        &mut self,
+        socket: &Socket,
+        slot: SlotId,
+        spans: Vec<(*const u8, Vec<u8>)>,
+        is_zero_copy: bool,
+    ) {
+        assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
+        let peer = self.peers.get_mut(&socket.raw()).unwrap();
+        assert!(peer.send.is_none(), "two sends in flight");
+        peer.send = Some(Sending { slot, cancelled: false, is_zero_copy, taken: None, spans });
+    }
+
     /// Lets something happen to one connection's send.
     fn send_some(&mut self, fd: i32) {
         let peer = self.peers.get_mut(&fd).unwrap();
         let Some(sending) = &peer.send else { return };
-        if peer.deaf && !peer.shut_down && !peer.reset {
+        let is_stuck = peer.deaf && !peer.shut_down && !peer.reset;
+        if let Some(taken) = sending.taken {
+            // Nobody acknowledges it, or somebody will.
+            if !is_stuck && self.chance.once_in(3) {
+                let (slot, _) = (sending.slot, sending.bytes());
+                peer.send = None;
+                self.notified += 1;
+                self.ready.push_back(Completion::Sent {
+                    slot,
+                    result: Ok(taken),
+                    landed: Landed(()),
+                });
+            }
+            return;
+        }
+        if is_stuck && !sending.cancelled {
             return;
         }
         let (slot, bytes) = (sending.slot, sending.bytes());
         let result = if peer.reset || peer.shut_down {
             Err(Fault::Lasting(libc::EPIPE))
+        } else if is_stuck {
+            // What was taken before the peer went deaf, or nothing.
+            if self.chance.once_in(2) {
+                Ok(1 + self.chance.below(bytes.len()))
+            } else {
+                Err(Fault::Passing)
+            }
         } else if self.chance.once_in(100) {
             Err(*self.chance.pick(&[Fault::NoMemory, Fault::Passing]))
         } else if peer.sips {
@@ -322,6 +372,10 @@ impl FakeRing {
             Ok(bytes.len())
         };
         peer.got.extend_from_slice(&bytes[..result.unwrap_or(0)]);
+        if let (Ok(taken), Some(Sending { is_zero_copy: true, .. })) = (result, &peer.send) {
+            peer.send.iter_mut().for_each(|sending| sending.taken = Some(taken));
+            return;
+        }
         peer.send = None;
         self.ready.push_back(Completion::Sent { slot, result, landed: Landed(()) });
     }
@@ -389,13 +443,28 @@ impl Ring for FakeRing {
             (bytes.as_ptr(), bytes.to_vec())
         };
         let spans: Vec<_> = blocks.take(3).map(span).collect();
-        assert!(spans.iter().any(|(_, bytes)| !bytes.is_empty()), "nothing is sent");
-        let peer = self.peers.get_mut(&socket.raw()).unwrap();
-        assert!(peer.send.is_none(), "two sends in flight");
-        peer.send = Some(Sending { slot, spans });
+        self.launch(socket, slot, spans, false);
     }
 
-    fn shutdown(&mut self, socket: &Socket) {
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
+        let mut gather = Gather::default();
+        fill(&mut gather);
+        let mut bytes = gather.read();
+        let span = |piece: &libc::iovec| {
+            let rest = bytes.split_off(piece.iov_len);
+            (piece.iov_base.cast_const().cast(), std::mem::replace(&mut bytes, rest))
+        };
+        let spans = gather.pieces[..gather.count].iter().map(span).collect();
+        self.gathered += 1;
+        self.launch(socket, slot, spans, self.zero_copy);
+    }
+
+    fn cancel_send(&mut self, slot: SlotId) {
+        let sends = self.peers.values_mut().filter_map(|peer| peer.send.as_mut());
+        sends.filter(|send| send.slot == slot).for_each(|send| send.cancelled = true);
+    }
+
+    fn shutdown(&mut self, socket: &Socket, _slot: SlotId) {
         self.peers.get_mut(&socket.raw()).unwrap().shut_down = true;
     }
 

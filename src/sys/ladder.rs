@@ -1,4 +1,4 @@
-//! How a ring receives: the rungs of the ladder, and which of them a kernel carries.
+//! How a ring receives and sends: the rungs of the ladder, and which of them a kernel carries.
 //!
 //! ```text
 //!   multishot     a buffer a completion          every kernel that serves
@@ -74,6 +74,8 @@ pub struct Asked {
     pub cap_bytes: Option<u32>,
     /// 0 is no wait.
     pub min_wait_us: Option<u32>,
+    /// 0 is never.
+    pub zero_copy_bytes: Option<u32>,
 }
 
 /// How a ring receives.
@@ -84,11 +86,14 @@ pub struct Rung {
     pub cap_bytes: u32,
     /// How long a busy ring waits for more than one completion; 0 is not at all.
     pub min_wait_us: u32,
+    /// Bytes of a send, with large values in it, from which it is not copied; 0 is never.
+    pub zero_copy_bytes: u32,
 }
 
 impl Rung {
     /// What every kernel carries that serves at all.
-    pub const LOWEST: Rung = Rung { mode: Mode::Multishot, cap_bytes: 0, min_wait_us: 0 };
+    pub const LOWEST: Rung =
+        Rung { mode: Mode::Multishot, cap_bytes: 0, min_wait_us: 0, zero_copy_bytes: 0 };
 
     /// Decides from what was tried.
     ///
@@ -115,13 +120,20 @@ impl Rung {
             mode,
             cap_bytes: number(Feature::ReceiveCap, asked.cap_bytes, CAP_BYTES)?,
             min_wait_us: number(Feature::MinWait, asked.min_wait_us, MIN_WAIT_US)?,
+            // Over loopback, and where the card cannot gather, it is slower.
+            zero_copy_bytes: number(Feature::SendZeroCopy, asked.zero_copy_bytes, 0)?,
         })
     }
 }
 
 /// The features that `choose` looks at.
-pub const FEATURES_TRIED: [Feature; 4] =
-    [Feature::MinWait, Feature::ReceiveCap, Feature::ReceiveBundle, Feature::IncrementalBuffers];
+pub const FEATURES_TRIED: [Feature; 5] = [
+    Feature::MinWait,
+    Feature::ReceiveCap,
+    Feature::ReceiveBundle,
+    Feature::IncrementalBuffers,
+    Feature::SendZeroCopy,
+];
 
 fn row(feature: Feature) -> &'static Row {
     &FEATURES[feature as usize]
@@ -163,6 +175,9 @@ mod tests {
         asked = Asked { min_wait_us: Some(1), ..Asked::default() };
         let refused = Rung::choose(asked, &support(&[])).unwrap_err();
         assert_eq!(refused.feature, Feature::MinWait);
+        asked = Asked { zero_copy_bytes: Some(1), ..Asked::default() };
+        let refused = Rung::choose(asked, &support(&[])).unwrap_err();
+        assert_eq!(refused.feature, Feature::SendZeroCopy);
     }
 
     #[test]
@@ -173,6 +188,7 @@ mod tests {
         let rung = Rung::choose(nothing, &all).unwrap();
         assert_eq!(rung.mode, Mode::Incremental);
         assert_eq!((rung.cap_bytes, rung.min_wait_us), (CAP_BYTES, MIN_WAIT_US));
+        assert_eq!(rung.zero_copy_bytes, 0, "it is there, but nobody asked for it");
         let bundle = Rung::choose(nothing, &support(&[Feature::ReceiveBundle])).unwrap();
         assert_eq!(bundle, Rung::LOWEST);
         let off = Asked { cap_bytes: Some(0), min_wait_us: Some(0), ..nothing };

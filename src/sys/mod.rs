@@ -8,13 +8,15 @@
 //! - R2 A byte the kernel may write has one owner; our ownership is a token that is neither `Copy`
 //!   nor `Clone`, minted from a completion in one place. A token may name a part of a buffer: the
 //!   kernel writes only behind all parts that were named.
-//! - R3 A byte being sent does not change before the completion.
+//! - R3 A byte being sent does not change before the completion. Of a block the sender sees to
+//!   that, of a span the lender, until it has it back.
 //! - R4 A completion is taken off the queue once, in one loop; slots carry a generation, so a late
 //!   completion cannot reach the next connection.
 //!
 //! ```text
 //!   bytes in:   kernel -completion-> Filled -(parsed)-> provide -> kernel
 //!   bytes out:  BlockPool -take-> Block -send-> in flight -Landed-> Block -give-> BlockPool
+//!               lender --lend--> Span --send-> in flight -Landed-> Span -back-> lender
 //! ```
 #![allow(unsafe_code, reason = "this room talks to the kernel; each block argues for itself")]
 
@@ -26,6 +28,7 @@ mod entry;
 pub mod fake;
 #[cfg(test)]
 mod fake_root;
+pub mod gather;
 pub mod heap;
 pub mod ladder;
 mod landing;

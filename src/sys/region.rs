@@ -4,11 +4,16 @@
 //! later process may map it again: so it is addressed by offset, and there is no `Drop`.
 //!
 //! A `Loan` is a part of it that has one owner: who lends does not look at it until it comes back.
+//! A `Span` is a part that nobody writes to until it comes back.
+
+mod span;
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+
+pub use span::Span;
 
 /// Bytes of a huge page, on the machines that have them.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;

@@ -9,6 +9,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::Filled;
+use super::gather::Gather;
 use super::region::Loan;
 use super::socket::Socket;
 
@@ -85,7 +86,7 @@ pub enum Completion {
     /// The receive into `loan` has ended, and the loan is the ring's no more. What came `behind` is
     /// there only when the loan is full.
     Arrived { slot: SlotId, arrived: Arrived, loan: Loan, behind: Option<Filled> },
-    /// `result` is the number of bytes that the kernel took.
+    /// `result` is the number of bytes that the kernel took. It reads them no more.
     Sent { slot: SlotId, result: Result<usize, Fault>, landed: Landed },
     /// Somebody rang the doorbell.
     Woken,
@@ -102,6 +103,9 @@ pub struct Hardships {
     pub busy: u64,
     /// Entries for which it had no memory.
     pub no_memory: u64,
+    /// Sends without a copy, and those that it copied all the same, or would not take.
+    pub zero_copy_sends: u64,
+    pub zero_copy_copied: u64,
 }
 
 /// A ring. One thread owns it.
@@ -138,8 +142,15 @@ pub trait Ring {
         skip: usize,
     );
 
-    /// Shuts both directions down; operations in flight end soon.
-    fn shutdown(&mut self, socket: &Socket);
+    /// As `send`, of the pieces that `fill` gathers, as far as they go.
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather));
+
+    /// Ends the send of a connection; its completion follows, and says what was taken by then.
+    fn cancel_send(&mut self, slot: SlotId);
+
+    /// Shuts both directions down; operations in flight end soon. What is sent without a copy, and
+    /// was not acknowledged, is dropped.
+    fn shutdown(&mut self, socket: &Socket, slot: SlotId);
 
     /// Closes a socket that nothing in flight names.
     fn close(&mut self, socket: Socket);

@@ -13,6 +13,9 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 /// in time needs no more than this.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
+#[allow(clippy::cast_possible_truncation, reason = "it is 0")]
+const AF_UNSPEC: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
+
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
 #[must_use = "a dropped socket is never closed"]
@@ -50,6 +53,15 @@ impl Socket {
         // SAFETY: `self` owns the descriptor, which stays open while it is borrowed.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         SockRef::from(&fd).peer_addr().ok()?.as_socket()
+    }
+
+    /// Ends a connection at once: the peer is told by a reset, and what was sent and is not
+    /// acknowledged is forgotten. The descriptor stays.
+    pub(super) fn disconnect(&self) {
+        let nowhere = libc::sockaddr { sa_family: AF_UNSPEC, sa_data: [0; 14] };
+        let len = u32::try_from(size_of::<libc::sockaddr>()).expect("a few bytes");
+        // SAFETY: the address is readable for its length. An error means that it was no connection.
+        unsafe { libc::connect(self.fd, &raw const nowhere, len) };
     }
 
     pub(super) fn into_owned(self) -> OwnedFd {

@@ -13,6 +13,8 @@ pub enum Operation {
     /// A multishot receive of a connection.
     Receive,
     Send,
+    /// A send without a copy.
+    SendZeroCopy,
     /// A receive of a connection into lent memory.
     ReceiveInto,
     /// A cancellation; its own completion says nothing that the cancelled one's does not.
@@ -30,9 +32,9 @@ pub struct Token {
     pub slot: SlotId,
 }
 
-const OPERATIONS: [Operation; 8] = {
-    use Operation::{Accept, Alarm, Cancel, Receive, ReceiveInto, Send, Timer, Wake};
-    [Accept, Receive, Send, ReceiveInto, Cancel, Wake, Timer, Alarm]
+const OPERATIONS: [Operation; 9] = {
+    use Operation::{Accept, Alarm, Cancel, Receive, ReceiveInto, Send, SendZeroCopy, Timer, Wake};
+    [Accept, Receive, Send, SendZeroCopy, ReceiveInto, Cancel, Wake, Timer, Alarm]
 };
 
 impl Token {

@@ -12,6 +12,7 @@ use crate::base::slots::SlotId;
 
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferPool, Filled};
+use super::gather::Gather;
 use super::region::Loan;
 use super::ring::{Completion, Hardships, Received, Ring};
 use super::socket::Socket;
@@ -102,7 +103,18 @@ impl Ring for Treadmill {
         self.ready.push_back(Completion::Sent { slot, result: Ok(bytes), landed });
     }
 
-    fn shutdown(&mut self, _socket: &Socket) {}
+    fn send_gathered(&mut self, _socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
+        let mut gather = Gather::default();
+        fill(&mut gather);
+        let bytes = gather.bytes();
+        self.replied_bytes += bytes as u64;
+        let landed = Landed(());
+        self.ready.push_back(Completion::Sent { slot, result: Ok(bytes), landed });
+    }
+
+    fn cancel_send(&mut self, _slot: SlotId) {}
+
+    fn shutdown(&mut self, _socket: &Socket, _slot: SlotId) {}
 
     fn close(&mut self, _socket: Socket) {}
 

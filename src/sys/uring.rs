@@ -4,6 +4,9 @@
 //! nowhere else (`DEFER_TASKRUN`), so a turn costs one system call whatever happens in it. What
 //! older kernels lack is left out (`NO_SQARRAY`, `NO_IOWAIT`).
 
+mod sending;
+mod zero_copy;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use crate::base::slots::SlotId;
 use super::blocks::{Block, BlockPool, Landed};
 use super::buffers::{BufferRing, Filled};
 use super::entry;
+use super::gather::Gather;
 use super::ladder::{Mode, Rung};
 use super::landing::{Landings, Target};
 use super::pace::Pace;
@@ -31,9 +35,8 @@ use super::wake::EventFd;
 mod clockwork;
 
 use clockwork::Clockwork;
-
-/// Blocks that one send can gather.
-const SEND_BLOCKS_MAX: usize = 16;
+use sending::Messages;
+use zero_copy::ZeroCopy;
 
 /// Most bytes of a receive into one buffer.
 const ONE_BYTES: u32 = 4096;
@@ -66,13 +69,6 @@ struct Wait {
     timeout: u64,
 }
 
-/// What the kernel reads while a gathering send is in flight.
-#[derive(Debug)]
-struct Message {
-    header: libc::msghdr,
-    spans: [libc::iovec; SEND_BLOCKS_MAX],
-}
-
 pub struct Uring {
     submitter: Submitter<'static>,
     submissions: SubmissionQueue<'static>,
@@ -88,10 +84,8 @@ pub struct Uring {
     listeners: Arc<[Listener]>,
     doorbell: Arc<EventFd>,
     clockwork: Clockwork,
-    /// The message of the connection in this place, while its gathering send is in flight.
-    messages: Vec<Option<Box<Message>>>,
-    #[allow(clippy::vec_box, reason = "the kernel knows where a message is: it must not move")]
-    spare_messages: Vec<Box<Message>>,
+    messages: Messages,
+    zero_copy: ZeroCopy,
     landings: Landings,
     hardships: Hardships,
 }
@@ -133,8 +127,8 @@ impl Uring {
             listeners,
             doorbell,
             clockwork: Clockwork::new()?,
-            messages: Vec::new(),
-            spare_messages: Vec::new(),
+            messages: Messages::default(),
+            zero_copy: ZeroCopy::from(rung.zero_copy_bytes),
             landings: Landings::map(number)?,
             hardships: Hardships::default(),
         };
@@ -158,7 +152,7 @@ impl Uring {
     /// If it refuses for ever.
     fn note(&mut self, entry: &squeue::Entry) -> bool {
         loop {
-            // SAFETY: whatever memory the entry names belongs to a region (R1), or to a `Message`
+            // SAFETY: whatever memory the entry names belongs to a region (R1), or to a message
             // that `messages` keeps until the completion.
             if unsafe { self.submissions.push(entry) }.is_ok() {
                 return true;
@@ -190,37 +184,6 @@ impl Uring {
         true
     }
 
-    /// Fills the message of a connection's place, which stays until the completion.
-    #[allow(
-        clippy::useless_conversion,
-        reason = "the type of a length differs between C libraries"
-    )]
-    fn gather<'b>(
-        &mut self,
-        slot: SlotId,
-        first: libc::iovec,
-        others: impl Iterator<Item = &'b mut Block>,
-    ) -> *const libc::msghdr {
-        let mut message = self.spare_messages.pop().unwrap_or_else(|| Box::new(Message::empty()));
-        message.spans[0] = first;
-        let mut count = 1;
-        for block in others {
-            block.launch();
-            message.spans[count] = span(block.bytes());
-            count += 1;
-        }
-        message.header.msg_iov = message.spans.as_mut_ptr();
-        message.header.msg_iovlen = count.try_into().expect("a few spans");
-        let header = &raw const message.header;
-        let place = slot.index as usize;
-        if self.messages.len() <= place {
-            self.messages.resize_with(place + 1, || None);
-        }
-        assert!(self.messages[place].is_none(), "two sends in flight on one connection");
-        self.messages[place] = Some(message);
-        header
-    }
-
     fn completed(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let Token { operation, slot } = Token::decode(entry.user_data());
         let armed = cqueue::more(entry.flags());
@@ -231,12 +194,12 @@ impl Uring {
                 let armed = armed || self.bundle.is_some();
                 Some(Completion::Received { slot, received, armed })
             }
-            Operation::Send => {
-                let message = self.messages.get_mut(slot.index as usize).and_then(Option::take);
-                self.spare_messages.extend(message);
-                let result = usize::try_from(entry.result());
-                let result = result.map_err(|_| Fault::of_send(-entry.result()));
-                Some(Completion::Sent { slot, result, landed: Landed(()) })
+            Operation::Send => Some(self.sent(slot, entry.result())),
+            Operation::SendZeroCopy => {
+                let is_notification = cqueue::notif(entry.flags());
+                let result =
+                    self.zero_copy.completed(slot, entry.result(), is_notification, armed)?;
+                Some(self.sent(slot, result))
             }
             Operation::Accept => {
                 let result = match entry.result() {
@@ -261,6 +224,13 @@ impl Uring {
             Operation::ReceiveInto => Some(self.arrived(entry, slot)),
             Operation::Cancel => None,
         }
+    }
+
+    /// The end of a send: nobody reads what it named any more.
+    fn sent(&mut self, slot: SlotId, result: i32) -> Completion {
+        self.messages.land(slot);
+        let taken = usize::try_from(result).map_err(|_| Fault::of_send(-result));
+        Completion::Sent { slot, result: taken, landed: Landed(()) }
     }
 
     /// The end of a receive into lent memory.
@@ -358,19 +328,6 @@ impl Fault {
 /// The slot of operations that belong to no connection.
 const NOBODY: SlotId = SlotId { index: 0, generation: 0 };
 
-impl Message {
-    fn empty() -> Message {
-        // SAFETY: a message header is plain data, for which all zeros is "no name, no control".
-        let header = unsafe { std::mem::zeroed() };
-        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Message { header, spans: [nothing; SEND_BLOCKS_MAX] }
-    }
-}
-
-fn span(bytes: &[u8]) -> libc::iovec {
-    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
-}
-
 /// Builds again for a moment where memory is short: from Linux 6.14 on, the rings of a process that
 /// has just ended count against the limit of locked memory a little longer.
 #[allow(clippy::disallowed_methods, reason = "no ring to wait in yet")]
@@ -464,23 +421,30 @@ impl Ring for Uring {
         blocks: impl Iterator<Item = &'b mut Block>,
         skip: usize,
     ) {
-        let fd = Fd(socket.raw());
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        let mut blocks = blocks.take(SEND_BLOCKS_MAX).peekable();
-        let Some(first) = blocks.next() else { return };
-        first.launch();
-        let first = span(&first.bytes()[skip..]);
-        let entry = if blocks.peek().is_none() {
-            let len = u32::try_from(first.iov_len).expect("a block is smaller than 4 GiB");
-            opcode::Send::new(fd, first.iov_base.cast(), len).flags(flags).build()
-        } else {
-            let header = self.gather(slot, first, blocks);
-            opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
-        };
-        self.push(entry, Operation::Send, slot);
+        let entry = self.messages.of_blocks(Fd(socket.raw()), slot, blocks, skip);
+        entry.into_iter().for_each(|entry| self.push(entry, Operation::Send, slot));
     }
 
-    fn shutdown(&mut self, socket: &Socket) {
+    fn send_gathered(&mut self, socket: &Socket, slot: SlotId, fill: impl FnOnce(&mut Gather)) {
+        let (messages, zero_copy) = (&mut self.messages, &mut self.zero_copy);
+        let (entry, operation) = messages.of_pieces(Fd(socket.raw()), slot, zero_copy, fill);
+        self.push(entry, operation, slot);
+    }
+
+    fn cancel_send(&mut self, slot: SlotId) {
+        let operation = match self.zero_copy.is_in_flight(slot) {
+            true => Operation::SendZeroCopy,
+            false => Operation::Send,
+        };
+        let target = Token::new(operation, slot).encode();
+        self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
+    }
+
+    fn shutdown(&mut self, socket: &Socket, slot: SlotId) {
+        if self.zero_copy.is_in_flight(slot) {
+            // What is sent and not acknowledged would be kept for as long as TCP tries.
+            socket.disconnect();
+        }
         // SAFETY: no pointers are passed. An error means that the peer was faster.
         unsafe { libc::shutdown(socket.raw(), libc::SHUT_RDWR) };
     }
@@ -569,7 +533,7 @@ impl Ring for Uring {
 
     fn resize(&mut self, connections: usize) {
         self.buffers.resize(connections);
-        self.spare_messages.truncate(connections);
+        self.messages.keep_for(connections);
     }
 
     fn blocks(&mut self) -> &mut BlockPool {
@@ -577,7 +541,8 @@ impl Ring for Uring {
     }
 
     fn hardships(&self) -> Hardships {
-        self.hardships
+        let ZeroCopy { sends: zero_copy_sends, copied: zero_copy_copied, .. } = self.zero_copy;
+        Hardships { zero_copy_sends, zero_copy_copied, ..self.hardships }
     }
 }
 

@@ -20,5 +20,7 @@ mod neighbours;
 mod order;
 mod rate;
 mod sockets;
+mod spans;
 mod stop;
 mod throttle;
+mod zero_copy;

@@ -181,7 +181,7 @@ fn encode(rounds: u32) -> io::Result<()> {
             let head = ValueHead { key: &key, flags: 0, value_bytes: VALUE.len(), cas: None };
             reply::value(&mut writer, black_box(&head), black_box(&VALUE), black_box(true));
         }
-        output.clear(&mut pool);
+        output.clear(&mut pool, drop);
     }
     Ok(())
 }

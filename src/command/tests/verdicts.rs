@@ -102,12 +102,12 @@ fn statistics_have_memcached_s_names_and_order() {
         throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
         rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended closed_broken \
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
-        closed_for_items \
+        closed_for_items closed_for_spans \
         requests batches batches_queued batches_away queue_full worker_wakes \
-        turns_over_budget batches_over_budget ring_sleeps ring_sends busy_us input_bytes \
-        conn_bytes ring_turns ring_completions buffers_dry completions_overflowed \
-        ring_busy kernel_no_memory page_bytes pages_total pages_free pages_index \
-        pages_items pages_log pages_lent \
+        turns_over_budget batches_over_budget ring_sleeps ring_sends spans spanned_bytes \
+        spans_copied zero_copy_sends zero_copy_copied busy_us input_bytes conn_bytes ring_turns \
+        ring_completions buffers_dry completions_overflowed ring_busy kernel_no_memory page_bytes \
+        pages_total pages_free pages_index pages_items pages_log pages_lent \
         pages_debited items_page_bytes index_page_bytes lent_page_bytes debited_page_bytes \
         free_page_bytes limbo_bytes huge_bytes outside_bytes fixed_bytes rss_limit_bytes";
     let names: Vec<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();

@@ -4,8 +4,8 @@
 //!   set <key> <flags> <exptime> <bytes>[ noreply]\r\n
 //! ```
 //!
-//! Single spaces, plain digits, nothing that is out of bounds: whatever is written otherwise is left
-//! to `head`, which knows what is wrong with it. What is read here, `head` would read alike.
+//! Single spaces, plain digits, nothing that is out of bounds: whatever is written otherwise is
+//! left to `head`, which knows what is wrong with it. What is read here, `head` would read alike.
 
 use super::head::{Head, Parsed, StoreHead, StoreVerb};
 use super::search::find_low;

@@ -4,7 +4,7 @@ use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::net::admission::REFUSAL;
 use crate::net::close::CloseReason;
-use crate::net::connection::{Connection, Event, Held, Phase, Receive};
+use crate::net::connection::{Connection, Event, Held, Phase, Recall, Receive};
 use crate::server::dispatch::Message;
 use crate::server::service::Service;
 use crate::sys::blocks::Landed;
@@ -112,8 +112,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             unreachable!("a send completed for a connection that is gone");
         };
         connection.sending = false;
+        let recall = std::mem::replace(&mut connection.recall, Recall::No);
         let taken = result.unwrap_or(0);
-        connection.output.land(taken, landed, self.ring.blocks());
+        let service = &mut self.service;
+        let home = |span| service.take_span_back(span);
+        connection.output.land(taken, landed, self.ring.blocks(), home);
         self.counters.add(Metric::BytesWritten, taken as u64);
         let unsent = connection.output.unsent_bytes();
         match result {
@@ -134,6 +137,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         if result == Err(Fault::NoMemory) {
             self.pause(slot);
+        }
+        if recall != Recall::No {
+            self.recalled(slot, recall, taken);
         }
         self.list(slot);
     }

@@ -140,7 +140,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let (bucket, waiting_bytes) = (connection.bucket, connection.input.bytes());
         let requests = requests.min(self.requests_by_rate(bucket));
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
-        let limits = Limits { requests, cost, output_bytes };
+        let spanned_bytes = connection.output.spanned_bytes();
+        let span_bytes = self.upkeep.output_bytes.saturating_sub(spanned_bytes);
+        let limits = Limits { requests, cost, output_bytes, span_bytes };
         let came_ns = connection.came_ns;
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
@@ -233,6 +235,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let takes_the_last = !self.has_blocks_for_all();
         let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let spanned_bytes = connection.output.spanned_bytes();
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             Box::new(Batch {
                 ring: self.settings.number,
@@ -241,6 +244,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 input: Input::default(),
                 reply: Output::default(),
                 limit_bytes: 0,
+                span_bytes: 0,
                 requests: 0,
                 came_ns: 0,
                 queued_ns: 0,
@@ -256,6 +260,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.spare.extend((0..share).map(|_| blocks.take()));
         batch.slot = id;
         batch.limit_bytes = limit_bytes;
+        batch.span_bytes = self.upkeep.output_bytes.saturating_sub(spanned_bytes);
         batch.requests = requests;
         batch.came_ns = connection.came_ns;
         batch.queued_ns = self.read_ns;

@@ -22,6 +22,7 @@ mod holders;
 mod memory;
 mod rate;
 mod relief;
+mod spans;
 mod thirst;
 mod throttle;
 mod upkeep;
@@ -276,18 +277,24 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 }
                 Step::Send => {
                     connection.record_sending(self.now);
-                    let (blocks, skip) = connection.output.unsent();
-                    self.ring.send(&connection.socket, id, blocks, skip);
+                    let (socket, output) = (&connection.socket, &mut connection.output);
+                    if output.has_spans() {
+                        self.ring.send_gathered(socket, id, |pieces| output.gather(pieces));
+                    } else {
+                        let (blocks, skip) = output.unsent();
+                        self.ring.send(socket, id, blocks, skip);
+                    }
                     self.counters.bump(Metric::RingSends);
                 }
                 Step::Shutdown => {
                     connection.mark_shut_down();
                     connection.input.clear(&mut self.spent);
-                    self.ring.shutdown(&connection.socket);
+                    self.ring.shutdown(&connection.socket, id);
                 }
                 Step::Release => return self.release(id),
                 Step::Wait => {
-                    let item_bytes = self.service.held_bytes(&connection.session);
+                    let item_bytes = self.service.held_bytes(&connection.session)
+                        + connection.output.spanned_bytes();
                     return self.roll.write(id.index, &connection.sighting(item_bytes));
                 }
             }
@@ -310,7 +317,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.roll.leave(id.index);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
-        connection.output.clear(self.ring.blocks());
+        let service = &mut self.service;
+        connection.output.clear(self.ring.blocks(), |span| service.take_span_back(span));
         self.heap.discharge(&connection);
         self.upkeep.locals -= usize::from(connection.socket.is_local());
         self.ring.close(connection.socket);

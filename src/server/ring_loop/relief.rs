@@ -1,12 +1,14 @@
 //! Who must go, so that others find memory.
 //!
-//! There are three needs, and each looks only at what would meet it:
+//! There are four needs, and each looks only at what would meet it:
 //!
 //! - replies: somebody waits for a block, and none comes home. What counts are blocks.
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
 //!   there is. What counts are blocks, and what the heap keeps.
 //! - items: something had to be refused, or a part of the memory is of no use, because it is being
 //!   filled or sent from. What counts is what a session keeps of it.
+//! - spans: values that are gone take too much of the memory while they are being sent. What counts
+//!   is what a connection keeps of them; and who goes is recalled first, see `spans`.
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
 //! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
@@ -22,7 +24,7 @@ use std::cmp::Reverse;
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
-use crate::net::connection::{Connection, Event, Held};
+use crate::net::connection::{Connection, Event, Held, Recall};
 use crate::net::throttle::Level;
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
@@ -73,8 +75,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes those who must go for the needs of this moment.
     pub(super) fn relieve(&mut self) {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
-        let [items, pool, replies] = self.needs();
-        if let Some(need) = items {
+        let [items, spans, pool, replies] = self.needs();
+        for need in [items, spans].into_iter().flatten() {
             self.meet(need);
         }
         if pool.is_none() && replies.is_none() {
@@ -90,7 +92,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    fn needs(&mut self) -> [Option<Need>; 3] {
+    fn needs(&mut self) -> [Option<Need>; 4] {
         let throttle = self.settings.throttle;
         let need = |reason, bytes: usize, is_urgent, is_hasty| {
             let silence_ticks = throttle.silence_ticks(is_urgent);
@@ -112,8 +114,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
+        let outdated = self.service.outdated_excess_bytes().div_ceil(rings);
         [
             need(CloseReason::Items, starved, false, true),
+            need(CloseReason::Spans, outdated, false, true),
             need(CloseReason::Pool, excess, is_urgent, overdrawn > 0),
             need(CloseReason::Replies, wanted, is_urgent, false),
         ]
@@ -138,6 +142,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 continue;
             }
             left -= 1;
+            if need.reason == CloseReason::Spans {
+                self.recall(id, Recall::Needed);
+                continue;
+            }
             self.counters.bump(Metric::ResponseObjOom);
             self.end(id, Event::Abort, need.reason);
         }
@@ -150,10 +158,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         need: Need,
     ) -> Option<Candidate> {
         let silent_ticks = each.slow_ticks(self.now);
-        let kept = self.service.held_bytes(&each.session);
+        let kept = self.service.held_bytes(&each.session) + each.output.spanned_bytes();
         let block_bytes = each.output.blocks() * BLOCK_BYTES;
         let bytes = if need.reason == CloseReason::Items {
             kept
+        } else if need.reason == CloseReason::Spans {
+            self.outdated_bytes(each)
         } else if need.reason == CloseReason::Replies {
             block_bytes
         } else {

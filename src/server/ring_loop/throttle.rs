@@ -99,7 +99,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Lets nobody in while connections have taken more than what is theirs and a little for who
-    /// comes, who holds nothing and is served before others; and everybody again when they have not.
+    /// comes, who holds nothing and is served before others; and everybody again when they have
+    /// not.
     pub(super) fn pause_or_resume_accepts(&mut self) {
         let has_vacancy = self.connections.len() < self.connections.places();
         let slack = self.service.pool_bytes() / PLACES_SHARE;

@@ -4,7 +4,7 @@ use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
-use crate::net::connection::{Event, Held, Receive};
+use crate::net::connection::{Event, Held, Recall, Receive};
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
@@ -153,6 +153,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             (Metric::CompletionsOverflowed, now.overflows, was.overflows),
             (Metric::RingBusy, now.busy, was.busy),
             (Metric::KernelNoMemory, now.no_memory, was.no_memory),
+            (Metric::ZeroCopySends, now.zero_copy_sends, was.zero_copy_sends),
+            (Metric::ZeroCopyCopied, now.zero_copy_copied, was.zero_copy_copied),
         ] {
             self.counters.add(metric, now - was);
         }
@@ -177,6 +179,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             (true, _, _) => CloseReason::Stalled,
             (false, true, _) => CloseReason::Idle,
             (false, false, true) => CloseReason::Draining,
+            (false, false, false) if silent >= settings.throttle.stall_ticks() => {
+                if self.outdated_bytes(connection) > 0 {
+                    self.recall(id, Recall::Sounded);
+                }
+                return self.sound(id);
+            }
             (false, false, false) => return self.sound(id),
         };
         self.end(id, Event::Abort, reason);

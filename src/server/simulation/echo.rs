@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::Now;
 use crate::base::limits::PIECE_BYTES_MAX;
-use crate::base::output::Output;
+use crate::base::output::Spanning;
 use crate::base::sync::Arc;
 use crate::command::{Budget, Cost, Progress, Verdict};
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
-use crate::sys::region::Loan;
+use crate::sys::region::{Loan, Span};
 
 /// A slow line takes so long at least, if its digit is not 0.
 pub const SLOW_NS: u64 = 10_000;
@@ -77,7 +77,7 @@ impl Service for Echo {
         input: &[u8],
         _now: Now,
         budget: &mut Budget,
-        output: &mut impl Output,
+        output: &mut impl Spanning<Span>,
     ) -> Progress {
         assert!(self.awake, "a service is driven while it rests");
         let mut consumed = 0;

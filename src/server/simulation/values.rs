@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU8;
 
 use super::seeds::for_each_seed;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Now};
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::Arc;
@@ -16,7 +16,7 @@ use crate::net::throttle::Throttle;
 use crate::server::fleet::Fleet;
 use crate::server::ring_loop::{RingLoop, Settings};
 use crate::server::worker::Worker;
-use crate::store::{Favor, StorePlan, Table};
+use crate::store::{Favor, StorePlan, Sweep, TURNS_PER_ROUND, Table};
 use crate::sys::fake::{Chance, FakeRing, Peer};
 use crate::sys::ring::Ring;
 use crate::sys::wake::EventFd;
@@ -34,17 +34,17 @@ const STORED: &[u8] = b"STORED\r\n";
 const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 
-struct World {
-    ring: RingLoop<FakeRing, Executor>,
+pub(super) struct World {
+    pub ring: RingLoop<FakeRing, Executor>,
     workers: Vec<Worker<Executor>>,
     fleet: Arc<Fleet<Session>>,
-    registry: Arc<Registry>,
+    pub registry: Arc<Registry>,
     elapsed_ns: Arc<std::sync::atomic::AtomicU64>,
     chance: Chance,
 }
 
 impl World {
-    fn new(seed: u64, dispatch: Dispatch) -> World {
+    pub fn new(seed: u64, dispatch: Dispatch) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
@@ -83,7 +83,8 @@ impl World {
             listeners: 1,
         };
         let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
+        let mut ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
+        ring.zero_copy = seed % 3 == 2;
         let (service, counters) = executor("ring");
         let counters = (counters, registry.census.roll());
         World {
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self) {
+    pub fn turn(&mut self) {
         let ns = 1_000_000 * self.chance.below(5) as u64;
         self.elapsed_ns.fetch_add(ns, std::sync::atomic::Ordering::Relaxed);
         for worker in &mut self.workers {
@@ -111,12 +112,34 @@ impl World {
         self.ring.turn_checked();
     }
 
-    fn peers(&mut self) -> impl DoubleEndedIterator<Item = &mut Peer> {
+    pub fn peers(&mut self) -> impl DoubleEndedIterator<Item = &mut Peer> {
         self.ring.ring_mut().peers.values_mut()
     }
 
+    /// After the end: no value is kept for anybody, once the items are gone.
+    pub fn assert_all_is_back(&mut self) {
+        // Who is gone looks at nothing.
+        self.workers.clear();
+        let participant = self.ring.service_mut().participant();
+        participant.online();
+        (0..3).for_each(|_| participant.quiesce());
+        // What was refused before is told once.
+        let _ = participant.starved_bytes();
+        assert_eq!(participant.starved_bytes(), 0, "memory is kept for values that never came");
+        let now = Now { ticks: u64::from(u32::MAX), epoch_unix_s: 0 };
+        participant.flush(None, now);
+        let mut sweep = Sweep::new();
+        for _ in 0..4 * TURNS_PER_ROUND {
+            participant.sweep(&mut sweep, now);
+            participant.quiesce();
+        }
+        assert_eq!(self.registry.sum(Metric::CurrItems), 0);
+        let table = self.ring.service_mut().table();
+        assert_eq!((table.outdated_bytes(), table.figures().limbo_bytes), (0, 0), "a pin is lost");
+    }
+
     /// Stops the server; everybody must go.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.fleet.drain();
         for _ in 0..3000 {
             self.turn();
@@ -217,13 +240,13 @@ impl Request {
 }
 
 /// A value in which every place is told from those near it.
-fn value(chance: &mut Chance, most: usize) -> Vec<u8> {
+pub(super) fn value(chance: &mut Chance, most: usize) -> Vec<u8> {
     let (len, start) = (1 + chance.below(most), chance.below(1 << 20));
     let byte = |at: usize| (at.wrapping_mul(0x9E37_79B1) >> 13).to_le_bytes()[0];
     (start..start + len).map(byte).collect()
 }
 
-fn found(key: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn found(key: &str, value: &[u8]) -> Vec<u8> {
     let head = format!("VALUE {key} 0 {}\r\n", value.len()).into_bytes();
     [&head, value, b"\r\nEND\r\n"].concat()
 }
@@ -341,12 +364,14 @@ fn run(seed: u64, dispatch: Dispatch) -> u64 {
     let mut scripts: Vec<_> = (0..PEERS).map(|peer| Script::any(peer, &mut chance)).collect();
     world.ring.ring_mut().arriving.extend((0..PEERS).map(|_| Peer::default()));
     let burst = *chance.pick(&[3000, 40_000, 1 << 20]);
+    let is_slow = chance.once_in(3);
     for turn in 0..100_000 {
         for (peer, script) in world.ring.ring_mut().peers.values_mut().zip(&mut scripts) {
             if chance.once_in(3) {
                 script.go_on(peer, 1 + chance.below(burst));
             }
-            peer.deaf = turn < 500 && chance.once_in(10);
+            let is_quiet = if is_slow { !chance.once_in(20) } else { chance.once_in(10) };
+            peer.deaf = turn < 500 && is_quiet;
         }
         world.turn();
         let is_done = |script: &Script| script.sent == script.unsent.len();
@@ -370,14 +395,11 @@ fn run(seed: u64, dispatch: Dispatch) -> u64 {
         assert!(script.manner != Manner::Honest || read == asked, "{told}");
         assert!(script.manner == Manner::Vanishes || left.is_empty(), "{told}");
     }
-    // Who is gone looks at nothing.
-    world.workers.clear();
-    let participant = world.ring.service_mut().participant();
-    participant.online();
-    (0..3).for_each(|_| participant.quiesce());
-    // What was refused before is told once.
-    let _ = participant.starved_bytes();
-    assert_eq!(participant.starved_bytes(), 0, "memory is kept for values that never came");
+    world.assert_all_is_back();
+    let notified = world.ring.ring_mut().notified;
+    assert_eq!(notified > 0, world.ring.ring_mut().zero_copy);
+    let spans = world.registry.sum(Metric::Spans);
+    assert!(spans > 0 && world.ring.ring_mut().gathered > 0, "nothing was sent from its place");
     world.registry.sum(Metric::DirectReceives)
 }
 

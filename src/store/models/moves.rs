@@ -204,6 +204,25 @@ fn a_pinned_item_that_moves_stays_as_it_was() {
     });
 }
 
+/// A span has a pin of its own, and is read after its sender has quiesced, too.
+#[test]
+fn a_spanned_item_that_moves_stays_as_it_was() {
+    model(|| {
+        let world = World::new();
+        let (one, two) = (world.online(), world.online());
+        let sender = Arc::clone(&world);
+        let sender = thread::spawn(move || {
+            let span = sender.arena.span_all(&sender.find(&two).unwrap()).unwrap();
+            sender.epochs.offline(two.0);
+            assert_eq!(span.bytes(), b"value");
+            sender.arena.give_back(span);
+        });
+        let retired = world.promote(&one).unwrap();
+        world.reuse(&one, retired);
+        sender.join().unwrap();
+    });
+}
+
 /// Of one who touches twice, the second time counts, whether it is another than before or not.
 #[test]
 fn no_touch_is_lost_when_an_item_gets_a_successor() {

@@ -173,8 +173,8 @@ pub const FEATURES: &[Row] = &[
     },
     Row {
         feature: Feature::SendZeroCopy,
-        name: "SEND_ZC",
-        since: "6.0",
+        name: "SENDMSG_ZC",
+        since: "6.1",
         need: Need::Optional,
         worth: "no copy to a NIC (loopback, 256 KiB: 114 us for 103)",
         instead: "plain sends; it is off by default anyway",

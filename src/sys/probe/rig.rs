@@ -78,10 +78,23 @@ impl Operation {
         Operation(opcode::RecvMultiBundle::new(Fd(socket.as_raw_fd()), pool.group).build())
     }
 
-    pub(super) fn send_zero_copy(socket: BorrowedFd<'_>, bytes: &'static [u8]) -> Operation {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let send = opcode::SendZc::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), len);
-        Operation(send.flags(libc::MSG_WAITALL).zc_flags(REPORT_USAGE).build())
+    /// Sends two pieces as one message. The message is never freed: a few words.
+    pub(super) fn send_zero_copy(
+        socket: BorrowedFd<'_>,
+        (head, tail): (&'static [u8], &'static [u8]),
+    ) -> Operation {
+        let piece = |bytes: &'static [u8]| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let pieces = Box::leak(Box::new([piece(head), piece(tail)]));
+        // SAFETY: a message header is plain data, for which all zeros is "no name, no control".
+        let message: libc::msghdr = unsafe { std::mem::zeroed() };
+        let message = Box::leak(Box::new(message));
+        (message.msg_iov, message.msg_iovlen) = (pieces.as_mut_ptr(), 2);
+        let send = opcode::SendMsgZc::new(Fd(socket.as_raw_fd()), message);
+        let flags = libc::MSG_WAITALL.cast_unsigned();
+        Operation(send.ioprio(REPORT_USAGE).flags(flags).build())
     }
 
     pub(super) fn cancel_descriptor(socket: BorrowedFd<'_>) -> Operation {

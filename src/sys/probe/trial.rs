@@ -345,7 +345,8 @@ fn msg_ring(rig: &mut Rig) -> Result<(), Answer> {
 /// Over TCP, because nothing else takes it.
 fn send_zero_copy(rig: &mut Rig) -> Result<Answer, Answer> {
     let (mut peer, socket) = tcp_pair()?;
-    let send = rig.submit(Operation::send_zero_copy(socket.as_fd(), &PATTERN))?;
+    let pieces = PATTERN.split_at(1000);
+    let send = rig.submit(Operation::send_zero_copy(socket.as_fd(), pieces))?;
     let sent = rig.wait(send)?;
     expect(sent.count()? == PATTERN.len(), "a short send")?;
     expect(sent.more(), "no notification is due")?;

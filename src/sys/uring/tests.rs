@@ -13,6 +13,7 @@ use super::*;
 use crate::sys::fake::Chance;
 use crate::sys::ladder::FEATURES_TRIED;
 use crate::sys::probe::{self, Feature};
+use crate::sys::region::Span;
 
 /// A ring of this thread; `None`, and a word about it, where there is no io_uring.
 fn ring(rung: Rung, buffers: (u16, u32), listeners: Vec<Listener>) -> Option<Uring> {
@@ -164,7 +165,7 @@ fn every_rung_brings_every_byte_in_order() {
                 eprintln!("skipped: this kernel has no {mode:?} with a cap of {cap_bytes}");
                 continue;
             }
-            let rung = Rung { mode, cap_bytes, min_wait_us: 0 };
+            let rung = Rung { mode, cap_bytes, ..Rung::LOWEST };
             let Some(ring) = ring(rung, buffers, Vec::new()) else { return };
             let mut traffic = Traffic::new(ring, u64::from(cap_bytes) + 1);
             traffic.run();
@@ -177,7 +178,7 @@ fn every_rung_brings_every_byte_in_order() {
             }
             traffic.held.drain(..).for_each(|filled| traffic.ring.provide(filled));
             for (_, socket) in traffic.peers {
-                traffic.ring.shutdown(&socket);
+                traffic.ring.shutdown(&socket, NOBODY);
                 traffic.ring.close(socket);
             }
         }
@@ -198,7 +199,7 @@ fn a_cap_ends_a_receive() {
             eprintln!("skipped: this kernel has no {mode:?} with a cap");
             continue;
         }
-        let rung = Rung { mode, cap_bytes: 10_000, min_wait_us: 0 };
+        let rung = Rung { mode, cap_bytes: 10_000, ..Rung::LOWEST };
         let sizes = Sizes { submissions: 4, completions: 256, buffers };
         let Some(ring) = ring_of(sizes, rung, Vec::new()) else { return };
         let got = bytes_of_one_receive(ring);
@@ -228,7 +229,7 @@ fn bytes_of_one_receive(mut ring: Uring) -> usize {
             break;
         }
     }
-    ring.shutdown(&socket);
+    ring.shutdown(&socket, NOBODY);
     ring.close(socket);
     got
 }
@@ -261,9 +262,140 @@ fn a_few_bytes_come_behind_the_end_of_a_value() {
         bytes.extend(filled.iter().flat_map(|filled| filled.bytes()));
         assert_eq!(bytes, sent[..1000 + behind]);
         filled.into_iter().for_each(|filled| ring.provide(filled));
-        ring.shutdown(&socket);
+        ring.shutdown(&socket, NOBODY);
         ring.close(socket);
     }
+}
+
+/// What a socket takes of a gathering send that nobody reads, until it is cancelled: what is said
+/// to be sent is what comes, and the rest can be sent again.
+#[test]
+fn a_send_that_is_cancelled_says_what_was_taken() {
+    let Some(mut ring) = ring(Rung::LOWEST, (4, 1024), Vec::new()) else { return };
+    let (peer, socket) = pair();
+    let bytes: Vec<u8> = (0..1_000_003).map(|at| byte(1, at)).collect();
+    let mut spans: Vec<_> = (0..20).map(|note| Span::for_test(&bytes, note)).collect();
+    let (slot, all) = (Traffic::slot(3), 20 * bytes.len());
+    let (mut sent, mut got, mut cancelled) = (0, 0, 0);
+    let mut buffer = vec![0; 1 << 20];
+    while sent < all {
+        ring.send_gathered(&socket, slot, |gather| {
+            for (number, span) in spans.iter_mut().enumerate() {
+                let skip = sent.saturating_sub(number * bytes.len());
+                let _ = skip >= bytes.len() || gather.span(span, skip);
+            }
+        });
+        (0..3).for_each(|_| ring.enter(false).unwrap());
+        ring.cancel_send(slot);
+        let (taken, landed) = loop {
+            ring.enter(false).unwrap();
+            if let Some(Completion::Sent { result, landed, .. }) = ring.next() {
+                assert!(result.is_ok() || result == Err(Fault::Passing), "{result:?}");
+                break (result.unwrap_or(0), landed);
+            }
+        };
+        spans.iter_mut().for_each(|span| span.land(&landed));
+        cancelled += usize::from(sent + taken < all);
+        sent += taken;
+        while let Ok(len) = io::Read::read(&mut &peer, &mut buffer) {
+            let right = |(at, got_byte): (usize, &u8)| *got_byte == bytes[(got + at) % bytes.len()];
+            assert!(buffer[..len].iter().enumerate().all(right), "after {got} bytes");
+            got += len;
+        }
+    }
+    for _ in 0..1000 {
+        match io::Read::read(&mut &peer, &mut buffer) {
+            Ok(len) => got += len,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    assert!(cancelled > 0, "the socket took everything at once");
+    assert_eq!(got, sent);
+    ring.shutdown(&socket, NOBODY);
+    ring.close(socket);
+}
+
+/// Over loopback the kernel copies all the same: it is asked once, and every byte comes.
+#[test]
+fn a_send_without_a_copy_ends_late_and_is_given_up_over_loopback() {
+    let Ok(support) = probe::try_out(&[Feature::SendZeroCopy]) else { return };
+    if !support.answer(Feature::SendZeroCopy).is_yes() {
+        eprintln!("skipped: this kernel has no SENDMSG_ZC");
+        return;
+    }
+    let rung = Rung { zero_copy_bytes: 10_000, ..Rung::LOWEST };
+    let Some(mut ring) = ring(rung, (4, 1024), Vec::new()) else { return };
+    let (peer, socket) = pair();
+    let bytes: Vec<u8> = (0..20_000).map(|at| byte(2, at)).collect();
+    let mut span = Span::for_test(&bytes, 0);
+    let (slot, mut got) = (Traffic::slot(1), 0);
+    let mut buffer = vec![0; 1 << 16];
+    for (skip, expected) in [(15_000, 0), (0, 1), (0, 1)] {
+        ring.send_gathered(&socket, slot, |gather| {
+            let _ = gather.span(&mut span, skip);
+        });
+        let mut sent = None;
+        for _ in 0..100_000 {
+            ring.enter(false).unwrap();
+            // The far end acknowledges what it has, read or not.
+            if let Ok(len) = io::Read::read(&mut &peer, &mut buffer) {
+                let right = |at: usize| buffer[at] == bytes[skip + (got + at) % bytes.len()];
+                assert!((0..len).all(right));
+                got += len;
+            }
+            if let Some(Completion::Sent { result, landed, .. }) = ring.next() {
+                span.land(&landed);
+                sent = Some(result);
+                break;
+            }
+        }
+        assert_eq!(sent, Some(Ok(bytes.len() - skip)));
+        while got < bytes.len() - skip {
+            got += io::Read::read(&mut &peer, &mut buffer).unwrap_or(0);
+        }
+        got = 0;
+        let Hardships { zero_copy_sends, zero_copy_copied, .. } = ring.hardships();
+        assert_eq!((zero_copy_sends, zero_copy_copied), (expected, expected));
+    }
+    ring.shutdown(&socket, slot);
+    ring.close(socket);
+}
+
+/// What a peer does not acknowledge would be kept from us for minutes: to shut down is to forget
+/// it.
+#[test]
+fn a_send_without_a_copy_ends_when_its_connection_is_shut_down() {
+    let Ok(support) = probe::try_out(&[Feature::SendZeroCopy]) else { return };
+    if !support.answer(Feature::SendZeroCopy).is_yes() {
+        eprintln!("skipped: this kernel has no SENDMSG_ZC");
+        return;
+    }
+    let rung = Rung { zero_copy_bytes: 1, ..Rung::LOWEST };
+    let Some(mut ring) = ring(rung, (4, 1024), Vec::new()) else { return };
+    let (peer, socket) = pair();
+    let bytes = vec![7; 1 << 20];
+    let mut spans: Vec<_> = (0..40).map(|note| Span::for_test(&bytes, note)).collect();
+    let slot = Traffic::slot(1);
+    ring.send_gathered(&socket, slot, |gather| {
+        let _ = spans.iter_mut().all(|span| gather.span(span, 0));
+    });
+    for _ in 0..1000 {
+        ring.enter(false).unwrap();
+        assert!(!matches!(ring.next(), Some(Completion::Sent { .. })), "nobody has read it");
+    }
+    ring.shutdown(&socket, slot);
+    let mut landed = None;
+    for _ in 0..100_000 {
+        ring.enter(false).unwrap();
+        if let Some(Completion::Sent { landed: proof, .. }) = ring.next() {
+            landed = Some(proof);
+            break;
+        }
+    }
+    let landed = landed.expect("it is still in flight");
+    spans.iter_mut().for_each(|span| span.land(&landed));
+    ring.close(socket);
+    drop(peer);
 }
 
 /// More completions than there is room for, and more submissions: none is lost, and the shortage
