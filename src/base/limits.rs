@@ -15,5 +15,8 @@ pub const REPLY_HEAD_BYTES_MAX: usize = 1024;
 /// Largest piece of a value that is written between two looks at `Output::is_full`.
 pub const PIECE_BYTES_MAX: usize = 16 << 10;
 
+/// Bytes that an idle connection takes of the memory for connections, at most.
+pub const IDLE_CONNECTION_BYTES: u64 = 960;
+
 /// Bytes of the largest value that any setting of `-I` allows.
 pub const VALUE_BYTES_MAX: usize = 1 << 30;

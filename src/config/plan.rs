@@ -7,7 +7,7 @@ use clap::Parser;
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
-use crate::store::Favor;
+use crate::store::{self, Favor};
 use crate::sys::ladder::Asked;
 use crate::sys::user::{self, User};
 
@@ -20,6 +20,7 @@ use super::listen::{
 };
 use super::options::{Dispatch, Options};
 use super::placement::{Pin, Placement, rings_by_default};
+use super::throttle;
 
 const DEFAULT_PORT: u16 = 11211;
 const MIB: u64 = 1 << 20;
@@ -89,6 +90,10 @@ impl Plan {
         let memory_bytes = memory_bytes(options.memory_limit)?;
         let rings = rings(options.threads, host, &mut warnings)?;
         let workers = workers(options, rings, &mut warnings)?;
+        let connections_max = positive("-c", options.conn_limit)?;
+        let conn_bytes = options.own.throttle.conn_bytes(memory_bytes)?;
+        let pool_bytes = store::lendable_bytes(memory_bytes, conn_bytes);
+        throttle::warn_of_crowd(connections_max, pool_bytes, &mut warnings);
         let (pin, threads) = (options.own.pin, (rings as usize, workers as usize));
         Ok(Plan {
             listeners,
@@ -98,7 +103,7 @@ impl Plan {
             memory_bytes,
             evict: !options.disable_evictions,
             favor: options.own.favor.favor(),
-            connections_max: positive("-c", options.conn_limit)?,
+            connections_max,
             rings,
             workers,
             dispatch: options.own.dispatch,
@@ -115,7 +120,7 @@ impl Plan {
             throttle: options.own.throttle.check()?,
             group_bytes: host.limits.memory_bytes,
             rate: options.own.rate.check()?,
-            conn_bytes: options.own.throttle.conn_bytes(memory_bytes)?,
+            conn_bytes,
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,
             warnings,

@@ -154,6 +154,16 @@ fn what_is_ignored_is_said() {
 }
 
 #[test]
+fn a_crowd_that_memory_for_connections_does_not_do_for_is_warned_of() {
+    let plan = plan("-m 128 -c 100000");
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("(16 MiB) is enough for 17476 "), "{:?}", plan.warnings);
+    for enough in ["-m 1024 -c 100000", "-m 256 -c 100000 --conn-memory 96m", "-m 128 -c 17476"] {
+        assert!(on(host(), enough).unwrap().warnings.is_empty(), "{enough}");
+    }
+}
+
+#[test]
 fn rings_are_as_many_as_the_host_is_good_for_and_have_their_places() {
     let all = plan("");
     assert_eq!((all.placement.text().as_str(), all.placement.workers.len()), ("0,1,2,3", 4));

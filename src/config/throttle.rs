@@ -1,5 +1,6 @@
 //! What connections may hold: the options of the throttle, and their check.
 
+use crate::base::limits::IDLE_CONNECTION_BYTES;
 use crate::net::throttle::{FLOOR_BYTES_MIN, Throttle};
 
 use super::error::StartError;
@@ -92,5 +93,17 @@ impl ThrottleOptions {
         }
         let remedy = "Use 1m or more, and at most half of -m.";
         Err(StartError::new("accept", format!("--conn-memory {text}"), "out of range", remedy))
+    }
+}
+
+/// Says so if so much memory for connections does not do for all that are allowed.
+pub(super) fn warn_of_crowd(connections_max: u32, pool_bytes: u64, warnings: &mut Vec<String>) {
+    let enough_for = pool_bytes / IDLE_CONNECTION_BYTES;
+    if u64::from(connections_max) > enough_for {
+        warnings.push(format!(
+            "-c {connections_max}, but memory for connections ({} MiB) is enough for {enough_for} \
+             idle ones, and hardly more are let in; raise -m or --conn-memory",
+            pool_bytes >> 20
+        ));
     }
 }

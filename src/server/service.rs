@@ -1,8 +1,11 @@
 //! What a ring or a worker executes requests with.
 
 use crate::base::clock::Now;
+use crate::base::limits::IDLE_CONNECTION_BYTES;
 use crate::base::output::Spanning;
 use crate::command::{Budget, Executor, Progress, Session, ValuePart};
+use crate::net::connection::Connection;
+use crate::server::ring_loop::PLACE_BYTES;
 use crate::sys::region::{Loan, Span};
 
 /// The protocol side of a thread. The server itself knows no protocol.
@@ -111,6 +114,9 @@ pub trait Service {
     /// Bytes that all threads together may be lent at most.
     fn pool_bytes(&self) -> usize;
 }
+
+const _: () =
+    assert!((size_of::<Connection<Session>>() + PLACE_BYTES) as u64 <= IDLE_CONNECTION_BYTES);
 
 impl Service for Executor {
     type Session = Session;

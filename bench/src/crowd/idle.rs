@@ -27,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BYTES_MAX: u64 = 100 << 20;
 const CONNECTIONS_OF_MAX: u64 = 100_000;
 const CORE_SHARE_MAX: f64 = 0.002;
+/// Of what they took, when they are gone.
+const KEPT_SHARE_MAX: f64 = 0.25;
 /// Fewer connections, or a shorter watch, say nothing of these.
 const CONNECTIONS_MIN: u32 = 10_000;
 const WATCH_S_MIN: f64 = 5.0;
@@ -51,6 +53,8 @@ pub struct Idle {
     /// When all are gone.
     pub after: u64,
     pub watch_s: f64,
+    /// Processor time is shown and must not be judged.
+    pub any_time: bool,
     /// Of a core, without connections and with them.
     pub share_before: f64,
     pub share_with: f64,
@@ -70,12 +74,19 @@ impl Idle {
         if !self.is_ours {
             return all;
         }
+        let is_timed = !self.any_time && self.watch_s >= WATCH_S_MIN;
         let allowed = BYTES_MAX as f64 / CONNECTIONS_OF_MAX as f64;
         if self.connections >= CONNECTIONS_MIN && self.bytes_each() > allowed {
             all.push(format!("{}: more than {allowed:.0} bytes a connection", self.server));
         }
+        let taken = self.bytes_each() * f64::from(self.connections);
+        let kept = self.after.saturating_sub(self.before) as f64;
+        if self.connections >= CONNECTIONS_MIN && kept > taken * KEPT_SHARE_MAX {
+            let percent = kept / taken * 100.0;
+            all.push(format!("{}: {percent:.0} % is kept of what gone ones took", self.server));
+        }
         for (when, share) in [("without", self.share_before), ("with", self.share_with)] {
-            if self.watch_s >= WATCH_S_MIN && share > CORE_SHARE_MAX {
+            if is_timed && share > CORE_SHARE_MAX {
                 let percent = share * 100.0;
                 all.push(format!("{}: {percent:.2} % of a core {when} connections", self.server));
             }
@@ -134,6 +145,7 @@ pub fn measure(bench: &Bench<'_>, variant: &Variant, connections: u32) -> io::Re
         spoken,
         after,
         watch_s: options.watch_s(),
+        any_time: options.any_time,
         share_before,
         share_with,
         kernel,
@@ -193,6 +205,7 @@ mod tests {
             spoken: (1 << 20) + 1048 * 20_000,
             after: 0,
             watch_s: 5.0,
+            any_time: false,
             share_before: 0.0019,
             share_with: 0.0021,
             kernel: None,
@@ -201,8 +214,12 @@ mod tests {
         assert_eq!(idle.misses(), ["auto: 0.21 % of a core with connections"]);
         idle.spoken += 20_000;
         assert_eq!(idle.misses().len(), 2);
-        idle.watch_s = 1.0;
+        idle.any_time = true;
         assert_eq!(idle.misses(), ["auto: more than 1049 bytes a connection"]);
+        (idle.any_time, idle.watch_s) = (false, 1.0);
+        assert_eq!(idle.misses(), ["auto: more than 1049 bytes a connection"]);
+        (idle.spoken, idle.after) = ((1 << 20) + 1000 * 20_000, (1 << 20) + 260 * 20_000);
+        assert_eq!(idle.misses(), ["auto: 26 % is kept of what gone ones took"]);
         idle.is_ours = false;
         assert!(idle.misses().is_empty());
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// An emulated machine is slow, and its host may be busy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ports of one source address that are used, well below what the kernel has by default.
 const PORTS: u32 = 10_000;
 /// Source addresses, from 127.0.0.2 on; afterwards the first comes again.

@@ -31,7 +31,7 @@ pub(super) const PLACES_SHARE: usize = 16;
 
 /// Bytes of a place of a connection beside the connection itself: its generation, its part of the
 /// queues, a message that gathers, and a place in the census.
-const PLACE_BYTES: usize = 512 + 64;
+pub(in crate::server) const PLACE_BYTES: usize = 512 + 64;
 
 /// A change of the heap by so many bytes is told at once; smaller ones are found in time.
 const TOLD_BYTES: u64 = 256 << 10;

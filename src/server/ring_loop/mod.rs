@@ -31,6 +31,7 @@ mod waiters;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
+pub(in crate::server) use memory::PLACE_BYTES;
 
 use std::collections::VecDeque;
 use std::io;
