@@ -112,7 +112,7 @@ fn grid(table: &Table, order: Order, is_chosen: bool) -> Grid<'_> {
     let frame = if is_chosen { Style::new().add_modifier(Modifier::BOLD) } else { dim() };
     Grid::new(rows.into_iter().skip(order.offset).map(line), widths)
         .header(Row::new(heading).style(Style::new().add_modifier(Modifier::BOLD)))
-        .column_spacing(2)
+        .column_spacing(1)
         .block(Block::bordered().title(table.title).border_style(frame))
 }
 
