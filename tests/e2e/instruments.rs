@@ -46,7 +46,8 @@ fn every_class_has_its_latencies_and_a_reset_forgets_them() {
             "{kind:?}: {rows_now:#?}"
         );
         let queued = rows_now["queue_wait:count"];
-        assert_eq!(queued > 0, kind == Kind::Queue, "{kind:?}: {rows_now:#?}");
+        // Statistics themselves are long work, which is left to a worker where there is one.
+        assert_eq!(queued > 0, kind != Kind::Inline, "{kind:?}: {rows_now:#?}");
         client.ask("stats reset", "RESET");
         let rows_then = rows(&mut client, "latency");
         assert_eq!(rows_then["get:count"] + rows_then["store:count"], 0, "{kind:?}");
@@ -111,7 +112,7 @@ fn every_ring_and_worker_says_what_it_does() {
             sum.is_some_and(|sum| (98..=100).contains(&sum))
         });
         assert!(told, "{kind:?}: {rows:#?}");
-        assert_eq!(of("all", "batches_away"), u64::from(kind == Kind::Queue), "this very one");
+        assert_eq!(of("all", "batches_away"), u64::from(kind != Kind::Inline), "this very one");
         if kind == Kind::Queue {
             let workers: u64 =
                 (0..8).filter_map(|n| rows.get(&format!("worker_{n}:requests"))).sum();
