@@ -21,6 +21,7 @@ use crate::servers::{Server, because, on_path};
 const LOAD_PREFIX: &str = "key-";
 const MEMTIER_PREFIX: &str = "memtier-";
 const MEMTIER_FIRST: u64 = 1_000_000;
+const MEMTIER_DIGITS: usize = 7;
 
 const LOAD_WARM_UP_S: f64 = 0.1;
 /// A client that takes this much longer than its slice is ended.
@@ -46,6 +47,31 @@ pub struct Sample {
     pub notes: Vec<String>,
 }
 
+/// The keys that a workload asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    Load,
+    Memtier,
+    /// Those that its client stores itself.
+    Own,
+}
+
+impl Keys {
+    pub fn of(workload: WorkloadName) -> Keys {
+        match workload {
+            WorkloadName::Gets
+            | WorkloadName::Sets
+            | WorkloadName::Mix
+            | WorkloadName::MetaGets
+            | WorkloadName::MetaSets
+            | WorkloadName::BinaryGets
+            | WorkloadName::BinarySets => Keys::Load,
+            WorkloadName::Memtier | WorkloadName::MemtierGets => Keys::Memtier,
+            WorkloadName::Memaslap => Keys::Own,
+        }
+    }
+}
+
 /// Runs clients, one at a time.
 #[derive(Debug)]
 pub struct Clients<'a> {
@@ -67,21 +93,26 @@ impl Clients<'_> {
     /// Why a workload cannot be run here, if it cannot.
     pub fn missing(workload: WorkloadName) -> Option<&'static str> {
         let program = match workload {
-            WorkloadName::Gets | WorkloadName::Sets | WorkloadName::Mix => return None,
-            WorkloadName::Memtier => "memtier_benchmark",
+            WorkloadName::Memtier | WorkloadName::MemtierGets => "memtier_benchmark",
             WorkloadName::Memaslap => return memaslap().is_none().then_some("memcaslap"),
+            WorkloadName::Gets
+            | WorkloadName::Sets
+            | WorkloadName::Mix
+            | WorkloadName::MetaGets
+            | WorkloadName::MetaSets
+            | WorkloadName::BinaryGets
+            | WorkloadName::BinarySets => return None,
         };
         on_path(program).is_none().then_some(program)
     }
 
-    /// Stores all the keys that the workload will ask for.
-    pub fn preload(&self, workload: WorkloadName, server: &Server) -> io::Result<()> {
-        let (prefix, bytes) = match workload {
-            WorkloadName::Gets | WorkloadName::Sets | WorkloadName::Mix => {
-                (LOAD_PREFIX.to_owned(), self.options.key_bytes)
-            }
-            WorkloadName::Memtier => (format!("{MEMTIER_PREFIX}1"), MEMTIER_PREFIX.len() + 7),
-            WorkloadName::Memaslap => return Ok(()),
+    /// Stores all the keys that workloads with such keys will ask for.
+    pub fn preload(&self, keys: Keys, server: &Server) -> io::Result<()> {
+        let memtier = self.memtier_prefix();
+        let (prefix, bytes) = match keys {
+            Keys::Load => (LOAD_PREFIX.to_owned(), self.options.key_bytes),
+            Keys::Memtier => (format!("{memtier}1"), memtier.len() + MEMTIER_DIGITS),
+            Keys::Own => return Ok(()),
         };
         let mut command = self.load(server)?;
         command.arg("--preload-only").args(["--key-prefix", &prefix]);
@@ -113,14 +144,15 @@ impl Clients<'_> {
         server: &Server,
     ) -> io::Result<Sample> {
         match workload {
-            WorkloadName::Gets => self.run_load("0:1", depth, server),
-            WorkloadName::Sets => self.run_load("1:0", depth, server),
-            WorkloadName::Mix => self.run_load("1:10", depth, server),
-            WorkloadName::Memtier => {
-                let file = self.launcher.folder.join("memtier.json");
-                let command = self.memtier(depth, server, &file)?;
-                self.run_foreign(command, server, |output| memtier_account(output, &file))
-            }
+            WorkloadName::Gets => self.run_load(("text", "0:1"), depth, server),
+            WorkloadName::Sets => self.run_load(("text", "1:0"), depth, server),
+            WorkloadName::Mix => self.run_load(("text", "1:10"), depth, server),
+            WorkloadName::MetaGets => self.run_load(("meta", "0:1"), depth, server),
+            WorkloadName::MetaSets => self.run_load(("meta", "1:0"), depth, server),
+            WorkloadName::BinaryGets => self.run_load(("binary", "0:1"), depth, server),
+            WorkloadName::BinarySets => self.run_load(("binary", "1:0"), depth, server),
+            WorkloadName::Memtier => self.run_memtier("1:10", depth, server),
+            WorkloadName::MemtierGets => self.run_memtier("0:1", depth, server),
             WorkloadName::Memaslap => {
                 self.run_foreign(self.memaslap(depth, server)?, server, memaslap_account)
             }
@@ -137,8 +169,14 @@ impl Clients<'_> {
         Ok(command)
     }
 
-    fn run_load(&self, ratio: &str, depth: u32, server: &Server) -> io::Result<Sample> {
+    fn run_load(
+        &self,
+        (dialect, ratio): (&str, &str),
+        depth: u32,
+        server: &Server,
+    ) -> io::Result<Sample> {
         let mut command = self.load(server)?;
+        command.args(["--dialect", dialect]);
         command.args(["--ratio", ratio, "--depth", &depth.to_string()]);
         command.args(["--duration", &self.options.slice_s().to_string()]);
         command.args(["--warm-up", &LOAD_WARM_UP_S.to_string()]);
@@ -163,16 +201,30 @@ impl Clients<'_> {
         })
     }
 
+    fn run_memtier(&self, ratio: &str, depth: u32, server: &Server) -> io::Result<Sample> {
+        let file = self.launcher.folder.join("memtier.json");
+        let mut command = self.memtier(depth, server, &file)?;
+        command.args(["--ratio", ratio]);
+        self.run_foreign(command, server, |output| memtier_account(output, &file))
+    }
+
+    /// How memtier's keys begin, so that they are as long as all others: the null server knows
+    /// requests by their length.
+    fn memtier_prefix(&self) -> String {
+        let zeros = self.options.key_bytes.saturating_sub(MEMTIER_PREFIX.len() + MEMTIER_DIGITS);
+        format!("{MEMTIER_PREFIX}{:0<zeros$}", "")
+    }
+
     fn memtier(&self, depth: u32, server: &Server, file: &Path) -> io::Result<Command> {
         let program = on_path("memtier_benchmark").ok_or(io::ErrorKind::NotFound)?;
         let options = self.options;
         let mut command = Command::new(program);
-        command.args(["-P", "memcache_text", "-t", "1", "--ratio", "1:10", "--hide-histogram"]);
+        command.args(["-P", "memcache_text", "-t", "1", "--hide-histogram"]);
         command.args(["-s", "127.0.0.1", "-p", &server.address.port().to_string()]);
         command.args(["-c", &options.connections.to_string(), "--pipeline", &depth.to_string()]);
         command.args(["--test-time", &whole_seconds(options.slice_s())]);
         command.args(["--data-size", &options.value_bytes.to_string(), "--distinct-client-seed"]);
-        command.args(["--key-prefix", MEMTIER_PREFIX, "--key-pattern", "R:R"]);
+        command.args(["--key-prefix", &self.memtier_prefix(), "--key-pattern", "R:R"]);
         command.args(["--key-minimum", &MEMTIER_FIRST.to_string()]);
         command.args(["--key-maximum", &(MEMTIER_FIRST + options.keys - 1).to_string()]);
         command.arg("--json-out-file").arg(file);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clients::{Clients, Sample};
+use crate::clients::{Clients, Keys, Sample};
 use crate::launcher::{Launcher, stop_on_signals};
 use crate::machine::Machine;
 use crate::options::{Compare, WorkloadName};
@@ -85,15 +85,9 @@ pub fn run(options: &Compare) -> io::Result<Results> {
     for server in servers.iter().filter(|server| server.is_real()) {
         let mut filled = Vec::new();
         for workload in &workloads {
-            let keys = match workload {
-                // These have the same keys.
-                WorkloadName::Sets | WorkloadName::Mix => &WorkloadName::Gets,
-                others @ (WorkloadName::Gets | WorkloadName::Memtier | WorkloadName::Memaslap) => {
-                    others
-                }
-            };
+            let keys = Keys::of(*workload);
             if !filled.contains(&keys) {
-                clients.preload(*keys, server)?;
+                clients.preload(keys, server)?;
                 filled.push(keys);
             }
         }

@@ -84,7 +84,12 @@ pub struct NullOptions {
 ///
 /// mix: ringcached-load, one set to ten gets.
 ///
+/// meta-gets, meta-sets, binary-gets, binary-sets: the same gets and sets in memcached's other
+/// dialects; only when they are asked for, and without the null server, which speaks text.
+///
 /// memtier: memtier_benchmark, one set to ten gets, depth as --pipeline.
+///
+/// memtier-gets: the same, gets alone; only when it is asked for. The null server takes part.
 ///
 /// memaslap: one set to nine gets, its own 64-byte keys, depth as keys of a multi-get (-d); a key
 /// is counted as a request. It gives no percentiles.
@@ -196,18 +201,23 @@ pub enum WorkloadName {
     Gets,
     Sets,
     Mix,
+    MetaGets,
+    MetaSets,
+    BinaryGets,
+    BinarySets,
     Memtier,
+    MemtierGets,
     Memaslap,
 }
 
 impl WorkloadName {
-    /// All but sets, which must be asked for.
+    /// All that need not be asked for by name.
     pub const ALL: [WorkloadName; 4] =
         [WorkloadName::Gets, WorkloadName::Mix, WorkloadName::Memtier, WorkloadName::Memaslap];
 
     /// True when all requests are alike, and the null server can answer them.
     pub fn is_of_one_kind(self) -> bool {
-        matches!(self, WorkloadName::Gets | WorkloadName::Sets)
+        matches!(self, WorkloadName::Gets | WorkloadName::Sets | WorkloadName::MemtierGets)
     }
 
     pub fn label(self) -> &'static str {
@@ -215,7 +225,12 @@ impl WorkloadName {
             WorkloadName::Gets => "gets",
             WorkloadName::Sets => "sets",
             WorkloadName::Mix => "mix",
+            WorkloadName::MetaGets => "meta-gets",
+            WorkloadName::MetaSets => "meta-sets",
+            WorkloadName::BinaryGets => "binary-gets",
+            WorkloadName::BinarySets => "binary-sets",
             WorkloadName::Memtier => "memtier",
+            WorkloadName::MemtierGets => "memtier-gets",
             WorkloadName::Memaslap => "memaslap",
         }
     }
