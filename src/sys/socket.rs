@@ -134,6 +134,14 @@ impl Listener {
         Ok(self.socket.local_addr()?.as_socket())
     }
 
+    /// Marks what comes from it for firewalls; connections inherit it.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says: it takes CAP_NET_ADMIN.
+    pub fn mark(&self, mark: u32) -> io::Result<()> {
+        self.socket.set_mark(mark)
+    }
+
     /// The connection that an accept from it gave.
     pub(super) fn accepted(&self, fd: RawFd) -> Socket {
         Socket { fd, is_local: self.is_local }
