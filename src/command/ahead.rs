@@ -2,12 +2,17 @@
 //!
 //! A run of `get` requests, or a list of keys, waits for the index and for the items of every key,
 //! one after the other. Read first and asked for together, they cost little more than one. So with
-//! a run of storage commands, whose heads are kept until their values have been seen.
+//! a run of `mg`, and with a run of storage commands, whose heads are kept until their values have
+//! been seen.
 
+use super::meta::hash_key;
 use super::session::KeyList;
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
-use crate::protocol::memcache::{Head, LINE_END, NextKey, Parsed, next_key, parse, parse_list};
+use crate::protocol::memcache::{
+    Head, LINE_END, MetaGet, MetaHead, MetaVerb, NextKey, Parsed, next_get, next_key, parse,
+    parse_list,
+};
 use crate::store::{Participant, Seek};
 
 /// How many keys are read ahead: the index has come for the first when the last is read.
@@ -32,17 +37,26 @@ pub(super) struct KeyAhead<'b> {
     pub begins: bool,
 }
 
+/// An `mg` of the present input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GetAhead<'b> {
+    pub get: MetaGet<'b>,
+    hash: KeyHash,
+    /// Where what follows it begins.
+    pub next: usize,
+}
+
 /// Keys read and not answered, in order.
 #[derive(Debug)]
-pub(super) struct Ahead<'b> {
-    keys: [Option<KeyAhead<'b>>; KEYS_MAX],
+pub(super) struct Ahead<'b, K> {
+    keys: [Option<K>; KEYS_MAX],
     seeks: [Option<Seek<'b>>; KEYS_MAX],
     len: usize,
 }
 
-impl<'b> Ahead<'b> {
+impl<'b, K: Copy> Ahead<'b, K> {
     #[inline]
-    pub fn new() -> Ahead<'b> {
+    pub fn new() -> Ahead<'b, K> {
         Ahead { keys: [None; KEYS_MAX], seeks: [None; KEYS_MAX], len: 0 }
     }
 
@@ -52,25 +66,13 @@ impl<'b> Ahead<'b> {
 
     /// The key at `place`, which is answered now; others after it are looked for meanwhile.
     #[inline]
-    pub fn key(&mut self, place: usize) -> Option<(&KeyAhead<'b>, &Seek<'b>)> {
+    pub fn key(&mut self, place: usize) -> Option<(&K, &Seek<'b>)> {
         match place % GROUP {
             0 => self.sight(place + GROUP),
             half if half == GROUP / 2 => self.sight_away(place + GROUP - half),
             _ => {}
         }
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
-    }
-
-    /// Of the first so many keys, those that begin a list and do not end it. The very first begins
-    /// one if `opens`.
-    pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {
-        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-        let several = |(place, key): (usize, &KeyAhead<'_>)| {
-            (key.begins || (place == 0 && opens)) && !key.last
-        };
-        // Lossless: no target has a wider usize.
-        self.keys.iter().flatten().take(keys).enumerate().filter(|each| several(*each)).count()
-            as u64
     }
 
     /// Asks for the items of the group that begins at `place`.
@@ -91,10 +93,35 @@ impl<'b> Ahead<'b> {
         self.seeks.get_mut(place..end).into_iter().flatten()
     }
 
+    /// Begins to look for the keys that were read.
+    #[inline]
+    fn look(&mut self, participant: &'b Participant, hash: impl Fn(&K) -> KeyHash) {
+        // All at once, as with groups of items.
+        for (key, seek) in self.keys.iter().zip(&mut self.seeks).take(self.len) {
+            *seek = key.as_ref().map(|key| participant.seek(hash(key)));
+        }
+        self.sight(0);
+        self.sight_away(0);
+    }
+}
+
+impl<'b> Ahead<'b, KeyAhead<'b>> {
+    /// Of the first so many keys, those that begin a list and do not end it. The very first begins
+    /// one if `opens`.
+    pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {
+        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
+        let several = |(place, key): (usize, &KeyAhead<'_>)| {
+            (key.begins || (place == 0 && opens)) && !key.last
+        };
+        // Lossless: no target has a wider usize.
+        self.keys.iter().flatten().take(keys).enumerate().filter(|each| several(*each)).count()
+            as u64
+    }
+
     /// Reads keys from `input[at..]` on, where a key of `list` is due, as far as nothing but keys
     /// and lists like this one comes; `most` at the most.
     #[inline]
-    pub fn read(
+    pub fn read_keys(
         &mut self,
         (input, mut at): (&'b [u8], usize),
         most: usize,
@@ -120,12 +147,33 @@ impl<'b> Ahead<'b> {
             self.len += 1;
             begins = last;
         }
-        // All at once, as with groups of items.
-        for (key, seek) in self.keys.iter().zip(&mut self.seeks).take(self.len) {
-            *seek = key.as_ref().map(|key| participant.seek(key.hash));
+        self.look(participant, |key| key.hash);
+    }
+}
+
+impl<'b> Ahead<'b, GetAhead<'b>> {
+    /// Reads the `first` request, which ends at `at`, and those that follow in `input`, as far as
+    /// nothing but `mg` comes; `most` at the most.
+    #[inline]
+    pub fn read_gets(
+        &mut self,
+        (input, mut at): (&'b [u8], usize),
+        first: MetaGet<'b>,
+        most: usize,
+        participant: &'b Participant,
+    ) {
+        let mut next = Some(first);
+        for place in self.keys.iter_mut().take(most) {
+            let Some(get) = next else { break };
+            let hash = hash_key(get.key, &get.flags, |key| participant.table().hash(key));
+            *place = Some(GetAhead { get, hash, next: at });
+            self.len += 1;
+            next = next_get(&input[at..]).map(|(get, consumed)| {
+                at += consumed;
+                get
+            });
         }
-        self.sight(0);
-        self.sight_away(0);
+        self.look(participant, |get| get.hash);
     }
 }
 
@@ -190,8 +238,8 @@ impl<'b> Heads<'b> {
         let mut next = Some(first);
         for place in &mut self.heads {
             let Some((head, bytes)) = next else { break };
-            let Some((key, value_bytes)) = subject(&head) else { break };
-            *place = Some(HeadAhead { head, hash: hash(key), at, bytes });
+            let Some((hash, value_bytes)) = subject(&head, &hash) else { break };
+            *place = Some(HeadAhead { head, hash, at, bytes });
             at = at.saturating_add(bytes).saturating_add(value_bytes);
             next = match input.get(at..).map(parse) {
                 Some(Parsed::Head { head, consumed }) => Some((head, consumed)),
@@ -201,21 +249,31 @@ impl<'b> Heads<'b> {
     }
 }
 
-/// The key that a head is about, and the bytes that follow the head. `None` if it is about another
-/// thing.
-fn subject<'b>(head: &Head<'b>) -> Option<(&'b [u8], usize)> {
-    match *head {
-        // Lossless: usize has 64 bits.
-        Head::Store(head) => Some((head.key, head.value_bytes as usize + LINE_END.len())),
-        Head::Touch { key, .. } | Head::Delete { key, .. } => Some((key, 0)),
-        Head::Incr(delta) | Head::Decr(delta) => Some((delta.key, 0)),
+/// The hash of the key that a head is about, and the bytes that follow the head. `None` if it is
+/// about another thing.
+#[inline]
+fn subject(head: &Head<'_>, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)> {
+    // Lossless: usize has 64 bits.
+    let with_value = |bytes: u32| bytes as usize + LINE_END.len();
+    match head {
+        Head::Store(head) => Some((hash(head.key), with_value(head.value_bytes))),
+        Head::Touch { key, .. } | Head::Delete { key, .. } => Some((hash(key), 0)),
+        Head::Incr(delta) | Head::Decr(delta) => Some((hash(delta.key), 0)),
+        Head::Meta(MetaHead { verb, key, flags }) => {
+            let follows = match *verb {
+                MetaVerb::Set { value_bytes, .. } => with_value(value_bytes),
+                MetaVerb::Delete | MetaVerb::Arithmetic { .. } | MetaVerb::Debug => 0,
+            };
+            Some((hash_key(key, flags, hash), follows))
+        }
         Head::Refused { .. }
         | Head::FlushAll { .. }
         | Head::Version
         | Head::Verbosity { .. }
         | Head::Quit
         | Head::Shutdown { .. }
-        | Head::Stats { .. } => None,
+        | Head::Stats { .. }
+        | Head::Noop => None,
     }
 }
 
@@ -251,8 +309,9 @@ mod tests {
     #[test]
     fn every_command_about_one_key_is_read() {
         let seen = "set a 0 0 1\r\nv\r\nadd bb 5 9 0 noreply\r\n\r\nappend c 0 0 3\r\nset\r\n\
-            cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n";
-        assert_reads(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h"]);
+            cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n\
+            ms i 2 T9\r\n\r\n\r\nmd Zm9v b q\r\nma j\r\nme k\r\n";
+        assert_reads(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h", "i", "foo", "j", "k"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::costs::Work;
-use super::session::{Sending, State};
+use super::session::{After, Sending, State};
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::output::Spanning;
 use crate::protocol::memcache::reply;
@@ -32,26 +32,27 @@ pub(super) enum Begun {
     Refused,
 }
 
-/// Answers with a value that is too large to be copied at once, as far as that goes.
+/// Answers with a value that is too large to be copied at once, as far as that goes: with what
+/// precedes it, and `end` after it.
 #[cold]
 pub(super) fn begin<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
-    head: &reply::ValueHead<'_>,
-    last: bool,
+    put_head: impl FnOnce(&mut O),
+    end: &[u8],
 ) -> Begun {
     if output.takes_spans()
         && let Some(span) = participant.span_all(item)
     {
-        reply::value_head(output, head);
+        put_head(output);
         output.span(span);
-        reply::value_end(output, last);
+        output.put(end);
         return Begun::Whole;
     }
     match participant.pin(item) {
         Some(pin) => {
-            reply::value_head(output, head);
+            put_head(output);
             Begun::Part(pin)
         }
         None => {
@@ -75,9 +76,9 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
         }
         let State::Sending(sending) = std::mem::take(state) else { unreachable!() };
-        reply::value_end(self.output, sending.list.is_none());
+        self.output.put(sending.after.end());
         self.participant().unpin(sending.pin);
-        if let Some(list) = sending.list {
+        if let After::List(list) = sending.after {
             *state = State::KeyList(list);
         }
         None

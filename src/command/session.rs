@@ -1,7 +1,7 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
 use crate::base::clock::{Expiry, Now};
-use crate::protocol::memcache::{KeyList as ListHead, KeyTouch};
+use crate::protocol::memcache::{KeptFlags, KeyList as ListHead, KeyTouch, LINE_END, reply};
 use crate::store::{Condition, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
@@ -74,8 +74,29 @@ pub(super) struct Sending {
     pub pin: Pin,
     /// Bytes of the value that were replied.
     pub offset: usize,
-    /// What follows the value; `None` when it ends the reply.
-    pub list: Option<KeyList>,
+    pub after: After,
+}
+
+/// What follows a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    /// More of its list.
+    List(KeyList),
+    /// The end of its list.
+    End,
+    /// Its line ends, and that is all.
+    Line,
+}
+
+impl After {
+    /// What ends the value.
+    #[inline]
+    pub fn end(&self) -> &'static [u8] {
+        match self {
+            After::List(_) | After::Line => LINE_END,
+            After::End => reply::LIST_END,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +119,7 @@ pub(super) enum Plan {
 #[derive(Debug)]
 pub(super) enum Answer {
     Text { noreply: bool },
+    Meta(Box<KeptFlags>),
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
+use super::meta::replaces;
 use super::session::{Answer, Filling, Plan, State, Swallowing};
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
@@ -11,7 +12,7 @@ use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{LINE_END, ProtocolError, StoreHead, StoreVerb, reply};
-use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Side};
+use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Reservation, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
@@ -52,17 +53,14 @@ impl<O: Output> Batch<'_, O> {
         match reserved {
             Ok(reservation) => {
                 self.count(Metric::CmdSet);
-                let long = self.is_long_join(head, plan);
+                let long = self.join_work(head, plan).is_long();
                 *state = State::Filling(Filling { reservation, plan, answer, long });
             }
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
-                self.classify(Class::Store);
-                if plan == Plan::Put(Condition::Always) {
-                    // What the peer meant to replace must not live on.
-                    self.participant().delete(head.key, head.hash, now);
-                }
-                let reply = self.refused(refusal, &answer);
+                let replaces = answer.replaces(plan);
+                let reply = self.refuse(refusal, (head.key, head.hash), replaces);
+                let reply = answer.error(reply);
                 *state = swallowing(value_bytes, reply);
             }
         }
@@ -86,30 +84,40 @@ impl<O: Output> Batch<'_, O> {
         Some(outcome)
     }
 
-    /// True when joining the value to the one that is there copies much.
-    fn is_long_join(&self, head: &ItemHead<'_>, plan: Plan) -> bool {
+    /// What it takes to join the value to the one that is there.
+    pub fn join_work(&self, head: &ItemHead<'_>, plan: Plan) -> Work {
         match plan {
             Plan::Join(_) => {
                 let participant = &self.executor.participant;
                 let there = participant.peek(head.key, head.hash, self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
-                Work::Copy(there + head.value_bytes).is_long()
+                Work::Copy(there + head.value_bytes)
             }
-            Plan::Put(_) => false,
+            Plan::Put(_) => Work::Item,
         }
     }
 
-    fn refused(&self, refusal: Refusal, answer: &Answer) -> &'static [u8] {
+    /// Counts a value that there is no memory for, and says what to tell its peer.
+    #[cold]
+    pub fn refuse(
+        &mut self,
+        refusal: Refusal,
+        (key, hash): (&[u8], KeyHash),
+        replaces: bool,
+    ) -> &'static [u8] {
+        self.classify(Class::Store);
+        let now = self.now;
+        if replaces {
+            // What the peer meant to replace must not live on.
+            self.participant().delete(key, hash, now);
+        }
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
             Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
-        match answer {
-            Answer::Text { noreply: true } => b"",
-            Answer::Text { noreply: false } => reply,
-        }
+        reply
     }
 
     /// Goes on with a value that is being stored.
@@ -155,57 +163,73 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
-    /// There is no memory for the rest of a value. What a `set` was to replace must not live on.
+    /// There is no memory for the rest of a value.
     #[cold]
     fn give_up(&mut self, refusal: Refusal, state: &mut State) {
-        self.classify(Class::Store);
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        let missing = filling.reservation.missing();
-        let (hash, now) = (filling.reservation.hash(), self.now);
-        if filling.plan == Plan::Put(Condition::Always) {
-            let mut copy = [0; KEY_BYTES_MAX];
-            let key = self.executor.participant.reserved_key(&filling.reservation);
-            let key_bytes = key.len();
-            copy[..key_bytes].copy_from_slice(key);
-            self.participant().delete(&copy[..key_bytes], hash, now);
+        let Filling { reservation, plan, answer, .. } = filling;
+        let missing = reservation.missing();
+        let (key, hash) = (self.key_of(&reservation), reservation.hash());
+        self.participant().abandon(reservation);
+        let reply = self.refuse(refusal, (key.bytes(), hash), answer.replaces(plan));
+        *state = swallowing(missing, answer.error(reply));
+    }
+
+    /// A copy of the key that a reservation is for.
+    fn key_of(&self, reservation: &Reservation) -> KeyCopy {
+        let key = self.executor.participant.reserved_key(reservation);
+        let mut copy = KeyCopy { space: [0; KEY_BYTES_MAX], len: key.len() };
+        copy.space[..key.len()].copy_from_slice(key);
+        copy
+    }
+
+    /// Makes an item of a full reservation, which is still there when it would have to wait for
+    /// memory to be joined to another.
+    #[inline]
+    pub fn conclude(
+        &mut self,
+        reservation: Reservation,
+        plan: Plan,
+    ) -> Result<Outcome, Reservation> {
+        let now = self.now;
+        match plan {
+            Plan::Put(condition) => Ok(self.participant().commit(reservation, condition, now)),
+            Plan::Join(join) => self.participant().concat(reservation, join, now),
         }
-        self.participant().abandon(filling.reservation);
-        let reply = self.refused(refusal, &filling.answer);
-        *state = swallowing(missing, reply);
     }
 
     /// The whole value has come, and the two bytes after it. It is still there when it would have
     /// to wait for memory to join it to another.
     fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
         let Filling { reservation, plan, answer, long } = filling;
-        let now = self.now;
         if end != *LINE_END {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
-            let Answer::Text { noreply } = answer;
-            self.reply(ProtocolError::BadDataChunk.reply(), noreply);
+            self.output.put(answer.error(ProtocolError::BadDataChunk.reply()));
             return None;
         }
-        let participant = self.participant();
-        let outcome = match plan {
-            Plan::Put(condition) => Ok(participant.commit(reservation, condition, now)),
-            Plan::Join(join) => participant.concat(reservation, join, now),
+        let key = match &answer {
+            Answer::Text { .. } => None,
+            Answer::Meta(_) => Some((self.key_of(&reservation), reservation.value_bytes())),
         };
-        let outcome = match outcome {
+        let outcome = match self.conclude(reservation, plan) {
             Ok(outcome) => outcome,
             Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
         };
         self.classify(Class::Store);
-        let Answer::Text { noreply } = answer;
-        self.tell(outcome, plan, noreply);
+        match (answer, key) {
+            (Answer::Meta(flags), Some((key, value_bytes))) => {
+                self.tell_set(outcome, plan, (key.bytes(), value_bytes), &flags.flags());
+            }
+            (Answer::Text { noreply }, _) => self.tell(outcome, plan, noreply),
+            (Answer::Meta(_), None) => unreachable!(),
+        }
         None
     }
 
     #[inline]
     fn tell(&mut self, outcome: Outcome, plan: Plan, noreply: bool) {
-        if matches!(plan, Plan::Put(Condition::Cas(_))) {
-            self.count_cas(outcome);
-        }
+        self.count_cas(outcome, plan);
         let reply = match outcome {
             Outcome::Stored { .. } => reply::STORED,
             Outcome::NotStored => reply::NOT_STORED,
@@ -239,12 +263,46 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    fn count_cas(&self, outcome: Outcome) {
+    #[inline]
+    pub fn count_cas(&self, outcome: Outcome, plan: Plan) {
+        if !matches!(plan, Plan::Put(Condition::Cas(_) | Condition::CasOrOlder(_))) {
+            return;
+        }
         match outcome {
             Outcome::Stored { .. } => self.count(Metric::CasHits),
             Outcome::Exists => self.count(Metric::CasBadval),
             Outcome::NotFound => self.count(Metric::CasMisses),
             Outcome::NotStored | Outcome::NoMemory => {}
+        }
+    }
+}
+
+/// A key, for who does away with what it is in.
+struct KeyCopy {
+    space: [u8; KEY_BYTES_MAX],
+    len: usize,
+}
+
+impl KeyCopy {
+    fn bytes(&self) -> &[u8] {
+        &self.space[..self.len]
+    }
+}
+
+impl Answer {
+    /// What is told of an error.
+    fn error(&self, reply: &'static [u8]) -> &'static [u8] {
+        match self {
+            Answer::Text { noreply: true } => b"",
+            Answer::Text { noreply: false } | Answer::Meta(_) => reply,
+        }
+    }
+
+    /// True when a value of this plan that is not stored takes the one that is there with it.
+    fn replaces(&self, plan: Plan) -> bool {
+        match self {
+            Answer::Text { .. } => plan == Plan::Put(Condition::Always),
+            Answer::Meta(_) => replaces(plan),
         }
     }
 }

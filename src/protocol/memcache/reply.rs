@@ -32,6 +32,8 @@ const VALUE_HEAD_BYTES_MAX: usize =
 const _: () = assert!(VALUE_HEAD_BYTES_MAX + TAIL.len() <= REPLY_HEAD_BYTES_MAX);
 
 const TAIL: &[u8; 7] = b"\r\nEND\r\n";
+/// What ends the last value of a list.
+pub const LIST_END: &[u8] = TAIL;
 
 const SHORT_KEY_BYTES_MAX: usize = 64;
 const SHORT_VALUE_BYTES_MAX: usize = 128;
@@ -65,31 +67,27 @@ impl ValueHead<'_> {
 }
 
 #[inline(always)]
-fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+pub(super) fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
     copy(&mut space[at..], bytes);
     at + bytes.len()
 }
 
 #[inline(always)]
-fn fixed<const N: usize>(space: &mut [u8], at: usize, bytes: &[u8; N]) -> usize {
+pub(super) fn fixed<const N: usize>(space: &mut [u8], at: usize, bytes: &[u8; N]) -> usize {
     space[at..at + N].copy_from_slice(bytes);
     at + N
 }
 
 #[inline(always)]
-fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
+pub(super) fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
     space[at] = b' ';
     at + 1 + write_decimal(&mut space[at + 1..], number)
 }
 
-/// Appends the head of a value whose bytes follow in pieces; `value_end` ends it.
+/// Appends the head of a value whose bytes follow in pieces, and after them a line end or
+/// `LIST_END`.
 pub fn value_head(output: &mut impl Output, head: &ValueHead<'_>) {
     output.write(VALUE_HEAD_BYTES_MAX, |space| head.write(space));
-}
-
-/// Appends what follows a value's bytes; `last` ends the whole reply.
-pub fn value_end(output: &mut impl Output, last: bool) {
-    output.put(tail(last));
 }
 
 const fn tail(last: bool) -> &'static [u8] {
@@ -191,7 +189,7 @@ mod tests {
             let mut pieces = Memory::new(usize::MAX);
             value_head(&mut pieces, &head);
             pieces.put(&bytes);
-            value_end(&mut pieces, true);
+            pieces.put(LIST_END);
             let want = format!(
                 "VALUE {} 4294967295 {value_bytes} 18446744073709551615\r\n{}\r\nEND\r\n",
                 "k".repeat(KEY_BYTES_MAX),
@@ -214,7 +212,7 @@ mod tests {
                     let mut want = Memory::new(usize::MAX);
                     value_head(&mut want, &head);
                     want.put(&bytes);
-                    value_end(&mut want, last);
+                    want.put(tail(last));
                     assert_eq!(output.take(), want.take());
                 }
             }
