@@ -61,6 +61,12 @@ impl<'b> Ahead<'b> {
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
     }
 
+    /// Where what follows the first so many keys begins; `None` for none.
+    #[inline]
+    pub fn next_after(&self, keys: usize) -> Option<usize> {
+        Some(self.keys.get(keys.checked_sub(1)?)?.as_ref()?.next)
+    }
+
     /// Of the first so many keys, those that begin a list and do not end it. The very first begins
     /// one if `opens`.
     pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {

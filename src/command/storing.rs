@@ -38,7 +38,7 @@ impl<O: Output> Batch<'_, O> {
         };
         match reserved {
             Ok(reservation) => {
-                self.count(Metric::CmdSet);
+                self.executor.participant.count_set(&item_head);
                 let long = self.is_long_concat(head, hash);
                 let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
                 *state = State::Filling(filling);
@@ -48,7 +48,7 @@ impl<O: Output> Batch<'_, O> {
                 self.classify(Class::Store);
                 if head.verb == StoreVerb::Set {
                     // What the peer meant to replace must not live on.
-                    self.participant().delete(head.key, hash, now);
+                    self.participant().forget(head.key, hash, now);
                 }
                 let reply = self.refused(refusal, head.noreply);
                 *state = swallowing(value_bytes, reply);
@@ -72,7 +72,6 @@ impl<O: Output> Batch<'_, O> {
         let Some(outcome) = self.participant().put(item_head, value, condition, now) else {
             return false;
         };
-        self.count(Metric::CmdSet);
         self.classify(Class::Store);
         self.consume(value.len() + LINE_END.len());
         self.tell(outcome, head.verb, head.noreply);
@@ -157,7 +156,7 @@ impl<O: Output> Batch<'_, O> {
             let key = self.executor.participant.reserved_key(&filling.reservation);
             let key_bytes = key.len();
             copy[..key_bytes].copy_from_slice(key);
-            self.participant().delete(&copy[..key_bytes], hash, now);
+            self.participant().forget(&copy[..key_bytes], hash, now);
         }
         self.participant().abandon(filling.reservation);
         let reply = self.refused(refusal, filling.noreply);
@@ -194,8 +193,8 @@ impl<O: Output> Batch<'_, O> {
 
     #[inline]
     fn tell(&mut self, outcome: Outcome, verb: StoreVerb, noreply: bool) {
-        if matches!(verb, StoreVerb::Cas(_)) {
-            self.count_cas(outcome);
+        if matches!(verb, StoreVerb::Cas(_)) && outcome == Outcome::NotFound {
+            self.count(Metric::CasMisses);
         }
         let reply = match outcome {
             Outcome::Stored => reply::STORED,
@@ -210,15 +209,6 @@ impl<O: Output> Batch<'_, O> {
             }
         };
         self.reply(reply, noreply);
-    }
-
-    fn count_cas(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Stored => self.count(Metric::CasHits),
-            Outcome::Exists => self.count(Metric::CasBadval),
-            Outcome::NotFound => self.count(Metric::CasMisses),
-            Outcome::NotStored | Outcome::NoMemory => {}
-        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Upkeep {
         self.participant.offline();
         let took = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.add(Metric::UpkeepUs, took);
+        self.counters.bump(Metric::LruMaintainerJuggles);
     }
 
     /// Rests until the next turn, and makes huge pages in between, while memory fills up.

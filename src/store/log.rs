@@ -173,10 +173,10 @@ impl Log {
         lane: usize,
         (head, shape): (&ItemHead<'_>, Shape),
         band: u8,
-        kept: u32,
+        (kept, now): (u32, Now),
     ) -> Option<Slot> {
         let claim = |at, _| (arena.claim_logged(at, head, shape), 1);
-        self.append_with(pages, (lane, band), kept, shape.slot_bytes, claim)
+        self.append_with(pages, (lane, band), (kept, now), shape.slot_bytes, claim)
     }
 
     /// Takes slots for the next pieces of an item, as `append`: as many as it still needs, or as
@@ -188,6 +188,7 @@ impl Log {
         lane: usize,
         item: &Reservation,
         band: u8,
+        now: Now,
     ) -> Option<Vec<Slot>> {
         let bytes = item.shape().slot_bytes;
         let claim = |at: Ref, fitting: u32| {
@@ -196,7 +197,7 @@ impl Log {
             let slots = (0..count).map(|index| arena.claim_logged_fragment(at(index), item));
             (slots.collect(), u32::try_from(count).expect("no more than fit"))
         };
-        self.append_with(pages, (lane, band), KEPT, bytes, claim)
+        self.append_with(pages, (lane, band), (KEPT, now), bytes, claim)
     }
 
     /// `claim` takes slots from a place on at which so many fit, and says how many it took.
@@ -205,7 +206,7 @@ impl Log {
         &self,
         pages: &Pages,
         (lane, band): (usize, u8),
-        kept: u32,
+        (kept, now): (u32, Now),
         bytes: usize,
         claim: impl FnOnce(Ref, u32) -> (T, u32),
     ) -> Option<T> {
@@ -217,6 +218,7 @@ impl Log {
             let number = pages.take_beside(kept)?;
             self.close(&mut open, pages, band);
             pages.page(number).begin_log();
+            pages.page(number).set_stamp(now);
             self.pages.fetch_add(1, Ordering::Relaxed);
             pages.page(number).hold(SLOTS_MAX);
             *open = Open { page: number, bytes: 0, slots: 0 };
@@ -235,6 +237,16 @@ impl Log {
             self.queue.0.lock().push(pages, usize::from(band), open.page);
         }
         open.page = 0;
+    }
+
+    /// How old about is the oldest item; `None` when there are no pages.
+    pub fn age_s(&self, pages: &Pages, now: Now) -> Option<u64> {
+        let age_s = |number: u32| (number != 0).then(|| pages.page(number).age_s(now));
+        let open = self.lanes.iter().flatten().filter_map(|open| age_s(open.0.lock().page)).max();
+        let queue = self.queue.0.lock();
+        let walked = queue.walk.and_then(|walk| age_s(walk.page));
+        let closed = queue.fifos.iter().filter_map(|fifo| age_s(fifo.first)).max();
+        open.max(walked).max(closed)
     }
 
     /// Closes the open pages in which something has expired, or all, so that they are swept too.

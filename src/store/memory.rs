@@ -110,7 +110,7 @@ impl Participant {
         match shape.home {
             Home::Class(class) => self.allocate_in_class(class, otherwise, now),
             Home::Log(band) => {
-                let append = |one: &Participant| one.append_to_log(head, shape, band, KEPT);
+                let append = |one: &Participant| one.append_to_log(head, shape, band, (KEPT, now));
                 self.allocate_in_log(append, otherwise, now)
             }
         }
@@ -131,7 +131,7 @@ impl Participant {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
                     let memory = (&table.arena, &table.slabs.pages);
-                    table.log.append_fragments(memory, lane, item, band)
+                    table.log.append_fragments(memory, lane, item, band, now)
                 };
                 let slots = self.allocate_in_log(append, Then::Refused, now)?;
                 let slots = slots.ok_or(Refusal::NoMemory)?;
@@ -147,7 +147,7 @@ impl Participant {
         head: &ItemHead<'_>,
         shape: Shape,
         band: u8,
-        kept: u32,
+        kept: (u32, Now),
     ) -> Option<Slot> {
         let (table, lane) = (&self.table, self.section.cell);
         table.log.append((&table.arena, &table.slabs.pages), lane, (head, shape), band, kept)
@@ -222,14 +222,14 @@ impl Participant {
         otherwise: Then,
         now: Now,
     ) -> Result<Option<Slot>, Refusal> {
-        match self.take_slot(class) {
+        match self.take_slot(class, now) {
             Some((slot, missing)) => {
                 self.replenish(class, missing, now);
                 self.tidy_up(now);
                 Ok(Some(slot))
             }
             None => {
-                let take = |one: &Participant| one.take_slot(class).map(|(slot, _)| slot);
+                let take = |one: &Participant| one.take_slot(class, now).map(|(slot, _)| slot);
                 // The first eviction is enough if nobody else is online; whoever must wait for
                 // others keeps more free from now on.
                 let make_room = |one: &Participant, wait: &Wait| {
@@ -259,7 +259,7 @@ impl Participant {
         let slabs = &self.table.slabs;
         let mut guard = slabs.lock(&self.table.arena, class);
         while guard.free() < count as u64 {
-            if !self.grow(&mut guard, 0) {
+            if !self.grow(&mut guard, 0, now) {
                 let waits_for_page = self.may_grow(&guard);
                 drop(guard);
                 if !waits_for_page {
@@ -292,9 +292,9 @@ impl Participant {
     }
 
     /// A free slot, and how many more there should be.
-    fn take_slot(&self, class: u8) -> Option<(Slot, u64)> {
+    fn take_slot(&self, class: u8, now: Now) -> Option<(Slot, u64)> {
         let mut guard = self.table.slabs.lock(&self.table.arena, class);
-        if guard.free() == 0 && !self.grow(&mut guard, KEPT) {
+        if guard.free() == 0 && !self.grow(&mut guard, KEPT, now) {
             return None;
         }
         let slot = guard.take()?;
@@ -308,13 +308,13 @@ impl Participant {
     }
 
     /// Gives a class one more page, if there is one for it beside the `kept` ones.
-    fn grow(&self, guard: &mut ClassGuard<'_>, kept: u32) -> bool {
+    fn grow(&self, guard: &mut ClassGuard<'_>, kept: u32, now: Now) -> bool {
         if !self.may_grow(guard) {
             return false;
         }
         let kept = if self.table.evict { kept } else { 0 };
         let Some(number) = self.table.slabs.pages.take_beside(kept) else { return false };
-        guard.add_page(number);
+        guard.add_page(number, now);
         true
     }
 

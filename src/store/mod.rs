@@ -7,7 +7,7 @@
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
 //!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan),
-//!      |            spans of values (send)
+//!      |            spans of values (send), what is counted by size (counting)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -46,6 +46,7 @@
 //! place; the old one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
+mod counting;
 mod epochs;
 mod evict;
 mod huge;

@@ -4,6 +4,7 @@
 use super::arena::{Exptime, ItemHead, Pin, Reservation};
 use super::participant::Participant;
 use super::{ArithmeticError, Condition, Direction, Miss, Outcome, Refusal, Side};
+use crate::base::by_size::OfSize;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -148,6 +149,7 @@ impl Participant {
                     return Err(ArithmeticError::NotFound);
                 }
             };
+            let class = self.class_of(&item);
             let old = item.value().and_then(number).ok_or(ArithmeticError::NonNumeric)?;
             let (flags, cas, old_bytes) = (item.flags(), item.cas(), item.value_bytes());
             let new = match direction {
@@ -159,7 +161,14 @@ impl Participant {
             let expiry = Expiry::NEVER;
             let head = ItemHead { key, hash, flags, expiry, value_bytes: value.len() };
             match self.replace(head, value, cas, now) {
-                Ok(Outcome::Stored) => return Ok(new),
+                Ok(Outcome::Stored) => {
+                    let hits = match direction {
+                        Direction::Up => OfSize::IncrHits,
+                        Direction::Down => OfSize::DecrHits,
+                    };
+                    self.counters.add_of_size(class, hits, 1);
+                    return Ok(new);
+                }
                 Ok(Outcome::Exists | Outcome::NotFound) => {}
                 Err(Refusal::WouldWait) => return Err(ArithmeticError::WouldWait),
                 Ok(Outcome::NoMemory | Outcome::NotStored)

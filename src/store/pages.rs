@@ -61,6 +61,9 @@ pub(in crate::store) struct Page {
     used: AtomicU32,
     /// Nothing in the page expires before this, see `note_expiry`.
     earliest: AtomicU32,
+    /// In seconds. Class: when the hand was last through the page, or the page came. Log: when it
+    /// was opened.
+    stamp: AtomicU32,
     /// Class: the first slot in the list of free ones. Log: the page after this one, and its birth.
     free: AtomicU64,
 }
@@ -75,6 +78,7 @@ impl Default for Page {
             bump: AtomicU32::new(0),
             used: AtomicU32::new(0),
             earliest: AtomicU32::new(u32::MAX),
+            stamp: AtomicU32::new(0),
             free: AtomicU64::new(0),
         }
     }
@@ -166,6 +170,17 @@ impl Page {
     pub fn set_closed(&self, closed: bool) {
         let stage = if closed { STAGE_CLOSED } else { STAGE_NONE };
         self.stage.store(stage, Ordering::Relaxed);
+    }
+
+    /// What is in the page, and not asked for, is about so old: seconds since it was opened, or the
+    /// hand was last there.
+    pub fn age_s(&self, now: Now) -> u64 {
+        now.seconds().saturating_sub(self.stamp.load(Ordering::Relaxed).into())
+    }
+
+    pub fn set_stamp(&self, now: Now) {
+        let seconds = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
+        self.stamp.store(seconds, Ordering::Relaxed);
     }
 
     pub fn bump(&self) -> u32 {

@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::Miss;
-use super::arena::{Home, Item, Keep, Keeper, Pin, Retired, Shape};
+use super::arena::{Home, Item, Keep, Keeper, Pin, Shape};
 use super::limbo::Limbo;
 use super::memory::orphaned;
 use super::pages::Holder;
+use super::sizes::SHORT_UNITS;
 use super::table::Table;
 use super::wait::Deferred;
+use crate::base::by_size::{OfSize, SizeClass};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::metrics::{Counters, Metric};
@@ -49,6 +51,10 @@ pub struct Participant {
     /// True when this thread may not wait for others.
     pub(in crate::store) defers: bool,
     pub(in crate::store) deferred: Deferred,
+    /// How often it has begun to make room, not yet told.
+    pub(in crate::store) efforts: Cell<u64>,
+    /// The classes of short items: it takes no look at the table to count them.
+    pub(in crate::store) short: [SizeClass; SHORT_UNITS],
     /// How often it has looked for memory that it had to wait for.
     #[cfg(test)]
     pub(in crate::store) looks: Cell<u32>,
@@ -75,6 +81,8 @@ impl Table {
             refusals_seen: 0,
             defers: false,
             deferred: Deferred::default(),
+            efforts: Cell::new(0),
+            short: self.slabs.sizes().short(),
             #[cfg(test)]
             looks: Cell::new(0),
             requests: Cell::new(0),
@@ -173,6 +181,7 @@ impl Participant {
             let item = self.get(key, hash, now)?;
             if let Some(item) = item.set_expiry(expiry) {
                 self.table.note_expiry(item.at(), expiry);
+                self.count_of(&item, OfSize::TouchHits);
                 return Ok(item);
             }
             // It is being let go of by who has the lock: after that there may be a new one.
@@ -182,6 +191,7 @@ impl Participant {
 
     #[cold]
     fn count_first_hit(&self, item: &Item<'_>) {
+        self.count_warmed(item);
         // Its page may have gone to somebody else by now, if the item is not there any more.
         if let Holder::Class(class) = self.table.slabs.pages.page_of(item.at()).holder() {
             self.count_touch(class);
@@ -222,28 +232,9 @@ impl Participant {
     /// Takes a dead item out of the index, if it is still there.
     #[cold]
     fn bury(&self, item: &Item<'_>, hash: KeyHash) {
-        if let Some((retired, _)) = self.table.unlink(item, hash) {
-            self.lay_out(retired, item);
+        if let Some(gone) = self.table.unlink(item, hash) {
+            self.lay_out(gone, item);
         }
-    }
-
-    /// Counts an item of so many bytes that has come to the index.
-    #[inline]
-    pub(in crate::store) fn count_stored(&self, bytes: u64) {
-        self.count_items(1);
-        self.counters.add(Metric::Bytes, bytes);
-        self.counters.bump(Metric::CurrItems);
-        self.counters.bump(Metric::TotalItems);
-    }
-
-    /// Counts an item that left the index, and lets it wait for grace.
-    #[inline]
-    pub(in crate::store) fn lay_out(&self, retired: Retired, item: &Item<'_>) {
-        let bytes = item.item_bytes();
-        self.counters.sub(Metric::Bytes, bytes);
-        self.counters.sub(Metric::CurrItems, 1);
-        self.count_items(-1);
-        self.limbo.borrow_mut().push(retired, bytes);
     }
 
     /// Keeps an item readable beyond `quiesce`. `None` when it has too many pins already.

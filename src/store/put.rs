@@ -10,13 +10,14 @@ use super::log::{KEPT, band};
 use super::participant::Participant;
 use super::write::refusal;
 use super::{Condition, Outcome};
+use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
 
 /// While a stripe is locked, no more is copied.
 const BYTES_MAX: usize = 4 << 10;
 
 impl Participant {
-    /// Stores an item whose value is there. `None`, and nothing has happened, unless it is small,
+    /// Stores an item whose value is there: all of a storage command. `None`, and nothing has happened, unless it is small,
     /// goes to the log, and finds room there: then the longer way must be taken.
     #[inline]
     pub fn put(
@@ -45,6 +46,8 @@ impl Participant {
         now: Now,
     ) -> Option<Outcome> {
         let (table, hash) = (&*self.table, head.hash);
+        let bytes = head.bytes(false) + value.len();
+        let class = self.class_for_short(bytes);
         let band = band(head.expiry, now);
         let shape = table.slabs.sizes().logged_shape(head, band);
         let stripe = table.lock(hash);
@@ -52,6 +55,8 @@ impl Participant {
         let old = table.locate_in(segment, head.key, hash, &stripe);
         let alive = old.filter(|(_, item)| table.death(item, hash, now).is_none());
         if let Some(outcome) = refusal(condition, alive.map(|(_, item)| item.cas())) {
+            self.counters.add_of_size(class, OfSize::CmdSet, 1);
+            self.count_cas(condition, alive.map(|(_, item)| item), outcome);
             return Some(outcome);
         }
         let is_for_class = match (alive, old) {
@@ -63,25 +68,29 @@ impl Participant {
             return None;
         }
         let place = old.map(|(place, _)| place).or_else(|| segment.vacancy(hash))?;
-        let slot = self.append_to_log(head, shape, band, KEPT)?;
+        let slot = self.append_to_log(head, shape, band, (KEPT, now))?;
         let mut full = table.arena.start(slot, head, shape);
         assert!(table.arena.fill(&mut full, value) == value.len(), "it is not wide");
         table.note_expiry(full.head(), head.expiry);
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, item)| item.word0().heat());
         let stamp = Stamp { cas: table.next_cas(hash, &stripe), heat, fetched: false };
-        let bytes = (head.bytes(false) + value.len()) as u64;
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
         match old {
-            None => segment.insert(place, hash, entry(table.arena.publish(full, stamp))),
+            None => {
+                segment.insert(place, hash, entry(table.arena.publish(full, stamp)));
+                self.count_items(1);
+                self.count_stored(class, bytes as u64, OfSize::CameLog);
+            }
             Some((_, item)) => {
                 let link = |at| segment.replace(place, entry(at));
                 let full = (full, stamp);
-                let (_, retired, _) = table.arena.supersede(full, &item, Exptime::Own, link);
-                self.lay_out(retired, &item);
+                let (_, retired, word) = table.arena.supersede(full, &item, Exptime::Own, link);
+                self.count_cas(condition, Some(item), Outcome::Stored);
+                self.lay_out_replaced((retired, word), &item, (class, bytes));
             }
         }
-        self.count_stored(bytes);
+        self.counters.add_of_size(class, OfSize::CmdSet, 1);
         Some(Outcome::Stored)
     }
 }

@@ -6,7 +6,8 @@
 //!                       it is not: the other bucket in which it may be is asked for
 //!   Seek::sight_away    the tag is there: the item is asked for
 //!                       it is not: it is looked for everywhere
-//!   Seek::get           the item that was seen, if it has the key; or all of a look-up
+//!   Seek::seen          the item that was seen, if it has the key
+//!   Seek::get           all of a look-up, for who has not seen it
 //! ```
 //!
 //! Each step touches what the one before asked for, so steps of other keys come between the two. A
@@ -86,25 +87,27 @@ impl<'p> Seek<'p> {
         self.at = self.one.table.prefetch_item(self.hash).unwrap_or(Ref::NONE);
     }
 
-    /// See `Participant::get`.
+    /// The item that was seen, if it has the key; it becomes hotter. Otherwise only `get` knows.
+    #[inline(always)]
+    pub fn seen(&self, key: &[u8], now: Now) -> Option<Item<'p>> {
+        if self.at == Ref::NONE {
+            return None;
+        }
+        let item = self.one.table.arena.item(self.at, self.one.keep());
+        if !equal(item.key(), key) || self.stripe.death(&item, now).is_some() {
+            return None;
+        }
+        self.one.count_get(&item);
+        Some(item)
+    }
+
+    /// See `Participant::get`. Only the whole look-up knows for sure that there is nothing, and
+    /// buries what is dead.
     ///
     /// # Errors
     /// Why there is no item.
-    #[inline(always)]
-    pub fn get(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
-        if self.at != Ref::NONE {
-            let item = self.one.table.arena.item(self.at, self.one.keep());
-            if equal(item.key(), key) && self.stripe.death(&item, now).is_none() {
-                self.one.count_get(&item);
-                return Ok(item);
-            }
-        }
-        self.get_anew(key, now)
-    }
-
-    /// Only the whole look-up knows for sure that there is nothing, and buries what is dead.
     #[inline(never)]
-    fn get_anew(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
+    pub fn get(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
         self.one.get(key, self.hash, now)
     }
 }

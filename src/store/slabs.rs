@@ -9,6 +9,7 @@ use super::arena::{Arena, Keeper, Reclaimable, Ref, Slot, State};
 use super::epochs::Epochs;
 use super::pages::{Holder, Pages};
 use super::sizes::Sizes;
+use crate::base::clock::Now;
 use crate::base::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 
@@ -47,6 +48,8 @@ struct Class {
     /// Useful touches: hits on items that were cold, and stores of keys that had just gone.
     value: AtomicU64,
     is_departing: AtomicBool,
+    /// Pages that have left it and are not in the pool yet.
+    leaving: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,8 @@ pub(in crate::store) struct Standing {
     pub value: u64,
     /// True when one of its pages is on its way out.
     pub is_departing: bool,
+    /// Pages that have left it and are not in the pool yet.
+    pub leaving: u32,
 }
 
 impl Slabs {
@@ -138,6 +143,7 @@ impl Slabs {
             free: each.free.load(Ordering::Relaxed),
             value: each.value.load(Ordering::Relaxed),
             is_departing: each.is_departing.load(Ordering::Relaxed),
+            leaving: each.leaving.load(Ordering::Relaxed),
         }
     }
 
@@ -227,7 +233,7 @@ impl ClassGuard<'_> {
         page.set_used(page.used() - 1);
         if page.is_draining() {
             if page.used() == 0 {
-                self.slabs.pages.put(number);
+                self.end_departure(number);
             }
             return;
         }
@@ -239,9 +245,16 @@ impl ClassGuard<'_> {
         self.count_free(self.slab.free + 1);
     }
 
+    /// Nothing is left in a page that drained.
+    fn end_departure(&self, number: u32) {
+        self.slabs.classes[usize::from(self.class)].leaving.fetch_sub(1, Ordering::Relaxed);
+        self.slabs.pages.put(number);
+    }
+
     /// Adds a page from the pool.
-    pub fn add_page(&mut self, number: u32) {
+    pub fn add_page(&mut self, number: u32, now: Now) {
         self.slabs.pages.page(number).begin(self.class);
+        self.slabs.pages.page(number).set_stamp(now);
         self.slab.grants = self.slab.grants.saturating_sub(1);
         self.slab.pages.push(number);
         self.slab.partial.push(number);
@@ -249,8 +262,15 @@ impl ClassGuard<'_> {
         self.count_free(self.slab.free + u64::from(self.slots_per_page()));
     }
 
+    /// How old about is what the hand will meet first; `None` when there are no pages.
+    pub fn age_s(&self, now: Now) -> Option<u64> {
+        let (index, _) = self.slab.hand;
+        let number = self.slab.pages.get(index).or(self.slab.pages.first())?;
+        Some(self.slabs.pages.page(*number).age_s(now))
+    }
+
     /// Moves the CLOCK hand by one slot, and names the slot it stood at.
-    pub fn advance_hand(&mut self) -> Option<Ref> {
+    pub fn advance_hand(&mut self, now: Now) -> Option<Ref> {
         for _ in 0..=self.slab.pages.len() {
             let (index, slot) = self.slab.hand;
             let Some(&number) = self.slab.pages.get(index) else {
@@ -261,6 +281,7 @@ impl ClassGuard<'_> {
                 self.slab.hand.1 += 1;
                 return Some(self.slot(number, slot));
             }
+            self.slabs.pages.page(number).set_stamp(now);
             self.slab.hand = (index + 1, 0);
         }
         None
@@ -324,6 +345,7 @@ impl ClassGuard<'_> {
         self.count_pages();
         self.count_free(self.slab.free - u64::from(self.slots_per_page() - page.used()));
         page.set_draining();
+        self.slabs.classes[usize::from(self.class)].leaving.fetch_add(1, Ordering::Relaxed);
         // It is not free before the last slot has been named.
         page.set_used(page.used() + 1);
         self.set_departing(Some((number, 0)));
@@ -358,7 +380,7 @@ impl ClassGuard<'_> {
         self.slabs.pages.expect(number, epochs);
         page.set_used(page.used() - 1);
         if page.used() == 0 {
-            self.slabs.pages.put(number);
+            self.end_departure(number);
         }
         None
     }

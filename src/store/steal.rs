@@ -136,8 +136,12 @@ impl Participant {
         let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
         item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
         self.table.note_expiry(copy.head(), expiry);
-        match self.table.relink(&item, copy, item.word0().heat() - 1) {
-            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+        let heat = item.word0().heat() - 1;
+        match self.table.relink(&item, copy, heat) {
+            Ok((retired, word)) => {
+                self.count_rescued(&item, word, heat);
+                self.limbo.borrow_mut().push(retired, item.item_bytes());
+            }
             Err(copy) => guard.put(arena.discard(copy)),
         }
         true

@@ -12,6 +12,7 @@
 use super::arena::{Keep, Logged, Ref, State};
 use super::pages::Holder;
 use super::participant::Participant;
+use crate::base::by_size::{OfSize, SizeClass};
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 
@@ -84,6 +85,7 @@ impl Participant {
             table.forget_flushes(sweep.flushes);
             sweep.flushes_done = sweep.flushes;
         }
+        self.counters.bump(Metric::LruCrawlerStarts);
         sweep.flushes = table.flushes();
         table.log.close_open(&table.slabs.pages, sweep.is_thorough(), now);
         sweep.next = 1;
@@ -138,7 +140,8 @@ impl Participant {
                     | State::Hole
                     | State::FragmentHole => {}
                 }
-                self.counters.bump(Metric::CrawlerItemsChecked);
+                let class = SizeClass::new(class);
+                self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
                 index += 1;
             }
             drop(guard);
@@ -166,24 +169,25 @@ impl Participant {
                     }
                 }
             }
+            let class = self.table.slabs.sizes().counted_as(bytes);
+            self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
             offset += bytes;
             slots += 1;
             if slots.is_multiple_of(SLOTS_PER_LOCK) {
                 self.quiesce();
             }
         }
-        self.counters.add(Metric::CrawlerItemsChecked, slots.into());
         self.table.slabs.pages.let_go(number);
     }
 
     fn bury_swept(&self, at: Ref, keep: Keep<'_>) {
         let item = self.table.arena.item(at, keep);
         if let Some((retired, word)) = self.table.unlink(&item, self.table.hash(item.key())) {
-            self.counters.bump(Metric::CrawlerReclaimed);
+            self.count_of(&item, OfSize::CrawlerReclaimed);
             if !word.is_fetched() {
-                self.counters.bump(Metric::ExpiredUnfetched);
+                self.count_of(&item, OfSize::ExpiredUnfetched);
             }
-            self.lay_out(retired, &item);
+            self.lay_out((retired, word), &item);
         }
     }
 }

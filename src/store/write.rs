@@ -8,6 +8,7 @@ use super::log::{ARRIVING, band};
 use super::participant::Participant;
 use super::table::{Table, Writer};
 use super::{Condition, Outcome, Refusal};
+use crate::base::by_size::OfSize;
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
@@ -62,14 +63,14 @@ impl Table {
         Some(self.arena.retire(item.at()))
     }
 
-    /// Puts a full copy, as warm as `heat` says, in the place of an item, unless the item has left
-    /// the index already.
+    /// Puts a full copy, as warm as `heat` says, in the place of an item, whose last header it
+    /// returns, unless the item has left the index already.
     pub(in crate::store) fn relink(
         &self,
         item: &Item<'_>,
         copy: Reservation,
         heat: u64,
-    ) -> Result<Retired, Reservation> {
+    ) -> Result<(Retired, Word0), Reservation> {
         let hash = copy.hash();
         let _stripe = self.lock(hash);
         let segment = self.segment_of(hash);
@@ -81,7 +82,7 @@ impl Table {
         let (at, retired, word) =
             self.arena.supersede((copy, stamp), item, Exptime::Inherited, link);
         self.note_expiry(at, word.expiry());
-        Ok(retired)
+        Ok((retired, word))
     }
 
     /// The place of a key, and its item, for who holds the lock of its stripe.
@@ -177,7 +178,9 @@ impl Participant {
             self.quiesce();
         }
         let (wanted, has_returned) = self.shape(&head, band, now);
-        let (slot, shape) = self.allocate_anywhere(&head, wanted, band, now)?;
+        let allocated = self.allocate_anywhere(&head, wanted, band, now);
+        self.count_efforts(&head, allocated.as_ref().err());
+        let (slot, shape) = allocated?;
         if has_returned {
             self.count_ghost_hit(wanted);
         }
@@ -233,7 +236,9 @@ impl Participant {
     /// Takes memory for the next bytes of a value, if there is none.
     fn extend(&mut self, reservation: &mut Reservation, now: Now) -> Result<(), Refusal> {
         if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
-            let slots = self.allocate_fragments(reservation, now)?;
+            let allocated = self.allocate_fragments(reservation, now);
+            self.count_efforts_for_more(allocated.as_ref().err());
+            let slots = allocated?;
             self.table.arena.extend_by(reservation, slots);
             reservation.count_more(self.table.arriving(reservation.shape().home));
         }
@@ -317,7 +322,11 @@ impl Participant {
         let bytes = draft.item_bytes();
         let old = table.locate(draft.key(), hash, &stripe);
         let alive = old.filter(|(_, _, item)| table.death(item, hash, now).is_none());
-        if let Some(outcome) = refusal(condition, alive.map(|(_, _, item)| item.cas())) {
+        let alive = alive.map(|(_, _, item)| item);
+        if let Some(outcome) = refusal(condition, alive.map(|item| item.cas())) {
+            if exptime == Exptime::Own {
+                self.count_cas(condition, alive, outcome);
+            }
             return Attempt::Refused(reservation, outcome);
         }
         let room = match old {
@@ -330,7 +339,7 @@ impl Participant {
             Room::None => return Attempt::Crowded(reservation),
         };
         // A value that is stored again is as wanted as it was before.
-        let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
+        let heat = alive.map_or(0, |item| item.word0().heat());
         let cas = table.next_cas(hash, &stripe);
         let stamp = Stamp { cas, heat, fetched: false };
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
@@ -353,13 +362,17 @@ impl Participant {
                 if exptime == Exptime::Inherited {
                     table.note_expiry(at, word.expiry());
                 }
-                if old.is_none() {
-                    self.count_eviction(&item, word, now);
+                match old {
+                    Some(_) if exptime == Exptime::Own => {
+                        self.count_cas(condition, alive, Outcome::Stored);
+                    }
+                    Some(_) => {}
+                    None => self.count_eviction(&item, word, now),
                 }
-                self.lay_out(retired, &item);
+                self.lay_out((retired, word), &item);
             }
         }
-        self.count_stored(bytes);
+        self.count_linked(bytes, is_main, heat);
         Attempt::Linked
     }
 
@@ -382,6 +395,22 @@ impl Participant {
 
     /// Deletes the item of a key. False when there was none alive.
     pub fn delete(&mut self, key: &[u8], hash: KeyHash, now: Now) -> bool {
+        self.remove(key, hash, now, |one, item| one.count_of(item, OfSize::DeleteHits))
+    }
+
+    /// Takes away what a value was to replace that found no memory: nobody asked for that.
+    pub fn forget(&mut self, key: &[u8], hash: KeyHash, now: Now) {
+        self.remove(key, hash, now, |_, _| {});
+    }
+
+    /// Removes the item of a key, which is shown to `found` if it was alive.
+    fn remove(
+        &mut self,
+        key: &[u8],
+        hash: KeyHash,
+        now: Now,
+        found: impl FnOnce(&Participant, &Item<'_>),
+    ) -> bool {
         if self.has_retired_much() {
             self.quiesce();
         }
@@ -389,9 +418,11 @@ impl Participant {
         let stripe = table.lock(hash);
         let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };
         let alive = table.death(&item, hash, now).is_none();
+        if alive {
+            found(self, &item);
+        }
         segment.clear(place);
-        let (retired, _) = table.arena.retire(item.at());
-        self.lay_out(retired, &item);
+        self.lay_out(table.arena.retire(item.at()), &item);
         alive
     }
 

@@ -9,7 +9,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may say `unsafe`, and how often. Every other file: never.
 pub const UNSAFE_BUDGET: &[(&str, usize)] = &[
-    ("src/store/arena/mod.rs", 4),
+    ("src/store/arena/mod.rs", 5),
     ("src/store/arena/pin.rs", 1),
     ("src/store/arena/reservation.rs", 2),
     ("src/store/arena/watched.rs", 1),

@@ -1,8 +1,8 @@
 //! The two words that open every slot, of a size class or of the log.
 //!
 //! ```text
-//!           63      32 31  24 23   22..20 19   18     17      16..15 14..12 11..0
-//!   word 0  exptime    nkey   MAIN kind   WIDE CFLAGS FETCHED heat   state  pins   item
+//!           63      32 31  24 23      22..20 19   18     17   16..15 14..12 11..0
+//!   word 0  exptime    nkey   FETCHED kind   WIDE CFLAGS MAIN heat   state  pins   item
 //!           63            26 25                               ..15   14..12
 //!           ref of the head  -                                       state         fragment
 //!           63      40 39                                                 0
@@ -45,10 +45,11 @@ const STATE_SHIFT: u32 = 12;
 const STATE_MASK: u64 = 7 << STATE_SHIFT;
 const HEAT_SHIFT: u32 = 15;
 const HEAT_MASK: u64 = HEAT_MAX << HEAT_SHIFT;
-const FETCHED: u64 = 1 << 17;
+/// Right above the heat, see `warmth`.
+const MAIN: u64 = 1 << 17;
 const CFLAGS: u64 = 1 << 18;
 const WIDE: u64 = 1 << 19;
-const MAIN: u64 = 1 << 23;
+const FETCHED: u64 = 1 << 23;
 const NKEY_SHIFT: u32 = 24;
 const EXPTIME_SHIFT: u32 = 32;
 const HEAD_SHIFT: u32 = 26;
@@ -114,6 +115,17 @@ impl Word0 {
 
     pub(in crate::store) fn heat(self) -> u64 {
         (self.0 & HEAT_MASK) >> HEAT_SHIFT
+    }
+
+    /// The heat of an item, and 4 more if it lies in a size class.
+    #[inline(always)]
+    pub(in crate::store) fn warmth(self) -> usize {
+        super::to_usize(self.0 >> HEAT_SHIFT) % 8
+    }
+
+    /// True of an item that has any heat.
+    pub(in crate::store) fn is_warm(self) -> bool {
+        self.heat() > 0
     }
 
     pub(super) fn with_heat(self, heat: u64, fetched: bool) -> Word0 {
@@ -203,6 +215,8 @@ mod tests {
         let word = word.with_state(State::Live).hotter().hotter();
         assert!(word.is_main() && !word.with_state(State::Hole).is_wide());
         assert_eq!((word.state(), word.nkey(), word.heat()), (State::Live, 250, 2));
+        assert_eq!(word.warmth(), 4 + 2);
+        assert_eq!(Word0::reserved(1, Expiry::NEVER, true).hotter().warmth(), 1);
         assert_eq!(word.expiry().to_bits(), 0xdead_beef);
         assert!(word.has_cflags() && !word.is_wide() && word.is_fetched());
         let word = word.colder().with_expiry(Expiry::NEVER);

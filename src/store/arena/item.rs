@@ -57,10 +57,13 @@ impl Arena {
     /// If there is no item.
     #[inline]
     pub(in crate::store) fn item<'p>(&'p self, at: Ref, keep: Keep<'p>) -> Item<'p> {
+        let words = self.words(at);
         // Acquire: pairs with the Release of `publish`.
-        let word0 = Word0(self.word0(at).load(Ordering::Acquire));
+        let word0 = Word0(words[0].load(Ordering::Acquire));
         assert!(word0.is_published());
-        self.view(at, word0, keep)
+        // Relaxed: it does not change while the item is published.
+        let word1 = Word1(words[1].load(Ordering::Relaxed));
+        Item { arena: self, at, keep, word0, word1 }
     }
 
     #[inline]
@@ -124,7 +127,7 @@ impl<'p> Item<'p> {
         if self.word0.is_wide() {
             return None;
         }
-        let at = self.at.offset() + key_at(self.word0) + self.word0.nkey();
+        let at = self.at.offset() + self.head_bytes();
         Some(self.arena.bytes(at, self.word1.value_bytes(), self.keep))
     }
 
@@ -133,9 +136,16 @@ impl<'p> Item<'p> {
         Runs { item: *self, next: Some(self.at), left: self.value_bytes() }
     }
 
+    /// Bytes before the value.
+    #[inline(always)]
+    pub(in crate::store) fn head_bytes(&self) -> usize {
+        key_at(self.word0) + self.word0.nkey()
+    }
+
     /// Bytes of header, key and value, without rounding.
+    #[inline]
     pub(in crate::store) fn item_bytes(&self) -> u64 {
-        (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
+        (self.head_bytes() + self.value_bytes()) as u64
     }
 
     /// Raises the heat of the item. True when that is a first hit: the item lies in a size class,

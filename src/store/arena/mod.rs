@@ -209,6 +209,20 @@ impl Arena {
         self.word(at.offset() + 8)
     }
 
+    /// Both words of the header of a slot.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn words(&self, at: Ref) -> &[AtomicU64; 2] {
+        let at = self.region.span(at.offset(), HEADER_BYTES).cast::<[AtomicU64; 2]>();
+        // SAFETY: in bounds, aligned, never unmapped, and only accessed atomically (S1).
+        unsafe { at.as_ref() }
+    }
+
+    #[cfg(loom)]
+    fn words(&self, at: Ref) -> [&AtomicU64; 2] {
+        [self.word0(at), self.word1(at)]
+    }
+
     /// What the slot is. The caller holds the slot itself, or keeps its page where it is: by the
     /// lock of the class, or as who walks a page of the log.
     pub(in crate::store) fn look(&self, at: Ref) -> Word0 {
@@ -223,16 +237,17 @@ impl Arena {
         word.head()
     }
 
-    /// Takes one degree off the heat of an item. The caller holds the lock of its class.
-    pub(in crate::store) fn cool(&self, at: Ref, seen: Word0) {
-        // A failure means that the item was touched or let go just now: it may keep its heat.
+    /// Takes one degree off the heat of an item. False when it was touched or let go of just now:
+    /// it keeps its heat. The caller holds the lock of its class.
+    pub(in crate::store) fn cool(&self, at: Ref, seen: Word0) -> bool {
         // Relaxed: heat orders nothing.
-        let _ = self.word0(at).compare_exchange(
+        let cooled = self.word0(at).compare_exchange(
             seen.0,
             seen.colder().0,
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
+        cooled.is_ok()
     }
 
     /// Lets go of an item that has just been taken out of the index, or is about to be: the caller

@@ -368,7 +368,7 @@ impl Arena {
         self.publish_as(|word| word, reservation, stamp)
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish_as(
         &self,
         change: impl FnOnce(Word0) -> Word0,

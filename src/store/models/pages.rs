@@ -46,7 +46,7 @@ impl Memory {
     fn build(&self) -> Option<Reservation> {
         let (hash, expiry) = (KeyHash(0), Expiry::NEVER);
         let head = ItemHead { key: b"k", hash, flags: 0, expiry, value_bytes: VALUE.len() };
-        let slot = self.log.append((&self.arena, &self.pages), 0, (&head, SHAPE), 0, 0)?;
+        let slot = self.log.append((&self.arena, &self.pages), 0, (&head, SHAPE), 0, (0, NOW))?;
         let mut item = self.arena.start(slot, &head, SHAPE);
         assert_eq!(self.arena.fill(&mut item, &VALUE), VALUE.len());
         Some(item)
