@@ -1,8 +1,8 @@
 //! Counters by the size of the item: one row for each size class, one writer for each row.
 //!
 //! ```text
-//!   hits   class 0: | log, by heat | main, by heat |    cells   class 0: | what came and went | ...
-//!          class 1:   one cache line                            class 1:   one cache line
+//!   hits   class 0: | log, by heat | main, by heat |  cells  class 0: | what came and went | ...
+//!          class 1:   one cache line                         class 1:   one cache line
 //! ```
 //!
 //! What is counted here by class is the whole of it: some metrics are sums of these cells, see

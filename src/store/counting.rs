@@ -77,8 +77,8 @@ impl Participant {
         }
     }
 
-    /// Counts an item of so many bytes that has come to the index, and to where `came` says. Whether
-    /// there is one more than before, the caller counts.
+    /// Counts an item of so many bytes that has come to the index, and to where `came` says.
+    /// Whether there is one more than before, the caller counts.
     #[inline]
     pub(in crate::store) fn count_stored(&self, class: SizeClass, bytes: u64, came: OfSize) {
         self.counters.add_of_size(class, OfSize::Bytes, bytes);

@@ -17,8 +17,9 @@ use crate::base::clock::Now;
 const BYTES_MAX: usize = 4 << 10;
 
 impl Participant {
-    /// Stores an item whose value is there: all of a storage command. `None`, and nothing has happened, unless it is small,
-    /// goes to the log, and finds room there: then the longer way must be taken.
+    /// Stores an item whose value is there: all of a storage command. `None`, and nothing has
+    /// happened, unless it is small, goes to the log, and finds room there: then the longer way
+    /// must be taken.
     #[inline]
     pub fn put(
         &mut self,
