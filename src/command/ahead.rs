@@ -215,7 +215,8 @@ fn subject<'b>(head: &Head<'b>) -> Option<(&'b [u8], usize)> {
         | Head::Verbosity { .. }
         | Head::Quit
         | Head::Shutdown { .. }
-        | Head::Stats { .. } => None,
+        | Head::Stats { .. }
+        | Head::Operator { .. } => None,
     }
 }
 

@@ -31,7 +31,8 @@ impl<O: Output> Batch<'_, O> {
             | Head::Verbosity { .. }
             | Head::Quit
             | Head::Shutdown { .. }
-            | Head::Stats { .. } => Some(Class::Other),
+            | Head::Stats { .. }
+            | Head::Operator { .. } => Some(Class::Other),
         }
     }
 
@@ -70,6 +71,9 @@ impl<O: Output> Batch<'_, O> {
                 }
             }
             Head::Stats { group } => self.stats(group, state),
+            Head::Operator { ref operator, noreply } => {
+                return self.operate(operator, noreply, state);
+            }
         }
         None
     }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
 use super::session::State;
 use super::{Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Switches, Verdict};
@@ -22,6 +21,9 @@ const MEMORY_BYTES: u64 = 64 << 20;
 
 /// Calls of `drive` that may in a row do nothing that can be seen.
 const IDLE_CALLS_MAX: u32 = 4;
+
+/// The same, if each of them takes something off its budget: it goes through what is not shown.
+const VAIN_CALLS_MAX: u32 = 10_000;
 
 /// How input, output and budget are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Rig {
             threads: 1,
             connections_max: 1024,
             switches,
-            settings: vec![("maxbytes", MEMORY_BYTES.to_string()), ("verbosity", "0".into())],
+            settings: settings(),
             fixed: Fixed::default(),
             rusage: Rusage::default,
         };
@@ -101,7 +103,7 @@ impl Rig {
         let table = Arc::new(Table::open(plan).expect("memory for a small table"));
         let counters = registry.counters("rig");
         let participant = table.participant(SyncArc::clone(&counters));
-        let shared = Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) });
+        let shared = Arc::new(Shared::new(facts, table, registry, 0));
         Rig {
             executor: Executor::new(Arc::clone(&shared), participant, counters),
             session: Session::default(),
@@ -177,7 +179,7 @@ impl Rig {
     ) -> usize {
         let mut consumed = 0;
         let mut cost = cutter.cost();
-        let mut idle_calls = 0;
+        let (mut idle_calls, mut vain_calls) = (0, 0);
         loop {
             let left = &self.waiting[start + consumed..start + shown];
             // Not all that is there need be shown.
@@ -192,9 +194,12 @@ impl Rig {
             let wrote = !output.written().is_empty();
             replies.extend(output.take());
             consumed += progress.consumed;
+            let spent = budget.requests < requests;
             if wrote || progress.consumed > 0 {
-                idle_calls = 0;
+                (idle_calls, vain_calls) = (0, 0);
                 cost = cutter.cost();
+            } else if spent && vain_calls < VAIN_CALLS_MAX {
+                vain_calls += 1;
             } else {
                 idle_calls += 1;
                 assert!(idle_calls < IDLE_CALLS_MAX, "{progress:?} leads nowhere");
@@ -220,6 +225,29 @@ impl Rig {
             }
         }
     }
+}
+
+/// What a server shows that was started without options, as far as it matters here.
+fn settings() -> Vec<(&'static str, String)> {
+    let plain = |name| (name, "0".into());
+    let tuned = [
+        "slab_automove",
+        "slab_automove_ratio",
+        "slab_automove_window",
+        "lru_crawler",
+        "lru_crawler_sleep",
+        "lru_crawler_tocrawl",
+        "lru_segmented",
+        "hot_lru_pct",
+        "warm_lru_pct",
+        "hot_max_factor",
+        "warm_max_factor",
+        "temp_lru",
+        "temporary_ttl",
+    ];
+    let mut rows = vec![("maxbytes", MEMORY_BYTES.to_string()), plain("verbosity")];
+    rows.extend(tuned.map(plain));
+    rows
 }
 
 /// Decides where to cut.

@@ -15,6 +15,8 @@
 //!    | +---------------> SkippingLine -----------+
 //!    | |  stats                                  |
 //!    | +---------------> Reporting --------------+              row by row
+//!    | |  lru_crawler metadump, mgdump           |
+//!    | +---------------> Dumping ----------------+              key by key
 //!    +-------------------------------------------+
 //! ```
 //!
@@ -32,12 +34,14 @@ mod ahead;
 mod batch;
 mod classes;
 mod costs;
+mod dumping;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
 mod instruments;
 mod keys;
 mod ledger;
+mod operating;
 mod sending;
 mod session;
 mod stats;
@@ -49,6 +53,7 @@ mod tests;
 
 pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
+pub use operating::Tuned;
 pub use session::Session;
 
 use std::sync::Arc;
@@ -151,6 +156,19 @@ pub struct Shared {
     pub registry: SyncArc<Registry>,
     /// As `verbosity` set it: 0, 1 or 2.
     pub verbosity: AtomicU8,
+    pub tuned: Tuned,
+}
+
+impl Shared {
+    pub fn new(
+        facts: Facts,
+        table: Arc<Table>,
+        registry: SyncArc<Registry>,
+        verbosity: u8,
+    ) -> Shared {
+        let (verbosity, tuned) = (AtomicU8::new(verbosity), Tuned::default());
+        Shared { facts, table, registry, verbosity, tuned }
+    }
 }
 
 /// How much a call of `drive` may do. What it did is taken off.
@@ -244,6 +262,7 @@ impl Executor {
                 State::Swallowing(_) => batch.swallow(state),
                 State::SkippingLine => batch.skip_line(state),
                 State::Reporting(_) => batch.report(state),
+                State::Dumping(_) => batch.dump(state),
                 State::Closed => Some(Verdict::Close),
             };
             if let Some(verdict) = step {
@@ -269,6 +288,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Closed => {}
         }
     }
@@ -284,6 +304,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Closed => false,
         }
     }
@@ -322,6 +343,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Closed => 0,
         }
     }
@@ -346,6 +368,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Closed => 0,
         };
         let mut last = None;
@@ -356,9 +379,9 @@ impl Executor {
         own + spans.map(&mut of_span).sum::<usize>()
     }
 
-    /// True in the middle of a value that is replied in pieces.
+    /// True in the middle of a value that is replied in pieces, or of a list of all keys.
     pub fn is_amid_reply(session: &Session) -> bool {
-        matches!(session.state, State::Sending(_))
+        matches!(session.state, State::Sending(_) | State::Dumping(_))
     }
 
     pub fn table(&self) -> &Table {

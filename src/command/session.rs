@@ -1,8 +1,9 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
+use super::dumping::Classes;
 use crate::base::clock::{Expiry, Now};
-use crate::protocol::memcache::{KeyList as ListHead, KeyTouch};
-use crate::store::{Condition, Join, Pin, Reservation};
+use crate::protocol::memcache::{DumpForm, KeyList as ListHead, KeyTouch};
+use crate::store::{Condition, Cursor, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
 /// to `Executor::abandon`: it may hold memory of the store.
@@ -28,6 +29,8 @@ pub(super) enum State {
     SkippingLine,
     /// Statistics are being replied; nothing is read.
     Reporting(Report),
+    /// Keys are being listed; nothing is read.
+    Dumping(Box<Dump>),
     Closed,
 }
 
@@ -113,6 +116,14 @@ pub(super) struct Report {
     pub group: Group,
     /// Rows replied so far, or groups of rows; of connections, the position from which to go on.
     pub rows: usize,
+}
+
+/// A list of all keys in progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    pub form: DumpForm,
+    pub classes: Classes,
+    pub cursor: Cursor,
 }
 
 /// A group of statistics.

@@ -250,11 +250,14 @@ fn connection(
 fn setting(output: &mut impl Output, shared: &Shared, row: usize) {
     let (name, value) = &shared.facts.settings[row];
     match *name {
-        // The one setting that a peer can change.
+        // As peers have set it, as with those that are tuned.
         "verbosity" => {
             // Relaxed: it is a number by itself.
             reply::stat_number(output, name, shared.verbosity.load(Ordering::Relaxed).into());
         }
-        _ => reply::stat(output, name, value.as_bytes()),
+        _ => {
+            let tuned = shared.tuned.get(name);
+            reply::stat(output, name, tuned.as_ref().unwrap_or(value).as_bytes());
+        }
     }
 }

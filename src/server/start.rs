@@ -1,7 +1,7 @@
 //! From a checked plan to a running server: the product, composed in one place.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
@@ -55,12 +55,9 @@ impl Server {
             StartError::new("reserve", megabytes, error, "Choose a smaller -m.")
         })?;
         let table = Arc::new(table);
-        let shared = Arc::new(Shared {
-            facts: facts(plan, rung, overhead::of(plan, &table.figures())),
-            table: Arc::clone(&table),
-            registry: Arc::clone(&registry),
-            verbosity: AtomicU8::new(plan.verbosity),
-        });
+        let facts = facts(plan, rung, overhead::of(plan, &table.figures()));
+        let (of_table, of_registry) = (Arc::clone(&table), Arc::clone(&registry));
+        let shared = Arc::new(Shared::new(facts, of_table, of_registry, plan.verbosity));
         let executor = {
             let (table, shared) = (Arc::clone(&table), Arc::clone(&shared));
             move |counters: Arc<Counters>| {

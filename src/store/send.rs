@@ -33,9 +33,7 @@ impl Table {
 
     /// Bytes by which that is more than it should be.
     pub fn outdated_excess_bytes(&self) -> u64 {
-        let pages = &self.slabs.pages;
-        let memory_bytes = u64::from(pages.count()) * pages.page_bytes() as u64;
-        self.outdated_bytes().saturating_sub(memory_bytes / OUTDATED_SHARE)
+        self.outdated_bytes().saturating_sub(self.limit_bytes() / OUTDATED_SHARE)
     }
 }
 

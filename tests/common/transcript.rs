@@ -8,6 +8,7 @@
 //! >| get \*300:k\r\n     sends 300 times k
 //! < END                  expects the line and CR LF
 //! <~ VERSION *           expects a line in which * is any run of bytes but spaces
+//! <- key=* exp=*         the same, of a line that ends with a line feed alone
 //! ! close                expects that the server closes; what follows is a new connection
 //! @ +2                   lets 2 seconds pass
 //! = differs: why         up to the next blank line, the original answers otherwise
@@ -24,6 +25,8 @@ pub enum Step {
     Expect(Vec<u8>),
     /// A reply without its line end; `*` is any run of bytes but spaces.
     Match(Vec<u8>),
+    /// As `Match`, of a line that ends with a line feed alone.
+    MatchBare(Vec<u8>),
     Close,
     /// Seconds.
     Pass(u32),
@@ -51,7 +54,9 @@ impl Exchange {
     pub fn seconds(&self) -> u32 {
         let passes = self.steps.iter().map(|(_, step)| match step {
             Step::Pass(seconds) => *seconds,
-            Step::Send(_) | Step::Expect(_) | Step::Match(_) | Step::Close => 0,
+            Step::Send(_) | Step::Expect(_) | Step::Match(_) | Step::MatchBare(_) | Step::Close => {
+                0
+            }
         });
         passes.sum()
     }
@@ -104,6 +109,7 @@ fn step(line: &str) -> Option<Step> {
         ">|" => unescape(rest).map(Step::Send),
         "<" => Some(Step::Expect(rest.into())),
         "<~" => Some(Step::Match(rest.into())),
+        "<-" => Some(Step::MatchBare(rest.into())),
         "!" if rest == "close" => Some(Step::Close),
         "@" => rest.strip_prefix('+')?.parse().ok().map(Step::Pass),
         _ => None,

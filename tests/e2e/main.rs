@@ -17,6 +17,7 @@ mod instruments;
 mod limits;
 mod memory;
 mod neighbours;
+mod operator;
 mod order;
 mod rate;
 mod sockets;

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ringcached::base::census::Roll;
@@ -203,8 +203,7 @@ fn turns(rounds: u32, requests: Vec<u8>) -> io::Result<()> {
         rusage: || Rusage { user: Duration::ZERO, system: Duration::ZERO },
     };
     let registry = Arc::new(registry);
-    let shared =
-        Shared { facts, table, registry: Arc::clone(&registry), verbosity: AtomicU8::new(0) };
+    let shared = Shared::new(facts, table, Arc::clone(&registry), 0);
     let service = Executor::new(Arc::new(shared), participant, Arc::clone(&counters));
     let told = (counters, registry.census.roll());
     let replied_bytes = spin(rounds, requests, service, told)?;

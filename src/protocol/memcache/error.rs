@@ -15,6 +15,15 @@ pub enum ProtocolError {
     /// The value is not followed by CR LF.
     BadDataChunk,
     BadShutdownMode,
+    /// A crawler is to sleep for longer than it may.
+    SleepTooLong,
+    BadAutomoveWindow,
+    /// Lists that leave too little to others.
+    ListsTooLarge,
+    BadListFactors,
+    LimitTooSmall,
+    /// So many megabytes nobody has.
+    LimitNotMegabytes,
 }
 
 /// Whether the byte stream can still be trusted after the error.
@@ -39,6 +48,14 @@ impl ProtocolError {
             Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Self::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
             Self::BadShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Self::SleepTooLong => b"CLIENT_ERROR sleep must be one second or less\r\n",
+            Self::BadAutomoveWindow => b"CLIENT_ERROR automove window too low or too high\r\n",
+            Self::ListsTooLarge => b"ERROR hot and warm pcts must not exceed 80\r\n",
+            Self::BadListFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
+            Self::LimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Self::LimitNotMegabytes => {
+                b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
+            }
         }
     }
 
@@ -50,7 +67,13 @@ impl ProtocolError {
             | Self::BadExptime
             | Self::BadDelta
             | Self::BadDataChunk
-            | Self::BadShutdownMode => Blame::Request,
+            | Self::BadShutdownMode
+            | Self::SleepTooLong
+            | Self::BadAutomoveWindow
+            | Self::ListsTooLarge
+            | Self::BadListFactors
+            | Self::LimitTooSmall
+            | Self::LimitNotMegabytes => Blame::Request,
         }
     }
 }

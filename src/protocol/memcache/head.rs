@@ -3,6 +3,7 @@
 use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
 use super::number::{decimal, signed, without_plus};
+use super::operator::{Operator, parse_operator};
 use super::plain::plain_store;
 use super::search::find;
 use super::words::Words;
@@ -69,6 +70,10 @@ pub enum Head<'a> {
     /// The statistics asked for; empty for the general ones.
     Stats {
         group: &'a [u8],
+    },
+    Operator {
+        operator: Operator<'a>,
+        noreply: bool,
     },
 }
 
@@ -173,7 +178,16 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),
-        _ => Err(unknown(&words)),
+        _ => parse_other(&words),
+    }
+}
+
+fn parse_other<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
+    let noreply = words.noreply();
+    match parse_operator(words) {
+        Some(Ok(operator)) => Ok(Head::Operator { operator, noreply }),
+        Some(Err(error)) => Err(Refusal { error, noreply }),
+        None => Err(unknown(words)),
     }
 }
 

@@ -20,10 +20,12 @@
 //! - A head that starts with a space is an unknown command, as it is there for all but a few.
 //! - An exptime has 64 bits everywhere, and leading zeros do not make a number too long.
 
+mod dump;
 mod error;
 mod head;
 mod keys;
 mod number;
+mod operator;
 mod plain;
 pub mod reply;
 mod search;
@@ -32,6 +34,7 @@ mod words;
 pub use error::{Blame, ProtocolError};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
 pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
+pub use operator::{DumpForm, Hundredths, Operator, Tune};
 
 /// What ends a value.
 pub const LINE_END: &[u8; 2] = b"\r\n";

@@ -3,7 +3,6 @@
 //! mode, with far less memory than is stored.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU8;
 
 use super::seeds::for_each_seed;
 use crate::base::clock::{Clock, Now};
@@ -173,7 +172,7 @@ fn shared(registry: &Arc<Registry>, memory_bytes: u64) -> Arc<Shared> {
     };
     let table = Arc::new(Table::open(plan).unwrap());
     let registry = Arc::clone(registry);
-    Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) })
+    Arc::new(Shared::new(facts, table, registry, 0))
 }
 
 /// What a peer asks for. Keys are its own.

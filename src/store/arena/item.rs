@@ -193,7 +193,7 @@ impl<'p> Item<'p> {
     }
 
     /// Bytes of header, key and value, without rounding.
-    pub(in crate::store) fn item_bytes(&self) -> u64 {
+    pub fn item_bytes(&self) -> u64 {
         (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
     }
 
