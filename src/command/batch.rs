@@ -9,11 +9,13 @@ use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::{Blame, Head, Parsed, parse, rest_of_line};
+use crate::protocol::memcache::{Blame, Head, Parsed, WatchKinds, parse, rest_of_line};
 use crate::store::Participant;
 
 pub(super) struct Batch<'b, O> {
     pub executor: &'b mut Executor,
+    /// The number of the connection.
+    pub number: u32,
     pub now: Now,
     pub output: &'b mut O,
     pub budget: &'b mut Budget,
@@ -22,18 +24,22 @@ pub(super) struct Batch<'b, O> {
     heads: Heads<'b>,
 }
 
+/// What there is to tell of each request, if somebody watches it.
+const PER_REQUEST: WatchKinds = WatchKinds::FETCHERS.with(WatchKinds::DELETIONS);
+
 /// What the next step does to `drive`: `None` goes on, a verdict stops it.
 pub(super) type Step = Option<Verdict>;
 
 impl<'b, O: Output> Batch<'b, O> {
     pub fn new(
-        executor: &'b mut Executor,
+        (executor, number): (&'b mut Executor, u32),
         input: &'b [u8],
         now: Now,
         budget: &'b mut Budget,
         output: &'b mut O,
     ) -> Batch<'b, O> {
-        Batch { executor, now, output, budget, input, consumed: 0, heads: Heads::new() }
+        let heads = Heads::new();
+        Batch { executor, number, now, output, budget, input, consumed: 0, heads }
     }
 
     pub fn consumed(&self) -> usize {
@@ -130,7 +136,10 @@ impl<'b, O: Output> Batch<'b, O> {
                 self.reply(error.reply(), noreply);
                 match error.blame() {
                     Blame::Request => None,
-                    Blame::Stream => Some(self.close(state)),
+                    Blame::Stream => {
+                        *state = State::Broken;
+                        Some(Verdict::Close)
+                    }
                 }
             }
         }
@@ -148,7 +157,11 @@ impl<'b, O: Output> Batch<'b, O> {
         self.pay();
         self.count(Metric::Requests);
         self.consume(bytes);
-        let step = self.execute(head, hash, state);
+        let step = if self.executor.watches(PER_REQUEST) {
+            self.execute_watched(head, hash, state)
+        } else {
+            self.execute(head, hash, state)
+        };
         if step == Some(Verdict::WouldWait) {
             self.take_back(bytes);
             return step;

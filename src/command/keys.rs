@@ -10,7 +10,9 @@ use super::{Budget, Cost, Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
-use crate::protocol::memcache::{KeyList as ListHead, NextKey, ProtocolError, next_key, reply};
+use crate::protocol::memcache::{
+    KeyList as ListHead, NextKey, ProtocolError, WatchKinds, next_key, reply,
+};
 use crate::store::{Miss, Participant, Seek, Span};
 
 /// What was counted for keys, until the counters are told.
@@ -172,10 +174,19 @@ impl<O: Spanning<Span>> Batch<'_, O> {
     /// Answers keys: those that come next in the list, and in lists like it that follow at once.
     #[inline]
     pub fn key_list(&mut self, state: &mut State) -> Step {
-        let State::KeyList(list) = state else { unreachable!() };
-        let list = *list;
+        if self.executor.watches(WatchKinds::FETCHERS) {
+            return self.key_watched(state);
+        }
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
+        self.answer_keys(most, state)
+    }
+
+    /// Answers so many keys at most.
+    #[inline(always)]
+    fn answer_keys(&mut self, most: usize, state: &mut State) -> Step {
+        let State::KeyList(list) = state else { unreachable!() };
+        let list = *list;
         let participant = &self.executor.participant;
         let mut ahead = Ahead::new();
         ahead.read((self.input, self.consumed), most, &list, self.now, participant);
@@ -203,6 +214,26 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let told = (tally.hits + tally.misses, tally.lists);
         classify(&mut self.executor.classes, told, &ahead, &list, &next);
         *state = next;
+        step
+    }
+
+    /// Answers the next key, where somebody watches.
+    #[cold]
+    fn key_watched(&mut self, state: &mut State) -> Step {
+        let before = self.consumed;
+        let sight = match next_key(self.rest()) {
+            NextKey::Key { key, .. } => {
+                let hash = self.executor.participant.table().hash(key);
+                Some((key, self.sight(key, hash)))
+            }
+            NextKey::End { .. } | NextKey::TooLong { .. } | NextKey::Partial { .. } => None,
+        };
+        let step = self.answer_keys(1, state);
+        if let Some((key, sight)) = sight
+            && self.consumed > before
+        {
+            self.log_fetch(key, sight);
+        }
         step
     }
 

@@ -17,6 +17,10 @@
 //!    | +---------------> Reporting --------------+              row by row
 //!    | |  lru_crawler metadump, mgdump           |
 //!    | +---------------> Dumping ----------------+              key by key
+//!    | |  delete_prefix                          |
+//!    | +---------------> Pruning ----------------+              some keys at a time
+//!    |    watch
+//!    +-----------------> Watching                               line by line, to the end
 //!    +-------------------------------------------+
 //! ```
 //!
@@ -42,10 +46,13 @@ mod instruments;
 mod keys;
 mod ledger;
 mod operating;
+mod pruning;
 mod sending;
 mod session;
 mod stats;
 mod storing;
+mod watchers;
+mod watching;
 
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -55,9 +62,10 @@ pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
 pub use operating::Tuned;
 pub use session::Session;
+pub use watching::EvictionLog;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::Now;
@@ -69,6 +77,7 @@ use crate::store::{Item, Loan, Participant, Span, Table};
 use batch::Batch;
 use classes::Classes;
 use session::State;
+use watchers::{Observer, Watchers};
 
 /// Memory that the next bytes of a value belong to.
 #[derive(Debug)]
@@ -157,7 +166,13 @@ pub struct Shared {
     /// As `verbosity` set it: 0, 1 or 2.
     pub verbosity: AtomicU8,
     pub tuned: Tuned,
+    watchers: Watchers,
+    /// Deletions by prefix in progress.
+    prunings: AtomicU32,
 }
+
+/// As many deletions by prefix may be in progress: each keeps a word for every stripe.
+const PRUNINGS_MAX: u32 = 64;
 
 impl Shared {
     pub fn new(
@@ -167,7 +182,24 @@ impl Shared {
         verbosity: u8,
     ) -> Shared {
         let (verbosity, tuned) = (AtomicU8::new(verbosity), Tuned::default());
-        Shared { facts, table, registry, verbosity, tuned }
+        let (watchers, prunings) = (Watchers::default(), AtomicU32::new(0));
+        Shared { facts, table, registry, verbosity, tuned, watchers, prunings }
+    }
+
+    /// True when one more deletion by prefix may begin, which must be ended.
+    fn may_prune(&self) -> bool {
+        let one_more = |prunings: u32| (prunings < PRUNINGS_MAX).then_some(prunings + 1);
+        // Relaxed: a count.
+        self.prunings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    fn end_pruning(&self) {
+        self.prunings.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What is called when much waits to be told to somebody who watches.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.watchers.set_waker(waker);
     }
 }
 
@@ -208,6 +240,9 @@ pub enum Verdict {
     /// The next step wants memory that others hold back a moment longer, and this thread may not
     /// wait. It is to quiesce; what is left of the input, shown again, is executed then or refused.
     WouldWait,
+    /// From now on the peer is told what happens. `drive` is to be called again when
+    /// `Executor::has_news` says so.
+    Watch,
     /// Send what was replied, then close. What is left of the input is of no use.
     Close,
     /// As `Close`; and the peer, who may, wants the server to stop.
@@ -222,6 +257,7 @@ pub struct Executor {
     counters: SyncArc<Counters>,
     /// What has been executed and not been told.
     classes: Classes,
+    observer: Observer,
 }
 
 impl Executor {
@@ -231,7 +267,8 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters, classes: Classes::default() }
+        let (classes, observer) = (Classes::default(), Observer::default());
+        Executor { shared, participant, counters, classes, observer }
     }
 
     /// From now on this thread does not wait for memory: it has others to serve.
@@ -251,7 +288,9 @@ impl Executor {
         output: &mut impl Spanning<Span>,
     ) -> Progress {
         self.participant.begin(now);
-        let mut batch = Batch::new(self, input, now, budget, output);
+        self.look_for_watchers();
+        let number = session.number;
+        let mut batch = Batch::new((self, number), input, now, budget, output);
         loop {
             let state = &mut session.state;
             let step = match state {
@@ -263,10 +302,14 @@ impl Executor {
                 State::SkippingLine => batch.skip_line(state),
                 State::Reporting(_) => batch.report(state),
                 State::Dumping(_) => batch.dump(state),
-                State::Closed => Some(Verdict::Close),
+                State::Pruning(_) => batch.prune(state),
+                State::Watching(_) => batch.watch(state),
+                State::Closed | State::Broken => Some(Verdict::Close),
             };
             if let Some(verdict) = step {
-                return Progress { consumed: batch.consumed(), verdict };
+                let progress = Progress { consumed: batch.consumed(), verdict };
+                self.log_evictions(now);
+                return progress;
             }
         }
     }
@@ -283,13 +326,16 @@ impl Executor {
         match std::mem::replace(&mut session.state, State::Closed) {
             State::Filling(filling) => self.participant.abandon(filling.reservation),
             State::Sending(sending) => self.participant.unpin(sending.pin),
+            State::Pruning(_) => self.shared.end_pruning(),
+            State::Watching(watcher) => self.shared.watchers.remove(&watcher, &self.counters),
             State::Idle
             | State::KeyList(_)
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
             | State::Dumping(_)
-            | State::Closed => {}
+            | State::Closed
+            | State::Broken => {}
         }
     }
 
@@ -305,7 +351,10 @@ impl Executor {
             | State::SkippingLine
             | State::Reporting(_)
             | State::Dumping(_)
-            | State::Closed => false,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => false,
         }
     }
 
@@ -344,7 +393,10 @@ impl Executor {
             | State::SkippingLine
             | State::Reporting(_)
             | State::Dumping(_)
-            | State::Closed => 0,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => 0,
         }
     }
 
@@ -369,7 +421,10 @@ impl Executor {
             | State::SkippingLine
             | State::Reporting(_)
             | State::Dumping(_)
-            | State::Closed => 0,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => 0,
         };
         let mut last = None;
         let mut of_span = |span: &Span| match last.replace(span.note()) == Some(span.note()) {

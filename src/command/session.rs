@@ -1,15 +1,20 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
+use std::sync::Arc;
+
 use super::dumping::Classes;
+use super::watchers::Watcher;
 use crate::base::clock::{Expiry, Now};
 use crate::protocol::memcache::{DumpForm, KeyList as ListHead, KeyTouch};
-use crate::store::{Condition, Cursor, Join, Pin, Reservation};
+use crate::store::{Condition, Cursor, Join, Mark, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
 /// to `Executor::abandon`: it may hold memory of the store.
 #[derive(Debug, Default)]
 pub struct Session {
     pub(super) state: State,
+    /// The number of its connection, for those who watch.
+    pub(super) number: u32,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +36,13 @@ pub(super) enum State {
     Reporting(Report),
     /// Keys are being listed; nothing is read.
     Dumping(Box<Dump>),
+    /// Keys that begin alike are being deleted; nothing is read.
+    Pruning(Box<Pruning>),
+    /// The peer is told what happens, from now on; what it sends is of no use.
+    Watching(Arc<Watcher>),
     Closed,
+    /// As `Closed`: the peer broke the protocol.
+    Broken,
 }
 
 /// A list of keys in progress.
@@ -124,6 +135,17 @@ pub(super) struct Dump {
     pub form: DumpForm,
     pub classes: Classes,
     pub cursor: Cursor,
+}
+
+/// A deletion of keys that begin alike in progress.
+#[derive(Debug)]
+pub(super) struct Pruning {
+    pub prefix: Box<[u8]>,
+    /// What was stored later stays.
+    pub mark: Mark,
+    pub cursor: Cursor,
+    pub deleted: u64,
+    pub noreply: bool,
 }
 
 /// A group of statistics.

@@ -4,6 +4,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{Answer, Filling, Plan, State, Swallowing};
+use super::watching::Storing;
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -62,6 +63,7 @@ impl<O: Output> Batch<'_, O> {
                     // What the peer meant to replace must not live on.
                     self.participant().delete(head.key, head.hash, now);
                 }
+                self.log_refusal(&Storing::of(head, plan), refusal);
                 let reply = self.refused(refusal, &answer);
                 *state = swallowing(value_bytes, reply);
             }
@@ -83,6 +85,7 @@ impl<O: Output> Batch<'_, O> {
         self.count(Metric::CmdSet);
         self.classify(Class::Store);
         self.consume(value.len() + LINE_END.len());
+        self.log_outcome(&Storing::of(head, plan), outcome);
         Some(outcome)
     }
 
@@ -169,6 +172,9 @@ impl<O: Output> Batch<'_, O> {
             copy[..key_bytes].copy_from_slice(key);
             self.participant().delete(&copy[..key_bytes], hash, now);
         }
+        if let Some(watched) = self.keep_watched(&filling.reservation) {
+            self.log_refusal(&watched.storing(filling.plan), refusal);
+        }
         self.participant().abandon(filling.reservation);
         let reply = self.refused(refusal, &filling.answer);
         *state = swallowing(missing, reply);
@@ -186,6 +192,7 @@ impl<O: Output> Batch<'_, O> {
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
             return None;
         }
+        let watched = self.keep_watched(&reservation);
         let participant = self.participant();
         let outcome = match plan {
             Plan::Put(condition) => Ok(participant.commit(reservation, condition, now)),
@@ -196,6 +203,9 @@ impl<O: Output> Batch<'_, O> {
             Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
         };
         self.classify(Class::Store);
+        if let Some(watched) = watched {
+            self.log_outcome(&watched.storing(plan), outcome);
+        }
         let Answer::Text { noreply } = answer;
         self.tell(outcome, plan, noreply);
         None

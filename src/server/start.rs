@@ -7,7 +7,7 @@ use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
+use crate::command::{EvictionLog, Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
 use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
 use crate::sys::ladder::{FEATURES_TRIED, Rung};
@@ -68,10 +68,17 @@ impl Server {
         let seated = (Shape::of(plan, rung), &plan.placement);
         let handle = launch(seated, claim.sockets, &registry, clock, executor)?;
         let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
-        let participant = table.participant(registry.counters("keeper"));
-        keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
+        shared.set_waker(handle.waker());
+        let evictions =
+            |counters: &Arc<Counters>| EvictionLog::new(Arc::clone(&shared), Arc::clone(counters));
+        let counters = registry.counters("keeper");
+        let participant = table.participant(Arc::clone(&counters));
+        let thread = (participant, evictions(&counters));
+        keeper::start(thread, handle.waker(), Arc::clone(&registry), clock.clone())
             .map_err(refused)?;
-        upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
+        let counters = registry.counters("upkeep");
+        let evictions = evictions(&counters);
+        upkeep::begin(&table, counters, evictions, clock).map_err(refused)?;
         let Plan { memory_bytes, group_bytes, .. } = *plan;
         Ok(Server { handle, shared, registry, memory_bytes, group_bytes })
     }

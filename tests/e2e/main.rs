@@ -24,4 +24,5 @@ mod sockets;
 mod spans;
 mod stop;
 mod throttle;
+mod watch;
 mod zero_copy;

@@ -24,8 +24,10 @@ mod dump;
 mod error;
 mod head;
 mod keys;
+mod log;
 mod number;
 mod operator;
+mod pen;
 mod plain;
 pub mod reply;
 mod search;
@@ -34,6 +36,7 @@ mod words;
 pub use error::{Blame, ProtocolError};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
 pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
+pub use log::{Fetched, LOG_LINE_BYTES_MAX, LogEntry, LogStamp, WatchKinds, write_log_line};
 pub use operator::{DumpForm, Hundredths, Operator, Tune};
 
 /// What ends a value.

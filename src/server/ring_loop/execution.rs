@@ -188,6 +188,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.make_runnable(id);
             }
             Verdict::Defer => self.send_away(id),
+            Verdict::Watch => self.note_watcher(id),
             Verdict::WouldWait => self.await_item(id),
             Verdict::Close => self.finish(id, CloseReason::Command),
             Verdict::Shutdown => {

@@ -28,6 +28,7 @@ mod throttle;
 mod upkeep;
 mod values;
 mod waiters;
+mod watching;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
@@ -105,6 +106,8 @@ pub struct RingLoop<R, V: Service> {
     parked: VecDeque<SlotId>,
     /// Connections whose peer's address has had its share.
     lanes: rate::Lanes,
+    /// Connections that are told what happens; some of them may be gone.
+    watchers: Vec<SlotId>,
     heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
@@ -154,6 +157,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             thirsty: thirst::Thirsty::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
+            watchers: Vec::new(),
             may_borrow: true,
             is_new_second: true,
             heap: memory::Heap::default(),
@@ -195,6 +199,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.offer_again();
         self.ask_again();
         self.let_go_by_rate();
+        self.tell_watchers();
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
@@ -212,6 +217,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
             && !is_any_lane_due
+            && !self.has_news()
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
         self.let_others_go_on();
@@ -315,6 +321,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let reason = connection.reason().expect("what ends has a reason");
         self.counters.bump(reason.metric());
         self.roll.leave(id.index);
+        self.service.end(&connection.session, connection.socket.peer(), reason, self.now);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         let service = &mut self.service;
