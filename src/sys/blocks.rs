@@ -214,9 +214,10 @@ impl BlockPool {
         (self.free + self.used - OWN_BLOCKS) * BLOCK_BYTES
     }
 
-    /// Ends the time in which blocks may prove to be needed: `reclaim` goes by it.
-    pub fn trim(&mut self) -> Trim<'_> {
-        let idle = std::mem::replace(&mut self.free_min, self.free);
+    /// Ends the time in which blocks may prove to be needed. So many of the free ones are wanted,
+    /// although nobody takes them.
+    pub fn trim(&mut self, kept: usize) -> Trim<'_> {
+        let idle = std::mem::replace(&mut self.free_min, self.free).saturating_sub(kept);
         let sheet = self.sheets.len();
         Trim { pool: self, idle, sheet }
     }
@@ -308,17 +309,28 @@ mod tests {
         let mut blocks = take_all(&mut pool);
         let last = blocks.pop().unwrap();
         blocks.into_iter().for_each(|block| pool.give(block));
-        assert_eq!(pool.trim().count(), 0, "they were needed a moment ago");
-        assert_eq!(pool.trim().count(), 2, "the third has a block in use");
+        assert_eq!(pool.trim(0).count(), 0, "they were needed a moment ago");
+        assert_eq!(pool.trim(0).count(), 2, "the third has a block in use");
         assert_eq!(pool.lent_bytes(), 8 * BLOCK_BYTES);
         pool.give(last);
         pool.adopt(Loan::map(4 * BLOCK_BYTES).unwrap());
         let again = take_all(&mut pool);
         assert_eq!(again.len(), OWN_BLOCKS + 12);
         again.into_iter().for_each(|block| pool.give(block));
-        assert_eq!(pool.trim().count(), 0);
-        assert_eq!(pool.trim().count(), 2);
-        assert_eq!((pool.trim().count(), pool.free()), (0, OWN_BLOCKS), "our own stay");
+        assert_eq!(pool.trim(0).count(), 0);
+        assert_eq!(pool.trim(0).count(), 2);
+        assert_eq!((pool.trim(0).count(), pool.free()), (0, OWN_BLOCKS), "our own stay");
+    }
+
+    #[test]
+    fn what_is_kept_is_not_idle() {
+        let mut pool = BlockPool::map(0).unwrap();
+        pool.adopt(Loan::map(4 * BLOCK_BYTES).unwrap());
+        let taken: Vec<_> = (0..OWN_BLOCKS - 5).map(|_| pool.take()).collect();
+        assert_eq!(pool.trim(9).count(), 0);
+        assert_eq!((pool.free(), pool.trim(6).count()), (9, 0), "two blocks of a loan are wanted");
+        assert_eq!((pool.trim(5).count(), pool.free()), (1, 5));
+        taken.into_iter().for_each(|block| pool.give(block));
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub struct Peer {
     pub reset: bool,
     /// It does not read.
     pub deaf: bool,
+    /// Bytes that the kernel takes for it while it does not read.
+    pub room: usize,
+    /// What the kernel has taken so.
+    pub untaken: VecDeque<u8>,
     /// It reads a byte at a time.
     pub sips: bool,
     /// What it has read.
@@ -333,6 +337,9 @@ impl FakeRing {
     /// Lets something happen to one connection's send.
     fn send_some(&mut self, fd: i32) {
         let peer = self.peers.get_mut(&fd).unwrap();
+        if !peer.deaf {
+            peer.got.extend(peer.untaken.drain(..));
+        }
         let Some(sending) = &peer.send else { return };
         let is_stuck = peer.deaf && !peer.shut_down && !peer.reset;
         if let Some(taken) = sending.taken {
@@ -349,10 +356,18 @@ impl FakeRing {
             }
             return;
         }
-        if is_stuck && !sending.cancelled {
+        let room = if is_stuck { peer.room - peer.untaken.len() } else { 0 };
+        if is_stuck && room == 0 && !sending.cancelled {
             return;
         }
         let (slot, bytes) = (sending.slot, sending.bytes());
+        if room > 0 {
+            let taken = bytes.len().min(room);
+            peer.untaken.extend(&bytes[..taken]);
+            peer.send = None;
+            self.ready.push_back(Completion::Sent { slot, result: Ok(taken), landed: Landed(()) });
+            return;
+        }
         let result = if peer.reset || peer.shut_down {
             Err(Fault::Lasting(libc::EPIPE))
         } else if is_stuck {
@@ -392,6 +407,10 @@ impl Ring for FakeRing {
             let result = Err(Fault::Passing);
             self.ready.push_back(Completion::Accepted { listener, result, armed: false });
         }
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !self.arriving.is_empty()
     }
 
     fn receive(&mut self, socket: &Socket, slot: SlotId) {
@@ -464,6 +483,10 @@ impl Ring for FakeRing {
         sends.filter(|send| send.slot == slot).for_each(|send| send.cancelled = true);
     }
 
+    fn untaken_bytes(&self, socket: &Socket) -> usize {
+        self.peers[&socket.raw()].untaken.len()
+    }
+
     fn shutdown(&mut self, socket: &Socket, _slot: SlotId) {
         self.peers.get_mut(&socket.raw()).unwrap().shut_down = true;
     }
@@ -473,6 +496,9 @@ impl Ring for FakeRing {
         assert!(peer.receive.is_none() && peer.send.is_none(), "closed while something names it");
         assert!(peer.direct.is_none(), "closed while it is being received into");
         assert!(!std::mem::replace(&mut peer.closed, true), "closed twice");
+        if !peer.deaf {
+            peer.got.extend(peer.untaken.drain(..));
+        }
     }
 
     fn refuse(&mut self, socket: Socket, words: &[u8]) {

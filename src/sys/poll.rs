@@ -1,4 +1,5 @@
-//! Waiting for a few descriptors at once, for the thread that has no ring.
+//! Waiting for a few descriptors at once, for the thread that has no ring, and a look at one, for
+//! those that have.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -22,6 +23,12 @@ pub fn readable<const N: usize>(
         Err(Errno::EINTR) => Ok([false; N]),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// True when a descriptor is readable, or broken, at this moment.
+pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    matches!(nix::poll::poll(&mut polled, PollTimeout::ZERO), Ok(1))
 }
 
 #[cfg(test)]

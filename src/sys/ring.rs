@@ -116,6 +116,9 @@ pub trait Ring {
     /// Ends the accept of a listener.
     fn cancel_accept(&mut self, listener: u32);
 
+    /// True when somebody waits to be accepted, by any listener. To ask takes a system call.
+    fn has_arrivals(&self) -> bool;
+
     /// Arms the receive of a connection.
     fn receive(&mut self, socket: &Socket, slot: SlotId);
 
@@ -181,6 +184,10 @@ pub trait Ring {
     fn resize(&mut self, connections: usize);
 
     fn blocks(&mut self) -> &mut BlockPool;
+
+    /// Bytes that were sent and that the peer has not taken: over TCP, what it has not
+    /// acknowledged; over a Unix socket, what it has not read. To ask takes a system call.
+    fn untaken_bytes(&self, socket: &Socket) -> usize;
 
     /// What has befallen the ring so far. Were a completion lost, `enter` would fail.
     fn hardships(&self) -> Hardships;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use super::poll::is_readable;
 
 /// What the kernel keeps for a peer beyond what the peer has room for. Its own choice grows to
 /// megabytes, which connections that do not read take from everybody; a sender that is told of room
@@ -62,6 +64,14 @@ impl Socket {
         let len = u32::try_from(size_of::<libc::sockaddr>()).expect("a few bytes");
         // SAFETY: the address is readable for its length. An error means that it was no connection.
         unsafe { libc::connect(self.fd, &raw const nowhere, len) };
+    }
+
+    /// Bytes that the kernel keeps because the peer has not taken them; 0 where it does not say.
+    pub(super) fn untaken_bytes(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the request writes one integer, which is borrowed for the call.
+        let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut bytes) };
+        if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
     }
 
     pub(super) fn into_owned(self) -> OwnedFd {
@@ -134,6 +144,11 @@ impl Listener {
         Ok(self.socket.local_addr()?.as_socket())
     }
 
+    /// True when somebody waits to be accepted.
+    pub(super) fn has_arrivals(&self) -> bool {
+        is_readable(self.socket.as_fd())
+    }
+
     /// The connection that an accept from it gave.
     pub(super) fn accepted(&self, fd: RawFd) -> Socket {
         Socket { fd, is_local: self.is_local }
@@ -148,6 +163,7 @@ impl Listener {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     #[test]
     fn a_connection_inherits_the_bound_on_what_is_unsent() {
@@ -156,5 +172,47 @@ mod tests {
         let _peer = std::net::TcpStream::connect(address).unwrap();
         let (connection, _) = listener.socket.accept().unwrap();
         assert_eq!(connection.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+
+    #[test]
+    fn who_comes_is_seen_before_it_is_let_in() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        assert!(!listener.has_arrivals());
+        let address = listener.local_address().unwrap().unwrap();
+        let _peer = std::net::TcpStream::connect(address).unwrap();
+        assert!(listener.has_arrivals());
+        let _ = listener.socket.accept().unwrap();
+        assert!(!listener.has_arrivals());
+    }
+
+    #[test]
+    fn what_a_peer_has_not_taken_is_counted() {
+        let (mut ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = Socket::for_test_local(ours.as_raw_fd());
+        assert_eq!(socket.untaken_bytes(), 0);
+        ours.write_all(&[1; 100]).unwrap();
+        assert!(socket.untaken_bytes() > 0, "it was not read");
+        peer.read_exact(&mut [0; 100]).unwrap();
+        assert_eq!(socket.untaken_bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_peer_has_no_room_for_it_has_not_taken() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        let address = listener.local_address().unwrap().unwrap();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        let (mut ours, _) = listener.socket.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = Socket::for_test(ours.as_raw_fd());
+        let mut sent = 0;
+        while let Ok(bytes) = ours.write(&[1; 1 << 16]) {
+            sent += bytes;
+        }
+        assert!(socket.untaken_bytes() > 0, "{sent} bytes do not fit into its window");
+        let mut read = vec![0; sent];
+        peer.read_exact(&mut read).unwrap();
+        // The acknowledgement of the last of them may be a moment away.
+        let mut looks = std::iter::repeat_with(|| socket.untaken_bytes()).take(10_000_000);
+        assert!(looks.any(|bytes| bytes == 0));
     }
 }

@@ -67,6 +67,10 @@ impl Ring for Treadmill {
 
     fn cancel_accept(&mut self, _listener: u32) {}
 
+    fn has_arrivals(&self) -> bool {
+        false
+    }
+
     fn receive(&mut self, _socket: &Socket, slot: SlotId) {
         self.armed = Some(slot);
     }
@@ -147,6 +151,10 @@ impl Ring for Treadmill {
 
     fn blocks(&mut self) -> &mut BlockPool {
         &mut self.blocks
+    }
+
+    fn untaken_bytes(&self, _socket: &Socket) -> usize {
+        0
     }
 
     fn hardships(&self) -> Hardships {

@@ -379,6 +379,10 @@ impl Ring for Uring {
         self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
     }
 
+    fn has_arrivals(&self) -> bool {
+        self.listeners.iter().any(Listener::has_arrivals)
+    }
+
     fn receive(&mut self, socket: &Socket, slot: SlotId) {
         let fd = Fd(socket.raw());
         let cap_bytes = self.rung.cap_bytes;
@@ -538,6 +542,10 @@ impl Ring for Uring {
 
     fn blocks(&mut self) -> &mut BlockPool {
         &mut self.blocks
+    }
+
+    fn untaken_bytes(&self, socket: &Socket) -> usize {
+        socket.untaken_bytes()
     }
 
     fn hardships(&self) -> Hardships {

@@ -86,10 +86,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             if connection.bucket.is_some() && self.must_wait_for_rate(id) {
                 continue;
             }
-            let Some(connection) = self.connections.get(id) else { continue };
-            let appetite = self.appetite(connection);
-            if self.thirsty.is_before(appetite) || !self.has_blocks(appetite) {
-                self.thirst(id);
+            if !self.may_write(id) {
                 continue;
             }
             left = left.saturating_sub(self.run_one(id));
@@ -182,7 +179,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Verdict::OutputFull if connection.output.unsent_bytes() > 0 => {
                 connection.held = Held::Output;
             }
-            Verdict::OutputFull => self.thirst(id),
+            Verdict::OutputFull => {
+                let appetite = self.appetite(id);
+                self.thirst(id, appetite);
+            }
             Verdict::Yield => {
                 self.counters.bump(Metric::ConnYields);
                 self.make_runnable(id);
@@ -225,10 +225,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             connection.held = Held::Output;
             return;
         }
-        let Some(connection) = self.connections.get(id) else { return };
-        let (appetite, bucket) = (self.appetite(connection), connection.bucket);
+        let bucket = connection.bucket;
+        let appetite = self.appetite(id);
         if !self.has_blocks(appetite) {
-            return self.thirst(id);
+            return self.thirst(id, appetite);
         }
         let requests = self.requests_by_rate(bucket);
         // Otherwise the blocks that go with it are the limit.

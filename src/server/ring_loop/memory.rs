@@ -3,6 +3,7 @@
 //!
 //! A ring borrows before it runs out, never waits for a loan, and returns what a whole second has
 //! not needed. Where nothing more is lent, connections wait in a queue for blocks to come home.
+//! Only then the kernel is asked who has read what it was sent.
 
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
@@ -19,7 +20,7 @@ use super::thirst::Appetite;
 /// `BLOCKS_AHEAD`.
 pub(super) const BLOCKS_NEEDED: usize = BLOCKS_AHEAD + 1;
 
-/// Blocks that are kept for who holds none.
+/// Blocks that are kept for the modest, see `thirst`.
 pub(super) const BLOCKS_KEPT: usize = 6;
 
 /// The ring borrows when it has fewer free blocks than this.
@@ -32,6 +33,9 @@ pub(super) const PLACES_SHARE: usize = 16;
 /// Bytes of a place of a connection beside the connection itself: its generation, its part of the
 /// queues, a message that gathers, and a place in the census.
 pub(in crate::server) const PLACE_BYTES: usize = 512 + 64;
+
+/// Most of those who wait for blocks whom one tick asks again whether their peers have read.
+const ASKED_PER_TICK: usize = 1024;
 
 /// A change of the heap by so many bytes is told at once; smaller ones are found in time.
 const TOLD_BYTES: u64 = 256 << 10;
@@ -106,10 +110,43 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.has_blocks(Appetite::Large)
     }
 
-    pub(super) fn appetite(&self, connection: &Connection<V::Session>) -> Appetite {
-        let is_modest =
-            connection.output.blocks() == 0 && !self.service.is_amid_reply(&connection.session);
+    /// True when a connection may write replies now, in its turn; otherwise it stands in a queue.
+    #[inline]
+    pub(super) fn may_write(&mut self, id: SlotId) -> bool {
+        if self.thirsty.is_empty() && self.has_blocks_for_all() {
+            return true;
+        }
+        let appetite = self.appetite(id);
+        let may_write = !self.thirsty.is_before(appetite) && self.has_blocks(appetite);
+        if !may_write {
+            self.thirst(id, appetite);
+        }
+        may_write
+    }
+
+    /// What a connection will take. Where there are blocks for all, nobody need be asked whether it
+    /// has read what it was sent.
+    pub(super) fn appetite(&mut self, id: SlotId) -> Appetite {
+        let is_short = !self.has_blocks_for_all();
+        let Some(connection) = self.connections.get(id) else { return Appetite::Large };
+        let output = &connection.output;
+        let is_modest = output.blocks() == 0
+            && output.unsent_bytes() == 0
+            && match is_short {
+                true => self.ring.untaken_bytes(&connection.socket) == 0,
+                false => !self.service.is_amid_reply(&connection.session),
+            };
         if is_modest { Appetite::Modest } else { Appetite::Large }
+    }
+
+    /// Looks whether peers have read meanwhile what kept their connections from being modest.
+    pub(super) fn ask_the_thirsty_again(&mut self) {
+        if self.has_blocks_for_all() {
+            return;
+        }
+        let mut thirsty = std::mem::take(&mut self.thirsty);
+        thirsty.look_again(ASKED_PER_TICK, |id| self.appetite(id));
+        self.thirsty = thirsty;
     }
 
     /// Unsent bytes from which on a connection with so many of them must stop writing: one that may
@@ -127,10 +164,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// Puts a connection at the end of a queue for memory. One whose peer has something to read
     /// stands in none: it is looked at again when a part of that is read.
-    pub(super) fn thirst(&mut self, id: SlotId) {
+    pub(super) fn thirst(&mut self, id: SlotId, appetite: Appetite) {
         self.counters.bump(Metric::ReplyWaits);
-        let Some(connection) = self.connections.get(id) else { return };
-        let appetite = self.appetite(connection);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.output.unsent_bytes() > 0 {
             connection.held = Held::Output;
@@ -157,7 +192,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     pub(super) fn return_idle_loans(&mut self) {
         let (blocks, service) = (self.ring.blocks(), &mut self.service);
-        blocks.trim().for_each(|loan| service.take_back(loan));
+        // What is kept is not idle: who holds much would have it, if it went and came back.
+        blocks.trim(BLOCKS_LOW).for_each(|loan| service.take_back(loan));
     }
 
     /// Gives the places back that a crowd has left.

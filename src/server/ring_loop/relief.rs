@@ -12,12 +12,12 @@
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
 //! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
-//! of that when somebody waits who holds nothing itself. Whoever only thinks between two requests
-//! keeps nothing, and never goes. Of the silent the largest go first, by powers of two of what they
-//! hold; of about the same size who has been silent longest; and no more of them than meet the
-//! need. Who is larger and has been silent for an eighth of that time counts as if it went: it goes
-//! soon, or moves. And a need for blocks or for the pool must have lasted so long, too. Who holds
-//! little is thus the last to go.
+//! of that when somebody waits who is modest, see `thirst`, or is not even let in. Whoever only
+//! thinks between two requests keeps nothing, and never goes. Of the silent the largest go first,
+//! by powers of two of what they hold; of about the same size who has been silent longest; and no
+//! more of them than meet the need. Who is larger and has been silent for an eighth of that time
+//! counts as if it went: it goes soon, or moves. And a need for blocks or for the pool must have
+//! lasted so long, too. Who holds little is thus the last to go.
 
 use std::cmp::Reverse;
 
@@ -75,6 +75,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes those who must go for the needs of this moment.
     pub(super) fn relieve(&mut self) {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
+        self.ask_the_thirsty_again();
         let [items, spans, pool, replies] = self.needs();
         for need in [items, spans].into_iter().flatten() {
             self.meet(need);
@@ -101,8 +102,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let need = Need { reason, bytes, silence_ticks, notice_ticks, closed_max };
             (bytes > 0).then_some(need)
         };
-        let has_none = self.thirsty.len() > 0 && !self.has_blocks_for_all();
-        let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest);
+        let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
+        let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest)
+            || self.upkeep.accepts_paused && self.ring.has_arrivals();
         let wanted = if has_none { self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES } else { 0 };
         let (rings, pool) = (self.settings.rings, self.pool());
         let excess = match self.upkeep.level {

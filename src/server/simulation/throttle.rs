@@ -136,8 +136,8 @@ fn who_was_parked_first_comes_back_first() {
     assert_eq!(back[..queue.len()], queue);
 }
 
-#[test]
-fn nobody_is_let_in_while_memory_is_dire_and_more_is_taken_than_there_is() {
+/// Three peers that do not read hold more than there is.
+fn world_that_lets_nobody_in() -> World {
     let mut world = world(10, 30);
     let_in(&mut world, 3, true);
     (0..3).for_each(|peer| say(&mut world, peer, &large()));
@@ -145,6 +145,29 @@ fn nobody_is_let_in_while_memory_is_dire_and_more_is_taken_than_there_is() {
     while world.registry.sum(Metric::AcceptsPaused) == 0 {
         world.turn();
     }
+    world
+}
+
+#[test]
+fn who_waits_to_be_let_in_does_not_wait_for_long() {
+    for is_there in [true, false] {
+        let mut world = world_that_lets_nobody_in();
+        if is_there {
+            world.ring.ring_mut().arriving.push_back(Peer::default());
+        }
+        let waited = until_closed(&mut world);
+        assert_eq!(waited < SECOND_NS, is_there, "{waited} ns");
+        if is_there {
+            turns(&mut world, 40);
+            assert_eq!(world.peers().count(), 4);
+        }
+    }
+}
+
+#[test]
+fn nobody_is_let_in_while_memory_is_dire_and_more_is_taken_than_there_is() {
+    let mut world = world_that_lets_nobody_in();
+    world.ring.throttle_mut().silence_ms = u32::MAX;
     turns(&mut world, 5);
     world.ring.ring_mut().arriving.push_back(Peer::default());
     turns(&mut world, 30);
@@ -178,8 +201,8 @@ fn the_largest_goes_when_memory_is_dire_and_no_more_than_must() {
 fn until_closed(world: &mut World) -> u64 {
     let (mut moved, mut got) = (elapsed_ns(world), 0);
     for _ in 0..3000 {
-        let peer = world.peers().next().unwrap();
-        let (is_closed, now_got) = (peer.closed, peer.got.len());
+        let is_closed = closed(world).contains(&true);
+        let now_got = world.peers().next().unwrap().got.len();
         if is_closed {
             return elapsed_ns(world) - moved;
         }
@@ -388,4 +411,84 @@ fn who_comes_does_not_wait_until_others_go() {
         world.turn();
         assert!(elapsed_ns(&world) - start_ns < SECOND_NS, "it is not served");
     }
+}
+
+/// More than there are blocks, and fewer than are let in.
+const DEAF: usize = 20;
+
+/// Peers that ask for a little again and again and never read: their sockets take the first few
+/// replies. They hold all blocks but the last ones, and nobody goes for that.
+fn world_of_deaf(dispatch: Dispatch) -> World {
+    let mut world = World::with(3, dispatch, 0, 0);
+    world.ring.throttle_mut().silence_ms = u32::MAX;
+    let_in(&mut world, DEAF, true);
+    world.peers().for_each(|peer| peer.room = 30);
+    for _ in 0..40 {
+        world.peers().for_each(|peer| peer.outgoing.extend(b"a1\na1\na1\n"));
+        turns(&mut world, 8);
+    }
+    world
+}
+
+fn turns_until_answered(world: &mut World, peer: usize) -> usize {
+    let before = world.peers().nth(peer).unwrap().got.len();
+    say(world, peer, b"a1\n");
+    let is_answered = |_: &usize| {
+        world.turn();
+        let got = &world.peers().nth(peer).unwrap().got;
+        got.len() > before && got.ends_with(b"\n")
+    };
+    (1..1000).find(is_answered).expect("it is never served")
+}
+
+#[test]
+fn who_has_read_is_served_before_any_number_of_those_who_have_not() {
+    for dispatch in [Dispatch::Inline, Dispatch::Queue, Dispatch::Auto] {
+        let mut world = world_of_deaf(dispatch);
+        let waits = world.registry.sum(Metric::ReplyWaits);
+        assert!(waits > DEAF as u64, "{dispatch:?}: memory is not short: {waits}");
+        for fresh in DEAF..DEAF + 4 {
+            let_in(&mut world, 1, false);
+            for _ in 0..5 {
+                let turns = turns_until_answered(&mut world, fresh);
+                assert!(turns < 48, "{dispatch:?}: {turns} turns, of which 16 are a tick");
+            }
+            assert!(world.peers().nth(fresh).unwrap().got == replies(&b"a1\n".repeat(5)));
+        }
+        assert!(closed(&mut world).iter().all(|closed| !closed));
+    }
+}
+
+/// It asked while something that it was sent was on its way, and stands with those who never read.
+#[test]
+fn who_has_read_late_is_found_among_those_who_have_not() {
+    let mut world = world_of_deaf(Dispatch::Inline);
+    let_in(&mut world, 1, true);
+    world.peers().for_each(|peer| peer.room = 30);
+    say(&mut world, DEAF, b"a1\n");
+    turns(&mut world, 40);
+    say(&mut world, DEAF, b"a1\n");
+    turns(&mut world, 40);
+    let peer = world.peers().nth(DEAF).unwrap();
+    assert_eq!((peer.untaken.len(), peer.got.len()), (5, 0), "the second reply waits");
+    peer.deaf = false;
+    turns(&mut world, 100);
+    assert!(world.peers().nth(DEAF).unwrap().got == replies(b"a1\na1\n"));
+}
+
+/// Those who have not read what they were sent wait for longer than others before somebody goes.
+#[test]
+fn nobody_goes_in_haste_for_who_does_not_read() {
+    let mut world = world_of_deaf(Dispatch::Inline);
+    let begun = elapsed_ns(&world);
+    (world.ring.throttle_mut().silence_ms, world.ring.throttle_mut().stall_s) = (60_000, 1000);
+    for _ in 0..20_000 {
+        world.turn();
+        if closed(&mut world).contains(&true) {
+            break;
+        }
+    }
+    let waited = elapsed_ns(&world) - begun;
+    assert!((55 * SECOND_NS..70 * SECOND_NS).contains(&waited), "{waited} ns");
+    assert!(world.registry.sum(Metric::ClosedForReplies) > 0);
 }
