@@ -104,13 +104,17 @@ impl<O: Spanning<Span>> Answering<'_, O> {
             if stop.is_some() {
                 return (after(list, is_open), stop);
             }
+            let begun = self.answer(key, seek, &list);
+            if let Begun::Later = begun {
+                return (after(list, is_open), Some(Verdict::SpansFull));
+            }
             self.tally.lists += u64::from(key.begins);
             self.budget.requests -= 1;
             *self.consumed = key.next;
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
-            match self.answer(key, seek, &list) {
-                Begun::Whole => {}
+            match begun {
+                Begun::Whole | Begun::Later => {}
                 Begun::Refused if is_open => return (State::SkippingLine, None),
                 Begun::Refused => return (State::Idle, None),
                 Begun::Part(pin) => {
@@ -139,20 +143,21 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 return Begun::Whole;
             }
         };
-        self.tally.hits += 1;
         let head = reply::ValueHead {
             key: due.key,
             flags: item.flags(),
             value_bytes: item.value_bytes(),
             cas: list.with_cas.then(|| self.switches.cas_of(&item)),
         };
-        match item.value() {
+        let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
                 reply::value(self.output, &head, value, due.last);
                 Begun::Whole
             }
             _ => begin(self.output, self.participant, &item, &head, due.last),
-        }
+        };
+        self.tally.hits += u64::from(!matches!(begun, Begun::Later));
+        begun
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A value that lies in one piece is done with as soon as it is found: its pin goes with the span.
 //! Of any other the session has a pin, and as much is spanned as a peer may owe us: the rest when
-//! it has read.
+//! it has read. Where too much is pinned in all, a value is copied after all, if there is room for
+//! it; any other must wait.
 
 use super::Verdict;
 use super::batch::{Batch, Step};
@@ -30,6 +31,8 @@ pub(super) enum Begun {
     Part(Pin),
     /// An error: too many peers are being sent the same large value.
     Refused,
+    /// Nothing: too many large values are being sent. The key must be shown again later.
+    Later,
 }
 
 /// Answers with a value that is too large to be copied at once, as far as that goes.
@@ -41,6 +44,15 @@ pub(super) fn begin<O: Spanning<Span>>(
     head: &reply::ValueHead<'_>,
     last: bool,
 ) -> Begun {
+    if output.takes_spans() && !participant.may_pin(item) {
+        if !output.has_room_for(item.value_bytes()) {
+            return Begun::Later;
+        }
+        reply::value_head(output, head);
+        item.runs().for_each(|run| output.put(run));
+        reply::value_end(output, last);
+        return Begun::Whole;
+    }
     if output.takes_spans()
         && let Some(span) = participant.span_all(item)
     {

@@ -254,8 +254,14 @@ impl<'a, I: Iterator<Item = &'a mut Block>> Reader<'a, I> {
 pub trait Blocks {
     fn take(&mut self) -> Block;
 
-    /// True when `take` works for all that may be written before `is_full` is asked again.
-    fn has_more(&self) -> bool;
+    /// How often `take` works.
+    fn left(&self) -> usize;
+
+    /// True when it works for all that may be written before `is_full` is asked again.
+    #[inline]
+    fn has_more(&self) -> bool {
+        self.left() >= BLOCKS_AHEAD
+    }
 }
 
 /// In a ring: its pool.
@@ -264,8 +270,9 @@ impl Blocks for BlockPool {
         BlockPool::take(self)
     }
 
-    fn has_more(&self) -> bool {
-        self.free() >= BLOCKS_AHEAD
+    #[inline]
+    fn left(&self) -> usize {
+        self.free()
     }
 }
 
@@ -275,8 +282,9 @@ impl Blocks for Vec<Block> {
         self.pop().expect("a writer asks whether the output is full")
     }
 
-    fn has_more(&self) -> bool {
-        self.len() >= BLOCKS_AHEAD
+    #[inline]
+    fn left(&self) -> usize {
+        self.len()
     }
 }
 
@@ -337,6 +345,13 @@ impl<B: Blocks> output::Output for Writer<'_, B> {
 impl<B: Blocks> output::Spanning<Span> for Writer<'_, B> {
     fn takes_spans(&self) -> bool {
         true
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        // The end of a block is left out where a piece does not fit.
+        let blocks = bytes.div_ceil(BLOCK_BYTES - REPLY_HEAD_BYTES_MAX);
+        let room = self.limit_bytes.saturating_sub(self.output.unsent_bytes());
+        bytes <= room && blocks + BLOCKS_AHEAD <= self.source.left()
     }
 
     fn span(&mut self, span: Span) {

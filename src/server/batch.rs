@@ -105,6 +105,7 @@ pub fn execute<V: Service, B: Blocks>(
             | Verdict::Yield
             | Verdict::Defer
             | Verdict::WouldWait
+            | Verdict::SpansFull
             | Verdict::Close
             | Verdict::Shutdown => break verdict,
         }

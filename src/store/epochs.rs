@@ -30,6 +30,8 @@ struct Cell {
     pinned_bytes: AtomicU64,
     /// True when grace alone keeps some of them.
     is_waiting: AtomicBool,
+    /// What the thread has pinned, less what it has unpinned, of which more may be.
+    kept_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Epochs {
             limbo_bytes: AtomicU64::new(0),
             pinned_bytes: AtomicU64::new(0),
             is_waiting: AtomicBool::new(false),
+            kept_bytes: AtomicU64::new(0),
         };
         Epochs {
             now: Padded(AtomicU64::new(1)),
@@ -135,6 +138,22 @@ impl Epochs {
     /// Bytes of retired items that only pins keep, in all threads.
     pub fn pinned_bytes(&self) -> u64 {
         self.cells.iter().map(|cell| cell.0.pinned_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Adds to what a thread has pinned, or subtracts from it. Only that thread does.
+    pub fn keep(&self, cell: usize, bytes: i64) {
+        let kept = &self.cells[cell].0.kept_bytes;
+        // Relaxed: a sum to go by, with one writer.
+        kept.store(kept.load(Ordering::Relaxed).wrapping_add_signed(bytes), Ordering::Relaxed);
+    }
+
+    /// Bytes that are pinned, and how many threads there may be who pin. Where one thread unpins
+    /// what another has pinned meanwhile, the sum may be a little off.
+    pub fn kept_bytes(&self) -> (u64, usize) {
+        let cells = &self.cells[..self.taken.load(Ordering::Relaxed)];
+        let kept = cells.iter().map(|cell| cell.0.kept_bytes.load(Ordering::Relaxed));
+        let sum = kept.fold(0, u64::wrapping_add).cast_signed();
+        (sum.max(0).cast_unsigned(), cells.len())
     }
 
     /// Bytes that this structure takes.

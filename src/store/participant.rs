@@ -8,6 +8,7 @@ use super::arena::{Home, Item, Keep, Keeper, Pin, Retired, Shape};
 use super::limbo::Limbo;
 use super::memory::orphaned;
 use super::pages::Holder;
+use super::send::Allowance;
 use super::table::Table;
 use super::wait::Deferred;
 use crate::base::clock::{Expiry, Now};
@@ -55,6 +56,7 @@ pub struct Participant {
     /// Requests, and items that came and went, not yet told either.
     requests: Cell<u32>,
     items: Cell<i64>,
+    pub(in crate::store) allowance: Cell<Allowance>,
 }
 
 impl Table {
@@ -79,6 +81,7 @@ impl Table {
             looks: Cell::new(0),
             requests: Cell::new(0),
             items: Cell::new(0),
+            allowance: Cell::default(),
         }
     }
 }
@@ -246,27 +249,12 @@ impl Participant {
         self.limbo.borrow_mut().push(retired, bytes);
     }
 
-    /// Keeps an item readable beyond `quiesce`. `None` when it has too many pins already.
-    pub fn pin(&self, item: &Item<'_>) -> Option<Pin> {
-        self.table.arena.pin(item)
-    }
-
     /// The next contiguous bytes of a pinned value from `offset` on; none at its end.
     ///
     /// # Panics
     /// If the pin is of another table.
     pub fn pinned<'a>(&'a self, pin: &'a Pin, offset: usize) -> &'a [u8] {
         self.table.arena.pinned(pin, offset)
-    }
-
-    /// Gives a pin back.
-    ///
-    /// # Panics
-    /// If the pin is of another table.
-    pub fn unpin(&mut self, pin: Pin) {
-        if self.table.arena.unpin(pin) {
-            self.table.note_unpin();
-        }
     }
 
     /// True when this thread has retired so much that it should quiesce before it goes on.

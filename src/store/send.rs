@@ -5,19 +5,39 @@
 //!     +--pin--> Pin --span_of--^     each holds the whole item
 //! ```
 //!
-//! An item that leaves the index while something of it is being sent stays until that is done. What
-//! is kept like this, of no use to anybody but slow peers, may be a small part of the memory:
-//! `outdated_excess_bytes` says by how much it is more.
+//! An item that is being sent cannot be evicted, and what pieces of it share pages with stays with
+//! it. So all of them together may keep a part of the memory and no more, `may_pin`: a peer that
+//! reads slowly must not keep others from storing. Of that, what has left the index meanwhile is of
+//! no use to anybody but slow peers, and may be half as much: `outdated_excess_bytes` says by how
+//! much it is more.
+//!
+//! What is pinned is counted by the item, when its first pin is taken and when its last one is
+//! taken back, by the thread that does it and in a line of its own. Each may pin a little without a
+//! look at what the others have, and goes a little too far with that.
 
-use super::arena::{Item, Pin};
+use super::arena::{Item, Pin, Released, Taken};
 use super::participant::Participant;
 use super::table::Table;
 use crate::base::metrics::Metric;
 use crate::base::sync::atomic::Ordering;
 use crate::sys::region::Span;
 
+/// The part of the memory that may be pinned, with the pages that pieces of items lie in. Replies
+/// that wait in blocks may be a tenth and more; what else there is is for items that come and go.
+const PINNED_SHARE: u64 = 8;
 /// The part of the memory that may be kept for peers alone.
 const OUTDATED_SHARE: u64 = 16;
+/// A thread may pin this part of what may be pinned beside what is, shared among all, before it
+/// looks again.
+const PINNABLE_SHARE: u64 = 2;
+
+/// Bytes that a thread may pin before it looks at what all have pinned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct Allowance {
+    left: i64,
+    /// How many there were when it looked last.
+    granted: i64,
+}
 
 impl Table {
     /// The last pin of a retired item was taken back.
@@ -33,17 +53,106 @@ impl Table {
 
     /// Bytes by which that is more than it should be.
     pub fn outdated_excess_bytes(&self) -> u64 {
+        self.outdated_bytes().saturating_sub(self.memory_bytes() / OUTDATED_SHARE)
+    }
+
+    /// Bytes that are kept from being evicted because they are being sent, with the pages that they
+    /// keep.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.epochs.kept_bytes().0
+    }
+
+    /// Most bytes that should be.
+    pub fn pinned_bytes_max(&self) -> u64 {
+        self.memory_bytes() / PINNED_SHARE
+    }
+
+    /// Of one thread, so many peers wait now until less is pinned, and so many did before.
+    pub fn tell_spanless(&self, before: usize, now: usize) {
+        // Relaxed: a hint, as what is read of it.
+        self.spanless.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// How many peers wait until less is pinned.
+    pub fn spanless(&self) -> usize {
+        self.spanless.load(Ordering::Relaxed)
+    }
+
+    fn memory_bytes(&self) -> u64 {
         let pages = &self.slabs.pages;
-        let memory_bytes = u64::from(pages.count()) * pages.page_bytes() as u64;
-        self.outdated_bytes().saturating_sub(memory_bytes / OUTDATED_SHARE)
+        u64::from(pages.count()) * pages.page_bytes() as u64
+    }
+
+    /// What an item keeps while it is pinned. The log gives its pages up as a whole.
+    fn kept_by_pins(&self, item_bytes: u64, in_log: bool) -> i64 {
+        let page_bytes = if in_log { self.slabs.pages.page_bytes() as u64 } else { 0 };
+        (item_bytes + page_bytes).cast_signed()
     }
 }
 
 impl Participant {
+    /// True when an item may be sent from where it is: it is pinned already, or may be.
+    pub fn may_pin(&self, item: &Item<'_>) -> bool {
+        item.is_pinned() || self.may_pin_more()
+    }
+
+    /// True while no more is pinned than may be.
+    pub fn may_pin_more(&self) -> bool {
+        if self.allowance.get().left > 0 {
+            return true;
+        }
+        let (kept_bytes, threads) = self.table.epochs.kept_bytes();
+        let left = self.table.pinned_bytes_max().saturating_sub(kept_bytes);
+        let own = left.div_ceil(PINNABLE_SHARE * threads.max(1) as u64).cast_signed();
+        self.allowance.set(Allowance { left: own, granted: own });
+        own > 0
+    }
+
+    /// Keeps an item readable beyond `quiesce`. `None` when it has too many pins already. Where
+    /// that is for long, `may_pin` says whether it may be.
+    pub fn pin(&self, item: &Item<'_>) -> Option<Pin> {
+        let (pin, taken) = self.table.arena.pin(item)?;
+        self.note_pin(item, taken);
+        Some(pin)
+    }
+
+    fn note_pin(&self, item: &Item<'_>, taken: Taken) {
+        if taken == Taken::First {
+            let in_log = !item.word0().is_main();
+            let bytes = self.table.kept_by_pins(item.item_bytes(), in_log);
+            self.table.epochs.keep(self.section.cell, bytes);
+            let Allowance { left, granted } = self.allowance.get();
+            self.allowance.set(Allowance { left: left - bytes, granted });
+        }
+    }
+
+    fn note_release(&self, released: Released) {
+        let Released::Last { retired, bytes, in_log } = released else { return };
+        let bytes = self.table.kept_by_pins(bytes, in_log);
+        self.table.epochs.keep(self.section.cell, -bytes);
+        // What others have pinned does not make it more than it was.
+        let Allowance { left, granted } = self.allowance.get();
+        let left = granted.min(left + bytes);
+        self.allowance.set(Allowance { left, granted });
+        if retired {
+            self.table.note_unpin();
+        }
+    }
+
+    /// Gives a pin back.
+    ///
+    /// # Panics
+    /// If the pin is of another table.
+    pub fn unpin(&mut self, pin: Pin) {
+        self.note_release(self.table.arena.unpin(pin));
+    }
+
     /// All of an item's value, which stays as it is until `give_back`. `None` when it does not lie
     /// in one piece, or too many are being sent it: then it can be copied.
     pub fn span_all(&self, item: &Item<'_>) -> Option<Span> {
-        self.count_span(self.table.arena.span_all(item))
+        let (span, taken) = self.table.arena.span_all(item)?;
+        self.note_pin(item, taken);
+        Some(self.count_span(span))
     }
 
     /// The next contiguous bytes of a pinned value from `offset` on, which stay as they are until
@@ -52,14 +161,13 @@ impl Participant {
     /// # Panics
     /// If the pin is of another table.
     pub fn span_of(&self, pin: &Pin, offset: usize) -> Option<Span> {
-        self.count_span(self.table.arena.span_of(pin, offset))
+        self.table.arena.span_of(pin, offset).map(|span| self.count_span(span))
     }
 
-    fn count_span(&self, span: Option<Span>) -> Option<Span> {
-        let span = span?;
+    fn count_span(&self, span: Span) -> Span {
         self.counters.bump(Metric::Spans);
         self.counters.add(Metric::SpannedBytes, span.len() as u64);
-        Some(span)
+        span
     }
 
     /// Takes back what was spanned.
@@ -67,9 +175,7 @@ impl Participant {
     /// # Panics
     /// If another table spanned it.
     pub fn give_back(&self, span: Span) {
-        if self.table.arena.give_back(span) {
-            self.table.note_unpin();
-        }
+        self.note_release(self.table.arena.give_back(span));
     }
 
     /// Bytes of the value that a span is of, if its item has left the index, and 0 otherwise.

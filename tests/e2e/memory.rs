@@ -85,6 +85,31 @@ fn slow_readers_of_large_values_stay_within_the_limit() {
     server.assert_serves();
 }
 
+/// Sixty values of 256 KiB are all of the memory, and nobody who was sent one reads it.
+#[test]
+fn slow_readers_of_large_values_keep_nobody_from_storing() {
+    for kind in OURS {
+        let options = ["-m", "16", "--throttle-silence", "600000", "--stall-timeout", "1000"];
+        let Some(mut server) = Server::start(kind, &options) else { continue };
+        let mut client = server.client();
+        let value = vec![b'v'; 256 << 10];
+        let mut readers = Vec::new();
+        for number in 0..60 {
+            let key = format!("large:{number}");
+            client.set(&key, &value);
+            let mut reader = Client::connect_narrowly(server.address()).unwrap();
+            reader.send(format!("get {key}\r\n").repeat(4));
+            readers.push(reader);
+        }
+        for number in 0..2000 {
+            client.set(&format!("other:{number}"), &value[..20_000]);
+        }
+        assert_eq!(client.stat("store_no_memory"), 0, "{kind:?}");
+        drop(readers);
+        server.assert_serves();
+    }
+}
+
 /// Half of the crowd stops in mid-command, the other half asks for much and does not read. Those
 /// come later: for their sake the first are closed when two seconds have passed.
 #[test]

@@ -189,6 +189,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
             Verdict::Defer => self.send_away(id),
             Verdict::WouldWait => self.await_item(id),
+            Verdict::SpansFull => self.await_span(id),
             Verdict::Close => self.finish(id, CloseReason::Command),
             Verdict::Shutdown => {
                 self.fleet.drain();

@@ -35,7 +35,7 @@ pub(super) const PLACES_SHARE: usize = 16;
 pub(in crate::server) const PLACE_BYTES: usize = 512 + 64;
 
 /// Most of those who wait for blocks whom one tick asks again whether their peers have read.
-const ASKED_PER_TICK: usize = 1024;
+pub(super) const ASKED_PER_TICK: usize = 1024;
 
 /// A change of the heap by so many bytes is told at once; smaller ones are found in time.
 const TOLD_BYTES: u64 = 256 << 10;

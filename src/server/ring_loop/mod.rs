@@ -13,7 +13,7 @@
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
-//! - who waits for memory stands once in the queue for it, be it for blocks or for items;
+//! - who waits for memory stands once in the queue for it, be it for blocks, items or spans;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
@@ -100,6 +100,8 @@ pub struct RingLoop<R, V: Service> {
     waiters: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in.
     thirsty: thirst::Thirsty,
+    /// Connections that wait until less is sent from where it lies.
+    spanless: thirst::Thirsty,
     /// Connections that hold too much and are received from no more, in order; some of them may
     /// have come back on their own.
     parked: VecDeque<SlotId>,
@@ -152,6 +154,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             queueing: VecDeque::new(),
             waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
+            spanless: thirst::Thirsty::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
             may_borrow: true,
@@ -174,6 +177,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.turn()?;
         }
         self.return_loans();
+        self.tell_spanless(0);
         self.service.rest();
         self.fleet.ring_ended();
         Ok(())
@@ -195,6 +199,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.offer_again();
         self.ask_again();
         self.let_go_by_rate();
+        self.go_on_with_spans();
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
@@ -211,6 +216,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.listed.is_empty()
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
+            && !self.is_anybody_to_span()
             && !is_any_lane_due
             && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
@@ -455,6 +461,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert!(!connection.input.holds_buffers() || connection.holding);
             let thirsty = self.thirsty.count(id);
             assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
+            let spanless = self.spanless.count(id);
+            assert_eq!(spanless, usize::from(connection.held == Held::Spans));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable
                 && connection.input.window().contains(&b'\n');

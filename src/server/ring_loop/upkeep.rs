@@ -46,6 +46,8 @@ pub(super) struct Upkeep {
     pub(super) needy_since: Option<u64>,
     /// The second in which a tick came last.
     second: u64,
+    /// How many wait to be sent values, as was told last.
+    pub(super) spanless: usize,
     /// Connections over Unix sockets.
     pub(super) locals: usize,
     /// Where the next tick goes on looking.
@@ -66,6 +68,7 @@ impl Default for Upkeep {
             draining_since: None,
             needy_since: None,
             second: 0,
+            spanless: 0,
             locals: 0,
             cursor: 0,
             hardships: Hardships::default(),

@@ -162,3 +162,22 @@ fn who_acknowledges_nothing_goes() {
     }
     assert!(gone > 0, "whatever was taken, the rest could be copied");
 }
+
+/// Deaf peers ask for more values than there is memory for, all of them live.
+#[test]
+fn what_is_being_sent_keeps_nobody_from_storing() {
+    for dispatch in [Dispatch::Inline, Dispatch::Queue, Dispatch::Auto] {
+        let mut world = world(6, dispatch, 20);
+        world.ring.throttle_mut().silence_ms = u32::MAX;
+        world.ring.throttle_mut().stall_s = 1_000_000;
+        for key in 0..20 {
+            set(&mut world, key, &[1; 150_000]);
+            let peer = world.peers().nth(key).unwrap();
+            peer.outgoing.extend(format!("get k{key}\r\n").bytes());
+            (0..30).for_each(|_| world.turn());
+        }
+        (100..160).for_each(|key| set(&mut world, key, &[2; 100_000]));
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
