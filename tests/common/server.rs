@@ -54,6 +54,24 @@ impl Server {
         panic!("{kind:?} {options:?} does not start: {failure}");
     }
 
+    /// Starts another program that takes the options of memcached.
+    ///
+    /// # Panics
+    /// As `start`.
+    pub fn start_program(program: &str, options: &[&str]) -> Server {
+        super::many_files();
+        let mut failure = String::new();
+        for _ in 0..5 {
+            let port = free_port();
+            let command = command_of(program, Kind::Memcached, port, options);
+            match Server::spawn_command(command, port, Kind::Memcached).until_it_accepts() {
+                Ok(server) => return server,
+                Err(error) => failure = error,
+            }
+        }
+        panic!("{program} {options:?} does not start: {failure}");
+    }
+
     /// As `start`, with a limit of open descriptors.
     pub fn start_with_descriptors(limit: usize, kind: Kind, options: &[&str]) -> Option<Server> {
         let plain = command(stand_in(kind)?, free_port(), options);
@@ -231,8 +249,12 @@ fn command(kind: Kind, port: u16, options: &[&str]) -> Command {
     let own =
         std::env::var("RINGCACHED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringcached").into());
     let other = replacement().unwrap_or_else(|| MEMCACHED.into());
+    command_of(if kind == Kind::Memcached { &other } else { &own }, kind, port, options)
+}
+
+fn command_of(program: &str, kind: Kind, port: u16, options: &[&str]) -> Command {
     let port = port.to_string();
-    let mut command = Command::new(if kind == Kind::Memcached { other } else { own });
+    let mut command = Command::new(program);
     command.args(["-u", "root", "-l", "127.0.0.1", "-p", &port, "-U", "0"]);
     if !options.contains(&"-t") {
         command.args(["-t", "2"]);

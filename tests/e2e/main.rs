@@ -12,6 +12,7 @@ mod common;
 mod cores;
 mod crash;
 mod crowd;
+mod history;
 mod hostile;
 mod instruments;
 mod limits;
