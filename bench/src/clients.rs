@@ -92,16 +92,10 @@ struct Account {
 impl Clients<'_> {
     /// Why a workload cannot be run here, if it cannot.
     pub fn missing(workload: WorkloadName) -> Option<&'static str> {
-        let program = match workload {
-            WorkloadName::Memtier | WorkloadName::MemtierGets => "memtier_benchmark",
-            WorkloadName::Memaslap => return memaslap().is_none().then_some("memcaslap"),
-            WorkloadName::Gets
-            | WorkloadName::Sets
-            | WorkloadName::Mix
-            | WorkloadName::MetaGets
-            | WorkloadName::MetaSets
-            | WorkloadName::BinaryGets
-            | WorkloadName::BinarySets => return None,
+        let program = match Keys::of(workload) {
+            Keys::Load => return None,
+            Keys::Memtier => "memtier_benchmark",
+            Keys::Own => return memaslap().is_none().then_some("memcaslap"),
         };
         on_path(program).is_none().then_some(program)
     }
