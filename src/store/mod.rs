@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
-//!      |            wait, probation, evict, steal), upkeep (sweep, tend), loans of pages (loan),
-//!      |            spans of values (send)
+//!      |            wait, probation, evict, steal), upkeep (sweep, tend), all keys one by one
+//!      |            (walk), loans of pages (loan), spans of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -72,6 +72,7 @@ mod tend;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod walk;
 mod write;
 
 pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
@@ -81,6 +82,7 @@ pub use participant::Participant;
 pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
+pub use walk::{Cursor, Visitor};
 
 pub use crate::sys::region::{Loan, Span};
 

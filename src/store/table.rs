@@ -211,6 +211,11 @@ impl Table {
         self.stripes[self.stripe_index(hash)].writer.0.lock()
     }
 
+    /// The stripe of that number, if there is one.
+    pub(in crate::store) fn stripe_at(&self, number: usize) -> Option<&Stripe> {
+        self.stripes.get(number)
+    }
+
     pub(in crate::store) fn lock_stripe(&self, stripe: u16) -> MutexGuard<'_, Writer> {
         self.stripes[usize::from(stripe)].writer.0.lock()
     }
@@ -460,6 +465,10 @@ impl Table {
 }
 
 impl Stripe {
+    pub(in crate::store) fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.0.lock()
+    }
+
     /// Why an item of this stripe is a miss, if it is.
     #[inline]
     pub(in crate::store) fn death(&self, item: &Item<'_>, now: Now) -> Option<Miss> {

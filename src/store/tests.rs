@@ -10,6 +10,7 @@ mod spans;
 mod stress;
 mod uploads;
 mod waits;
+mod walk;
 
 use super::*;
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};

@@ -78,7 +78,7 @@ impl Entry {
         self.0 ^ Entry::new(tag, Ref::NONE).0 <= REF_MASK
     }
 
-    fn tag(self) -> Tag {
+    pub(in crate::store) fn tag(self) -> Tag {
         let [_, _, _, _, _, a, b, c] = self.0.to_le_bytes();
         Tag(u32::from_le_bytes([a, b, c, 0]))
     }
@@ -101,6 +101,17 @@ impl Tag {
 
     pub fn low_bits(self, bits: u32) -> u32 {
         self.0 & ((1 << bits) - 1)
+    }
+
+    /// Its bits in reverse: tags of one segment are a run of neighbours then.
+    pub fn turned(self) -> u64 {
+        u64::from(self.0.reverse_bits() >> (u32::BITS - TAG_BITS))
+    }
+
+    /// The tag whose bits these are in reverse.
+    pub fn turned_back(turned: u64) -> Tag {
+        let [a, b, c, ..] = turned.to_le_bytes();
+        Tag(u32::from_le_bytes([0, a, b, c]).reverse_bits())
     }
 
     fn bit(self, bit: u32) -> bool {

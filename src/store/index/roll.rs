@@ -9,7 +9,7 @@
 //! counts here, without a cache line that would have to be fetched from the segment. The lock of
 //! the stripe guards them; anybody may look, and is told what was true lately.
 
-use super::Tag;
+use super::{TAG_BITS, Tag};
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 
 /// Words of a segment.
@@ -46,6 +46,13 @@ impl Owner {
     pub fn parent(self) -> Option<Owner> {
         let depth = self.depth.checked_sub(1)?;
         Some(Owner { depth, prefix: self.prefix & !(1 << depth), ..self })
+    }
+
+    /// The first of all tags, with their bits in reverse, behind those of this segment; `None` when
+    /// there is none.
+    pub fn turned_end(self) -> Option<u64> {
+        let end = self.tag().turned() + (1 << (TAG_BITS - u32::from(self.depth)));
+        (end < 1 << TAG_BITS).then_some(end)
     }
 
     /// Some tag of this segment.
