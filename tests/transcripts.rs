@@ -12,7 +12,9 @@ mod common;
 
 use common::PATIENCE;
 use common::server::{Kind, MEMCACHED, Server};
-use common::transcript::{Difference, Exchange, Step, Version, matches, parse, parse_version};
+use common::transcript::{
+    Difference, Exchange, Step, Version, matches, options, parse, parse_version,
+};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
@@ -76,7 +78,7 @@ fn run_all(kind: Kind, deliveries: &[Delivery], chosen: impl Fn(&Exchange) -> bo
     assert!(!files.is_empty(), "no transcripts: the walk is broken");
     let mut failures = Vec::new();
     let mut left_out = 0;
-    for (path, exchanges) in &files {
+    for (path, options, exchanges) in &files {
         let (run, skipped): (Vec<_>, Vec<_>) =
             exchanges.iter().partition(|each| each.seconds() <= PAUSE_MAX && chosen(each));
         left_out += skipped.len();
@@ -87,7 +89,8 @@ fn run_all(kind: Kind, deliveries: &[Delivery], chosen: impl Fn(&Exchange) -> bo
             }
             let mut result = Ok(());
             for _ in 0..attempts(kind, &steps) {
-                let Some(server) = Server::start(kind, &[]) else { return };
+                let options: Vec<_> = options.iter().map(String::as_str).collect();
+                let Some(server) = Server::start(kind, &options) else { return };
                 result = Conversation::run(&server, &steps, *delivery, PATIENCE);
                 if result.is_ok() {
                     break;
@@ -108,7 +111,8 @@ fn attempts(kind: Kind, steps: &[(usize, Step)]) -> usize {
     if kind == Kind::Memcached && passes { 3 } else { 1 }
 }
 
-fn transcripts() -> Vec<(PathBuf, Vec<Exchange>)> {
+/// Each with the options of its server.
+fn transcripts() -> Vec<(PathBuf, Vec<String>, Vec<Exchange>)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
     let mut paths: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -117,7 +121,8 @@ fn transcripts() -> Vec<(PathBuf, Vec<Exchange>)> {
     let parsed = paths.into_iter().map(|path| {
         let text = std::fs::read_to_string(&path).unwrap();
         let exchanges = parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        (path, exchanges)
+        let options = options(&text).into_iter().map(String::from).collect();
+        (path, options, exchanges)
     });
     parsed.collect()
 }
@@ -272,9 +277,18 @@ fn steps_are_parsed() {
 
 #[test]
 fn what_is_no_step_is_refused() {
-    for text in
-        ["get k", ">get k", "! open", "@ 2", "= differs", "= differs: ", ">| \\q", ">| \\x4", "? x"]
-    {
+    for text in [
+        "get k",
+        "$ -F",
+        ">get k",
+        "! open",
+        "@ 2",
+        "= differs",
+        "= differs: ",
+        ">| \\q",
+        ">| \\x4",
+        "? x",
+    ] {
         let error = parse(&format!("> a\n{text}\n")).unwrap_err();
         assert!(error.starts_with("line 2:"), "{text}: {error}");
     }

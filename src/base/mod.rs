@@ -13,5 +13,6 @@ pub mod histogram;
 pub mod limits;
 pub mod metrics;
 pub mod output;
+pub mod protocol;
 pub mod slots;
 pub mod sync;

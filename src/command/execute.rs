@@ -59,7 +59,7 @@ impl<O: Output> Batch<'_, O> {
             }
             Head::Quit => return Some(self.close(state)),
             Head::Shutdown { mode, noreply } => {
-                let allowed = self.executor.shared.facts.shutdown_enabled;
+                let allowed = self.executor.shared.facts.switches.shutdown;
                 match (allowed, mode) {
                     (false, _) => self.reply(reply::SHUTDOWN_NOT_ENABLED, noreply),
                     (true, None) => self.reply(ProtocolError::BadShutdownMode.reply(), noreply),
@@ -117,8 +117,14 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
-    fn flush_all(&mut self, delay: i64, noreply: bool) {
+    fn flush_all(&mut self, delay: Option<i64>, noreply: bool) {
         self.count(Metric::CmdFlush);
+        if !self.executor.shared.facts.switches.flush {
+            return self.reply(reply::FLUSH_NOT_ALLOWED, noreply);
+        }
+        let Some(delay) = delay else {
+            return self.reply(ProtocolError::BadExptime.reply(), noreply);
+        };
         let now = self.now;
         let due = (delay > 0).then(|| Expiry::from_wire(delay, now));
         self.participant().flush(due.filter(|due| !due.is_due(now)), now);

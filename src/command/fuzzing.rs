@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::session::State;
-use super::{Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Verdict};
+use super::{Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Switches, Verdict};
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::hash::KeyHasher;
 use crate::base::limits::HEAD_BYTES_MAX;
@@ -57,8 +57,16 @@ pub struct Rig {
 impl Rig {
     /// # Panics
     /// If there is no memory for the table.
-    pub fn new(shutdown_enabled: bool) -> Rig {
-        Rig::with(shutdown_enabled, true)
+    pub fn new(shutdown: bool) -> Rig {
+        Rig::switched(Switches { shutdown, ..Switches::default() })
+    }
+
+    /// A rig as started with some options.
+    ///
+    /// # Panics
+    /// If there is no memory for the table.
+    pub fn switched(switches: Switches) -> Rig {
+        Rig::with(switches, true)
     }
 
     /// A rig whose table refuses what it has no room for.
@@ -66,10 +74,10 @@ impl Rig {
     /// # Panics
     /// If there is no memory for the table.
     pub fn without_eviction() -> Rig {
-        Rig::with(false, false)
+        Rig::with(Switches::default(), false)
     }
 
-    fn with(shutdown_enabled: bool, evict: bool) -> Rig {
+    fn with(switches: Switches, evict: bool) -> Rig {
         let plan = StorePlan {
             favor: crate::store::Favor::Objects,
             memory_bytes: MEMORY_BYTES,
@@ -84,7 +92,7 @@ impl Rig {
             version: "0.0.0",
             threads: 1,
             connections_max: 1024,
-            shutdown_enabled,
+            switches,
             settings: vec![("maxbytes", MEMORY_BYTES.to_string()), ("verbosity", "0".into())],
             fixed: Fixed::default(),
             rusage: Rusage::default,

@@ -6,7 +6,7 @@ use super::classes::{Class, Classes};
 use super::costs::Work;
 use super::sending::{Begun, SPAN_BYTES_MIN, begin};
 use super::session::{KeyList, Sending, State, Touch};
-use super::{Budget, Cost, Verdict};
+use super::{Budget, Cost, Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
@@ -77,6 +77,7 @@ fn classify(
 /// The parts of a batch with which keys are answered.
 struct Answering<'a, O> {
     participant: &'a Participant,
+    switches: &'a Switches,
     output: &'a mut O,
     budget: &'a mut Budget,
     consumed: &'a mut usize,
@@ -143,7 +144,7 @@ impl<O: Spanning<Span>> Answering<'_, O> {
             key: due.key,
             flags: item.flags(),
             value_bytes: item.value_bytes(),
-            cas: list.with_cas.then(|| item.cas()),
+            cas: list.with_cas.then(|| self.switches.cas_of(&item)),
         };
         match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
@@ -189,6 +190,7 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         }
         let mut answering = Answering {
             participant,
+            switches: &self.executor.shared.facts.switches,
             output: &mut *self.output,
             budget: &mut *self.budget,
             consumed: &mut self.consumed,

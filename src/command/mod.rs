@@ -59,7 +59,7 @@ use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::output::Spanning;
 use crate::base::sync::Arc as SyncArc;
-use crate::store::{Loan, Participant, Span, Table};
+use crate::store::{Item, Loan, Participant, Span, Table};
 
 use batch::Batch;
 use classes::Classes;
@@ -83,14 +83,58 @@ pub struct Facts {
     pub version: &'static str,
     pub threads: u32,
     pub connections_max: u32,
-    /// Whether `shutdown` is obeyed.
-    pub shutdown_enabled: bool,
+    pub switches: Switches,
     /// The rows of `stats settings`, in order.
     pub settings: Vec<(&'static str, String)>,
     pub fixed: Fixed,
     /// Reads what the process has used of the processor.
     pub rusage: fn() -> Rusage,
 }
+
+/// What the command line lets peers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// `shutdown` (`-A`).
+    pub shutdown: bool,
+    /// `flush_all` (not with `-F`).
+    pub flush: bool,
+    /// Listing keys (not with `-X`).
+    pub dumping: bool,
+    /// `watch` (not with `-W`).
+    pub watch: bool,
+    /// Whether items have a CAS value to be shown (not with `-C`); where they have none, it is 0.
+    pub cas: bool,
+    /// Statistics by prefix from the start (`-D`).
+    pub detail: bool,
+    /// What separates the prefix of a key from the rest (`-D`).
+    pub prefix_delimiter: u8,
+}
+
+impl Default for Switches {
+    /// Without any option.
+    fn default() -> Switches {
+        Switches {
+            shutdown: false,
+            flush: true,
+            dumping: true,
+            watch: true,
+            cas: true,
+            detail: false,
+            prefix_delimiter: b':',
+        }
+    }
+}
+
+impl Switches {
+    /// The CAS value of an item as peers are shown it.
+    #[inline]
+    fn cas_of(self, item: &Item<'_>) -> u64 {
+        if self.cas { item.cas() } else { NO_CAS }
+    }
+}
+
+/// What is shown where there are no CAS values. No item has it.
+const NO_CAS: u64 = 0;
 
 /// Processor time of the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

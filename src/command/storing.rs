@@ -4,7 +4,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{Filling, State, Swallowing};
-use super::{Cost, Verdict};
+use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -61,7 +61,7 @@ impl<O: Output> Batch<'_, O> {
     /// False when nothing has happened: then the value is taken in steps.
     #[inline]
     fn store_at_once(&mut self, head: &StoreHead<'_>, item_head: &ItemHead<'_>) -> bool {
-        let Some(condition) = condition(head.verb) else { return false };
+        let Some(condition) = self.condition(head.verb) else { return false };
         let Some((value, rest)) = self.rest().split_at_checked(item_head.value_bytes) else {
             return false;
         };
@@ -175,8 +175,9 @@ impl<O: Output> Batch<'_, O> {
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
             return None;
         }
+        let condition = self.condition(verb);
         let participant = self.participant();
-        let outcome = match (condition(verb), verb) {
+        let outcome = match (condition, verb) {
             (Some(condition), _) => Ok(participant.commit(reservation, condition, now)),
             (None, StoreVerb::Prepend) => {
                 participant.concat(reservation, Side::Prepend, Condition::Always, now)
@@ -203,13 +204,29 @@ impl<O: Output> Batch<'_, O> {
             Outcome::Exists => reply::EXISTS,
             Outcome::NotFound => reply::NOT_FOUND,
             // As memcached has it; this is also what two values that make too large a one get.
-            Outcome::NoMemory if condition(verb).is_none() => reply::NOT_STORED,
+            Outcome::NoMemory if self.condition(verb).is_none() => reply::NOT_STORED,
             Outcome::NoMemory => {
                 self.count(Metric::StoreNoMemory);
                 reply::NO_MEMORY_STORING
             }
         };
         self.reply(reply, noreply);
+    }
+
+    /// On what condition a value is stored; `None` if it is joined to the one that is there.
+    #[inline]
+    fn condition(&self, verb: StoreVerb) -> Option<Condition> {
+        match verb {
+            StoreVerb::Set => Some(Condition::Always),
+            StoreVerb::Add => Some(Condition::Absent),
+            StoreVerb::Replace => Some(Condition::Present),
+            // As in memcached: what is shown is no value, and a value that is guessed is none.
+            StoreVerb::Cas(_) if !self.executor.shared.facts.switches.cas => {
+                Some(Condition::Cas(NO_CAS))
+            }
+            StoreVerb::Cas(cas) => Some(Condition::Cas(cas)),
+            StoreVerb::Append | StoreVerb::Prepend => None,
+        }
     }
 
     fn count_cas(&self, outcome: Outcome) {
@@ -219,17 +236,6 @@ impl<O: Output> Batch<'_, O> {
             Outcome::NotFound => self.count(Metric::CasMisses),
             Outcome::NotStored | Outcome::NoMemory => {}
         }
-    }
-}
-
-/// On what condition a value is stored; `None` if it is joined to the one that is there.
-fn condition(verb: StoreVerb) -> Option<Condition> {
-    match verb {
-        StoreVerb::Set => Some(Condition::Always),
-        StoreVerb::Add => Some(Condition::Absent),
-        StoreVerb::Replace => Some(Condition::Present),
-        StoreVerb::Cas(cas) => Some(Condition::Cas(cas)),
-        StoreVerb::Append | StoreVerb::Prepend => None,
     }
 }
 

@@ -5,6 +5,9 @@
 //! with the reason, because a server that silently ignores it is worse than none.
 
 use super::error::StartError;
+use super::listen::Listeners;
+use super::plan::Plan;
+use crate::base::protocol::Protocol;
 
 /// Hidden from the help, which shows what there is.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -21,22 +24,6 @@ pub struct Foreign {
     slab_min_size: Option<String>,
     #[arg(short = 'L', long = "enable-largepages", hide = true)]
     enable_largepages: bool,
-    #[arg(short = 'D', hide = true)]
-    prefix_delimiter: Option<String>,
-    #[arg(short = 'C', long = "disable-cas", hide = true)]
-    disable_cas: bool,
-    #[arg(short = 'B', long = "protocol", hide = true)]
-    protocol: Option<String>,
-    #[arg(short = 'S', long = "enable-sasl", hide = true)]
-    enable_sasl: bool,
-    #[arg(short = 'F', long = "disable-flush-all", hide = true)]
-    disable_flush_all: bool,
-    #[arg(short = 'X', long = "disable-dumping", hide = true)]
-    disable_dumping: bool,
-    #[arg(short = 'W', long = "disable-watch", hide = true)]
-    disable_watch: bool,
-    #[arg(short = 'Y', long = "auth-file", hide = true)]
-    auth_file: Option<String>,
     #[arg(short = 'e', long = "memory-file", hide = true)]
     memory_file: Option<String>,
     #[arg(short = 'Z', long = "enable-ssl", hide = true)]
@@ -105,8 +92,6 @@ impl Foreign {
             (self.enable_largepages, "-L"),
             (self.enable_coredumps, "-r"),
             (self.napi_ids.is_some(), "-N"),
-            (self.disable_dumping, "-X"),
-            (self.disable_watch, "-W"),
         ] {
             if given {
                 warnings.push(format!("{option} has no effect here and is ignored"));
@@ -115,8 +100,7 @@ impl Foreign {
         Ok(())
     }
 
-    fn refusals(&self) -> [(bool, &'static str, &'static str, &'static str); 10] {
-        let binary = self.protocol.as_deref().is_some_and(|name| name != "auto" && name != "ascii");
+    fn refusals(&self) -> [(bool, &'static str, &'static str, &'static str); 4] {
         [
             (
                 self.daemon,
@@ -129,37 +113,6 @@ impl Foreign {
                 "-P",
                 "ringcached writes no PID file",
                 "Leave -P out; systemd knows the PID (systemctl show -p MainPID ringcached).",
-            ),
-            (binary, "-B", "only the text protocol is spoken", "Leave -B out, or use -B ascii."),
-            (
-                self.disable_cas,
-                "-C",
-                "every item has a CAS value here, at no extra cost",
-                "Leave -C out.",
-            ),
-            (
-                self.disable_flush_all,
-                "-F",
-                "flush_all cannot be disabled yet",
-                "Leave -F out, and keep the port away from those who must not flush.",
-            ),
-            (
-                self.prefix_delimiter.is_some(),
-                "-D",
-                "statistics by key prefix are not kept",
-                "Leave -D out.",
-            ),
-            (
-                self.enable_sasl,
-                "-S",
-                "there is no authentication yet",
-                "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
-            ),
-            (
-                self.auth_file.is_some(),
-                "-Y",
-                "there is no authentication yet",
-                "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
             ),
             (
                 self.enable_ssl,
@@ -175,6 +128,38 @@ impl Foreign {
             ),
         ]
     }
+}
+
+/// Refuses what is in a plan and not obeyed yet: ignoring it would open what should be closed.
+pub(super) fn not_yet(plan: &Plan) -> Result<(), StartError> {
+    let Listeners { tcp, udp, unix } = &plan.listeners;
+    let unix = unix.iter().map(|unix| unix.protocol);
+    let mut spoken = tcp.iter().chain(udp).map(|bound| bound.protocol).chain(unix);
+    for (given, option, cause, remedy) in [
+        (
+            spoken.any(|protocol| protocol == Protocol::Binary),
+            "the binary protocol",
+            "only the text protocol is spoken",
+            "Leave -B out, or use -B ascii.",
+        ),
+        (
+            plan.sasl,
+            "-S",
+            "there is no authentication yet",
+            "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
+        ),
+        (
+            plan.auth_file.is_some(),
+            "-Y",
+            "there is no authentication yet",
+            "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
+        ),
+    ] {
+        if given {
+            return Err(StartError::new("accept", option, cause, remedy));
+        }
+    }
+    Ok(())
 }
 
 /// What the `-o` list asks for.

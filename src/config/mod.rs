@@ -19,12 +19,13 @@ mod placement;
 mod plan;
 mod rate;
 mod settings;
+mod speech;
 mod throttle;
 
 pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
 pub use error::StartError;
 pub use host::Host;
-pub use listen::{Listeners, UnixListener};
+pub use listen::{Bound, Listeners, UnixListener};
 pub use options::{Dispatch, FavorName, Options};
 pub use placement::{Pin, Placement};
 pub use plan::Plan;

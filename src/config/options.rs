@@ -146,6 +146,10 @@ pub struct Options {
     #[arg(short = 'V', long, action = ArgAction::Version)]
     pub version: Option<bool>,
 
+    /// What separates a key's prefix from the rest, for statistics by prefix, which it turns on [:]
+    #[arg(short = 'D', value_name = "CHAR")]
+    pub prefix_delimiter: Option<String>,
+
     /// Threads that serve connections, one ring each [one per allowed core]
     #[arg(short = 't', long, value_name = "NUM")]
     pub threads: Option<u32>,
@@ -154,13 +158,41 @@ pub struct Options {
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
     pub max_reqs_per_event: u32,
 
+    /// Show 0 in place of each CAS value; cas never succeeds then
+    #[arg(short = 'C', long)]
+    pub disable_cas: bool,
+
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024)]
     pub listen_backlog: u32,
 
+    /// What clients speak: ascii, binary, or auto, what they begin with [auto]
+    #[arg(short = 'B', long, value_name = "NAME")]
+    pub protocol: Option<String>,
+
     /// Largest item, with suffix k, m or g [1m, or half of -m if that is less]
     #[arg(short = 'I', long, value_name = "SIZE")]
     pub max_item_size: Option<String>,
+
+    /// Ask for a name and a password, by SASL: binary protocol only
+    #[arg(short = 'S', long)]
+    pub enable_sasl: bool,
+
+    /// Answer an error to flush_all
+    #[arg(short = 'F', long)]
+    pub disable_flush_all: bool,
+
+    /// Answer an error to stats cachedump, stats detail and lru_crawler metadump
+    #[arg(short = 'X', long)]
+    pub disable_dumping: bool,
+
+    /// Answer an error to watch
+    #[arg(short = 'W', long)]
+    pub disable_watch: bool,
+
+    /// File with lines NAME:PASSWORD, one of which clients must know: text protocol only
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    pub auth_file: Option<PathBuf>,
 
     /// Extended options; only idle_timeout=SECONDS has an effect
     #[arg(short = 'o', long, value_name = "NAME=VALUE", value_delimiter = ',')]

@@ -1,10 +1,11 @@
 //! The checked plan, and the checks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::protocol::Protocol;
 use crate::net::rate::RateLimits;
 use crate::net::throttle::Throttle;
 use crate::store::{self, Favor};
@@ -13,13 +14,14 @@ use crate::sys::user::{self, User};
 
 use super::admin::AdminPlan;
 use super::error::StartError;
-use super::foreign::Extended;
+use super::foreign::{Extended, not_yet};
 use super::host::Host;
 use super::listen::{
     EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve, split_entries,
 };
 use super::options::{Dispatch, Options};
 use super::placement::{Pin, Placement, rings_by_default};
+use super::speech::{Speech, delimiter};
 use super::throttle;
 
 const DEFAULT_PORT: u16 = 11211;
@@ -61,6 +63,21 @@ pub struct Plan {
     pub lock_memory: bool,
     pub verbosity: u8,
     pub shutdown_enabled: bool,
+    /// What is spoken where an address says nothing else.
+    pub protocol: Protocol,
+    /// Whether the binary protocol asks for a name and a password.
+    pub sasl: bool,
+    /// The file of names and passwords that the text protocol asks for; it is not read yet.
+    pub auth_file: Option<PathBuf>,
+    pub flush_enabled: bool,
+    /// Whether keys may be listed.
+    pub dumping_enabled: bool,
+    pub watch_enabled: bool,
+    pub cas_enabled: bool,
+    /// What separates the prefix of a key from the rest.
+    pub prefix_delimiter: u8,
+    /// Whether statistics by prefix are kept from the start.
+    pub detail_enabled: bool,
     /// 0 is never.
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
@@ -83,8 +100,9 @@ impl Plan {
         options.foreign.judge(&mut warnings)?;
         let extended = Extended::parse(&options.extended, &mut warnings)?;
         let (tcp_port, udp_port) = ports(options)?;
-        let listeners = listeners(options, tcp_port, udp_port, host)?;
-        let first_tcp = listeners.tcp.first().map(std::net::SocketAddr::port);
+        let speech = Speech::check(options, udp_port)?;
+        let listeners = listeners(options, &speech, (tcp_port, udp_port), host)?;
+        let first_tcp = listeners.tcp.first().map(|bound| bound.address.port());
         let key_file = options.own.admin_key_file.as_deref();
         let admin = AdminPlan::check(options.own.admin.as_deref(), key_file, first_tcp, udp_port)?;
         let memory_bytes = memory_bytes(options.memory_limit)?;
@@ -95,7 +113,7 @@ impl Plan {
         let pool_bytes = store::lendable_bytes(memory_bytes, conn_bytes);
         throttle::warn_of_crowd(connections_max, pool_bytes, &mut warnings);
         let (pin, threads) = (options.own.pin, (rings as usize, workers as usize));
-        Ok(Plan {
+        let plan = Plan {
             listeners,
             tcp_port,
             udp_port,
@@ -116,6 +134,15 @@ impl Plan {
             lock_memory: options.lock_memory,
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
+            protocol: speech.protocol,
+            sasl: speech.sasl,
+            auth_file: speech.auth_file,
+            flush_enabled: !options.disable_flush_all,
+            dumping_enabled: !options.disable_dumping,
+            watch_enabled: !options.disable_watch,
+            cas_enabled: !options.disable_cas,
+            prefix_delimiter: delimiter(options.prefix_delimiter.as_deref())?,
+            detail_enabled: options.prefix_delimiter.is_some(),
             idle_timeout_s: extended.idle_timeout_s,
             throttle: options.own.throttle.check()?,
             group_bytes: host.limits.memory_bytes,
@@ -124,7 +151,9 @@ impl Plan {
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,
             warnings,
-        })
+        };
+        not_yet(&plan)?;
+        Ok(plan)
     }
 
     /// The plan of a command line without the program's name, on this host. For tests and tools.
@@ -160,14 +189,14 @@ fn ports(options: &Options) -> Result<(Option<u16>, Option<u16>), StartError> {
 
 fn listeners(
     options: &Options,
-    tcp_port: Option<u16>,
-    udp_port: Option<u16>,
+    speech: &Speech,
+    (tcp_port, udp_port): (Option<u16>, Option<u16>),
     host: &Host,
 ) -> Result<Listeners, StartError> {
     let mask = unix_mask(&options.unix_mask)?;
     if let Some(path) = &options.unix_socket {
         check_unix_path(path)?;
-        let unix = Some(UnixListener { path: path.clone(), mask });
+        let unix = Some(UnixListener { path: path.clone(), mask, protocol: speech.protocol });
         return Ok(Listeners { unix, ..Listeners::default() });
     }
     let mut entries = Vec::new();
@@ -180,7 +209,7 @@ fn listeners(
         entries.push(EVERYWHERE);
     }
     let resolve = |port: Option<u16>| match port {
-        Some(port) => resolve(&entries, port, host.has_ipv6),
+        Some(port) => resolve(&entries, port, speech, host.has_ipv6),
         None => Ok(Vec::new()),
     };
     let listeners = Listeners { tcp: resolve(tcp_port)?, udp: resolve(udp_port)?, unix: None };

@@ -4,6 +4,8 @@
 //! no LRU lists, so `lru_segmented` is "no", but what has expired is swept out, so `lru_crawler` is
 //! "yes". Exporters need the row, not the feature.
 
+use std::path::PathBuf;
+
 use super::listen::UnixListener;
 use super::plan::Plan;
 use crate::store;
@@ -33,7 +35,8 @@ impl Plan {
     fn own_settings(&self) -> Vec<(&'static str, String)> {
         let unix = self.listeners.unix.as_ref();
         let port = |port: Option<u16>| port.unwrap_or(0).to_string();
-        let domain_socket = |unix: &UnixListener| unix.path.display().to_string();
+        let path = |path: &PathBuf| path.display().to_string();
+        let domain_socket = |unix: &UnixListener| path(&unix.path);
         let interfaces = self.interfaces.clone();
         vec![
             ("maxbytes", self.memory_bytes.to_string()),
@@ -48,6 +51,14 @@ impl Plan {
             ("shutdown_command", yes_no(self.shutdown_enabled)),
             ("num_threads", self.rings.to_string()),
             ("num_threads_per_udp", self.rings.to_string()),
+            ("stat_key_prefix", char::from(self.prefix_delimiter).to_string()),
+            ("detail_enabled", yes_no(self.detail_enabled)),
+            ("cas_enabled", yes_no(self.cas_enabled)),
+            ("binding_protocol", self.protocol.name().into()),
+            ("auth_enabled_sasl", yes_no(self.sasl)),
+            ("auth_enabled_ascii", self.auth_file.as_ref().map_or_else(|| "no".into(), path)),
+            ("flush_enabled", yes_no(self.flush_enabled)),
+            ("dump_enabled", yes_no(self.dumping_enabled)),
             ("reqs_per_event", self.requests_per_event.to_string()),
             ("tcp_backlog", self.backlog.to_string()),
             ("item_size_max", self.item_bytes_max.to_string()),
@@ -80,12 +91,6 @@ const FIXED: &[(&str, &str)] = &[
     ("growth_factor", "1.09"),
     // Key and value of the smallest slot.
     ("chunk_size", "8"),
-    ("stat_key_prefix", ":"),
-    ("detail_enabled", "no"),
-    ("cas_enabled", "yes"),
-    ("binding_protocol", "ascii"),
-    ("auth_enabled_sasl", "no"),
-    ("auth_enabled_ascii", "no"),
     ("maxconns_fast", "yes"),
     ("hashpower_init", "0"),
     ("slab_reassign", "yes"),
@@ -98,8 +103,6 @@ const FIXED: &[(&str, &str)] = &[
     ("lru_crawler_sleep", "100000"),
     ("lru_crawler_tocrawl", "0"),
     ("tail_repair_time", "0"),
-    ("flush_enabled", "yes"),
-    ("dump_enabled", "no"),
     ("hash_algorithm", "rapidhash"),
     ("lru_maintainer_thread", "no"),
     ("lru_segmented", "no"),

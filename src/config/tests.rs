@@ -2,7 +2,8 @@
 
 use clap::Parser;
 
-use super::{Dispatch, Host, Options, Plan, StartError};
+use super::{Bound, Dispatch, Host, Options, Plan, StartError};
+use crate::base::protocol::Protocol;
 use crate::sys::cgroup::Limits;
 use crate::sys::topology::Processor;
 
@@ -23,14 +24,13 @@ fn plan(line: &str) -> Plan {
 }
 
 fn addresses(line: &str) -> Vec<String> {
-    plan(line).listeners.tcp.iter().map(ToString::to_string).collect()
+    plan(line).listeners.tcp.iter().map(|bound| bound.address.to_string()).collect()
 }
 
 #[test]
 fn defaults_are_memcacheds() {
     let plan = plan("");
-    let addresses: Vec<_> = plan.listeners.tcp.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["0.0.0.0:11211", "[::]:11211"]);
+    assert_eq!(addresses(""), ["0.0.0.0:11211", "[::]:11211"]);
     assert!(plan.listeners.udp.is_empty());
     assert_eq!((plan.memory_bytes, plan.connections_max), (64 << 20, 1024));
     assert_eq!((plan.requests_per_event, plan.backlog), (20, 1024));
@@ -125,12 +125,11 @@ fn refusals() {
         "-d",
         "-P f",
         "-B binary",
+        "-B ASCII",
         "-S",
         "-Y f",
         "-Z",
-        "-C",
-        "-F",
-        "-D :",
+        "-l proto[binary]:127.0.0.1",
         "-e f",
         "-o idle_timeout=x",
         "-o ext_path=x",
@@ -144,6 +143,30 @@ fn refusals() {
         assert!(parts.iter().all(|part| !part.is_empty()), "{line}: {error:?}");
         assert!(error.remedy.ends_with('.'), "{line}: {error:?}");
     }
+}
+
+#[test]
+fn what_peers_may_do() {
+    let plain = plan("");
+    assert!(plain.flush_enabled && plain.dumping_enabled && plain.watch_enabled);
+    assert!(plain.cas_enabled && !plain.detail_enabled && !plain.sasl && !plain.shutdown_enabled);
+    assert_eq!((plain.prefix_delimiter, plain.protocol), (b':', Protocol::Negotiating));
+    let strict = plan("-FXWC -D .x -B ascii");
+    assert!(!strict.flush_enabled && !strict.dumping_enabled && !strict.watch_enabled);
+    assert!(!strict.cas_enabled && strict.detail_enabled && strict.warnings.is_empty());
+    assert_eq!((strict.prefix_delimiter, strict.protocol), (b'.', Protocol::Ascii));
+}
+
+#[test]
+fn each_address_speaks_its_own() {
+    let plan = plan("-B ascii -l proto[negotiating]:127.0.0.1:5 -l tag[x]:127.0.0.1:6 -U 7");
+    let spoken = |bounds: &[Bound]| -> Vec<_> {
+        bounds.iter().map(|bound| (bound.address.port(), bound.protocol)).collect()
+    };
+    let wanted = [(5, Protocol::Negotiating), (6, Protocol::Ascii)];
+    assert_eq!(spoken(&plan.listeners.tcp), wanted);
+    assert_eq!(spoken(&plan.listeners.udp), wanted);
+    assert_eq!(plan.listeners.tcp[1].tag.as_deref(), Some("x"));
 }
 
 #[test]

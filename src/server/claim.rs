@@ -75,7 +75,7 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
     let backlog = i32::try_from(plan.backlog).unwrap_or(i32::MAX);
     let mut claim = Claim::default();
     let mut chosen = 0;
-    for planned in &plan.listeners.tcp {
+    for planned in plan.listeners.tcp.iter().map(|bound| bound.address) {
         let port = if planned.port() == 0 { chosen } else { planned.port() };
         let (listener, address) = bind_tcp(SocketAddr::new(planned.ip(), port), backlog)?;
         if planned.port() == 0 {
@@ -90,8 +90,8 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
         claim.sockets.stream.push(listener.map_err(|error| refused(&path, error))?);
         claim.addresses.push(path.to_string());
     }
-    for address in &plan.listeners.udp {
-        claim.sockets.datagram.push(bind_udp(*address)?);
+    for address in plan.listeners.udp.iter().map(|bound| bound.address) {
+        claim.sockets.datagram.push(bind_udp(address)?);
         claim.addresses.push(format!("udp {address}"));
     }
     Ok(claim)

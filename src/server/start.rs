@@ -7,7 +7,7 @@ use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared};
+use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
 use crate::config::{Plan, StartError};
 use crate::store::{StorePlan, Table};
 use crate::sys::ladder::{FEATURES_TRIED, Rung};
@@ -172,10 +172,22 @@ fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
         version: VERSION,
         threads: plan.rings + plan.workers,
         connections_max: plan.connections_max,
-        shutdown_enabled: plan.shutdown_enabled,
+        switches: switches(plan),
         settings: plan.settings(rung),
         fixed,
         rusage,
+    }
+}
+
+fn switches(plan: &Plan) -> Switches {
+    Switches {
+        shutdown: plan.shutdown_enabled,
+        flush: plan.flush_enabled,
+        dumping: plan.dumping_enabled,
+        watch: plan.watch_enabled,
+        cas: plan.cas_enabled,
+        detail: plan.detail_enabled,
+        prefix_delimiter: plan.prefix_delimiter,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Transcripts: conversations as text, to be held against any server.
 //!
 //! ```text
+//! $ -F -c 5              first of all: the options that the server is started with
 //! # a comment
 //! > get k                sends the line and CR LF
 //! >| get k\r\nge\x00     sends exactly this; \r \n \0 \t \\ and \xNN are bytes
@@ -65,6 +66,12 @@ impl Exchange {
     }
 }
 
+/// The options of the server that a transcript is about.
+pub fn options(text: &str) -> Vec<&str> {
+    let first = text.lines().next().and_then(|line| line.strip_prefix("$ "));
+    first.unwrap_or_default().split_whitespace().collect()
+}
+
 /// Parses a transcript; an error names the line.
 pub fn parse(text: &str) -> Result<Vec<Exchange>, String> {
     let mut exchanges = vec![Exchange::default()];
@@ -76,7 +83,7 @@ pub fn parse(text: &str) -> Result<Vec<Exchange>, String> {
             exchanges.push(Exchange::default());
             continue;
         }
-        if line.starts_with('#') {
+        if line.starts_with('#') || (index == 0 && line.starts_with("$ ")) {
             continue;
         }
         if let Some(mark) = line.strip_prefix("= ") {

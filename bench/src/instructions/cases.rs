@@ -10,7 +10,7 @@ use ringcached::base::census::Roll;
 use ringcached::base::clock::{Clock, Now};
 use ringcached::base::hash::KeyHasher;
 use ringcached::base::metrics::{Counters, Metric, Registry};
-use ringcached::command::{Executor, Facts, Fixed, Rusage, Shared};
+use ringcached::command::{Executor, Facts, Fixed, Rusage, Shared, Switches};
 use ringcached::config::Dispatch;
 use ringcached::net::output::{Output, Writer};
 use ringcached::net::throttle::Throttle;
@@ -197,7 +197,7 @@ fn turns(rounds: u32, requests: Vec<u8>) -> io::Result<()> {
         version: "0",
         threads: 1,
         connections_max: 1,
-        shutdown_enabled: false,
+        switches: Switches::default(),
         settings: Vec::new(),
         fixed: Fixed::default(),
         rusage: || Rusage { user: Duration::ZERO, system: Duration::ZERO },

@@ -12,7 +12,7 @@ use ringcached::base::hash::KeyHasher;
 use ringcached::base::metrics::Registry;
 use ringcached::base::output::Memory;
 use ringcached::command::{
-    Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared as Common, Verdict,
+    Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared as Common, Switches, Verdict,
 };
 use ringcached::server::service::Service;
 use ringcached::store::{Favor, StorePlan, Table};
@@ -190,7 +190,7 @@ fn executors(threads: u32) -> io::Result<(Arc<Common>, Vec<One>)> {
         version: "0",
         threads,
         connections_max: 1,
-        shutdown_enabled: false,
+        switches: Switches::default(),
         settings: Vec::new(),
         fixed: Fixed::default(),
         rusage: || Rusage { user: Duration::ZERO, system: Duration::ZERO },

@@ -1,13 +1,14 @@
 //! The transcripts of `tests/transcripts/`, in memory: whole, byte by byte, and in other cuts.
 
 use crate::base::clock::TICKS_PER_S;
+use crate::command::Switches;
 use crate::command::fuzzing::{End, Manner, Rig};
 
 #[path = "../../../tests/common/transcript.rs"]
 #[allow(dead_code, reason = "versions and differences are the other runner's business")]
 mod format;
 
-use format::{Step, matches, parse};
+use format::{Step, matches, options, parse};
 
 /// One file as one conversation.
 struct Conversation {
@@ -21,7 +22,8 @@ struct Conversation {
 impl Conversation {
     /// The error names the line.
     fn run(text: &str, manner: Manner) -> Result<(), String> {
-        let rig = Rig::new(false);
+        let Some(switches) = switches(&options(text)) else { return Ok(()) };
+        let rig = Rig::switched(switches);
         let mut talk = Conversation { rig, manner, unsent: Vec::new(), replies: Vec::new() };
         for exchange in parse(text)? {
             for (line, step) in &exchange.steps {
@@ -87,6 +89,27 @@ impl Conversation {
             false => Err(format!("too much: {:?}", String::from_utf8_lossy(&self.replies))),
         }
     }
+}
+
+/// What options mean to this room; `None` where some mean nothing to it.
+fn switches(options: &[&str]) -> Option<Switches> {
+    let mut switches = Switches::default();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "-A" => switches.shutdown = true,
+            "-C" => switches.cas = false,
+            "-F" => switches.flush = false,
+            "-W" => switches.watch = false,
+            "-X" => switches.dumping = false,
+            "-D" => {
+                switches.prefix_delimiter = words.next()?.as_bytes()[0];
+                switches.detail = true;
+            }
+            _ => return None,
+        }
+    }
+    Some(switches)
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub enum Head<'a> {
     Incr(Delta<'a>),
     Decr(Delta<'a>),
     FlushAll {
-        delay: i64,
+        /// `None` when it cannot be read.
+        delay: Option<i64>,
         noreply: bool,
     },
     Version,
@@ -169,7 +170,7 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"version" => Ok(Head::Version),
         b"quit" => Ok(Head::Quit),
         b"stats" => Ok(Head::Stats { group: words.at(1) }),
-        b"flush_all" => parse_flush_all(&words),
+        b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),
         _ => Err(unknown(&words)),
@@ -245,13 +246,13 @@ fn parse_touch<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
     Ok(Head::Touch { key, exptime, noreply })
 }
 
-fn parse_flush_all<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
+fn parse_flush_all<'a>(words: &Words<'a>) -> Head<'a> {
     let noreply = words.noreply();
     let delay = match words.count() - usize::from(noreply) {
-        1 => 0,
-        _ => signed(words.at(1)).ok_or(Refusal { error: ProtocolError::BadExptime, noreply })?,
+        1 => Some(0),
+        _ => signed(words.at(1)),
     };
-    Ok(Head::FlushAll { delay, noreply })
+    Head::FlushAll { delay, noreply }
 }
 
 fn parse_verbosity<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {

@@ -10,7 +10,7 @@ use crate::base::clock::{Clock, Now};
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, Rusage, Session, Shared};
+use crate::command::{Executor, Facts, Fixed, Rusage, Session, Shared, Switches};
 use crate::config::Dispatch;
 use crate::net::throttle::Throttle;
 use crate::server::fleet::Fleet;
@@ -166,7 +166,7 @@ fn shared(registry: &Arc<Registry>, memory_bytes: u64) -> Arc<Shared> {
         version: "0.0.0",
         threads: 1,
         connections_max: 1024,
-        shutdown_enabled: false,
+        switches: Switches::default(),
         settings: Vec::new(),
         fixed: Fixed::default(),
         rusage: Rusage::default,
