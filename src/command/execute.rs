@@ -12,7 +12,7 @@ use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{Delta, Head, ProtocolError, reply};
-use crate::store::{ArithmeticError, Direction};
+use crate::store::{ArithmeticError, Change, Changed, Direction};
 
 /// Highest level of `verbosity`.
 const VERBOSITY_MAX: u32 = 2;
@@ -96,9 +96,10 @@ impl<O: Output> Batch<'_, O> {
             Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
             Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
         };
-        let result = self.participant().arithmetic(delta.key, hash, delta.delta, direction, now);
+        let change = Change::by(delta.delta, direction);
+        let result = self.participant().arithmetic(delta.key, hash, &change, now);
         let error = match result {
-            Ok(number) => {
+            Ok(Changed { number, .. }) => {
                 self.count(hits);
                 if !delta.noreply {
                     reply::number(self.output, number);
@@ -110,6 +111,7 @@ impl<O: Output> Batch<'_, O> {
                 self.count(misses);
                 reply::NOT_FOUND
             }
+            Err(ArithmeticError::Exists) => unreachable!("no cas was asked for"),
             Err(ArithmeticError::NonNumeric) => reply::NON_NUMERIC,
             Err(ArithmeticError::NoMemory) => reply::NO_MEMORY,
         };

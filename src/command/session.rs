@@ -1,8 +1,8 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
 use crate::base::clock::{Expiry, Now};
-use crate::protocol::memcache::{KeyList as ListHead, KeyTouch, StoreVerb};
-use crate::store::{Pin, Reservation};
+use crate::protocol::memcache::{KeyList as ListHead, KeyTouch};
+use crate::store::{Condition, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
 /// to `Executor::abandon`: it may hold memory of the store.
@@ -81,10 +81,23 @@ pub(super) struct Sending {
 #[derive(Debug)]
 pub(super) struct Filling {
     pub reservation: Reservation,
-    pub verb: StoreVerb,
-    pub noreply: bool,
+    pub plan: Plan,
+    pub answer: Answer,
     /// Executing it is long work: it copies a large value.
     pub long: bool,
+}
+
+/// What becomes of a value when all of it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    Put(Condition),
+    Join(Join),
+}
+
+/// How the peer is told what came of a value that did not come at once: one variant a dialect.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Text { noreply: bool },
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
-use super::session::{Filling, State, Swallowing};
+use super::session::{Answer, Filling, Plan, State, Swallowing};
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -11,46 +11,58 @@ use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{LINE_END, ProtocolError, StoreHead, StoreVerb, reply};
-use crate::store::{Condition, ItemHead, Outcome, Refusal, Side};
+use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
     pub fn start_value(&mut self, head: &StoreHead<'_>, hash: KeyHash, state: &mut State) -> Step {
-        // Lossless: usize has 64 bits.
-        let value_bytes = head.value_bytes as usize;
         let item_head = ItemHead {
             key: head.key,
             hash,
             flags: head.flags,
             expiry: Expiry::from_wire(head.exptime, self.now),
-            value_bytes,
+            // Lossless: usize has 64 bits.
+            value_bytes: head.value_bytes as usize,
+            cas: None,
         };
-        if self.store_at_once(head, &item_head) {
+        let plan = self.plan(head.verb);
+        if let Some(outcome) = self.store_at_once(&item_head, plan) {
+            self.tell(outcome, plan, head.noreply);
             return None;
         }
-        let now = self.now;
+        self.reserve_value(&item_head, plan, Answer::Text { noreply: head.noreply }, state)
+    }
+
+    /// Takes memory for a value that is taken in steps.
+    pub fn reserve_value(
+        &mut self,
+        head: &ItemHead<'_>,
+        plan: Plan,
+        answer: Answer,
+        state: &mut State,
+    ) -> Step {
+        let (now, value_bytes) = (self.now, head.value_bytes);
         let is_there = self.rest().len() >= value_bytes.saturating_add(LINE_END.len());
         let participant = self.participant();
         let reserved = if is_there {
-            participant.reserve(item_head, now)
+            participant.reserve(*head, now)
         } else {
-            participant.reserve_ahead(item_head, now)
+            participant.reserve_ahead(*head, now)
         };
         match reserved {
             Ok(reservation) => {
                 self.count(Metric::CmdSet);
-                let long = self.is_long_concat(head, hash);
-                let filling = Filling { reservation, verb: head.verb, noreply: head.noreply, long };
-                *state = State::Filling(filling);
+                let long = self.is_long_join(head, plan);
+                *state = State::Filling(Filling { reservation, plan, answer, long });
             }
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
                 self.classify(Class::Store);
-                if head.verb == StoreVerb::Set {
+                if plan == Plan::Put(Condition::Always) {
                     // What the peer meant to replace must not live on.
-                    self.participant().delete(head.key, hash, now);
+                    self.participant().delete(head.key, head.hash, now);
                 }
-                let reply = self.refused(refusal, head.noreply);
+                let reply = self.refused(refusal, &answer);
                 *state = swallowing(value_bytes, reply);
             }
         }
@@ -58,48 +70,46 @@ impl<O: Output> Batch<'_, O> {
     }
 
     /// Stores a value that is there, and for which there is room where it is looked for first.
-    /// False when nothing has happened: then the value is taken in steps.
+    /// `None` when nothing has happened: then the value is taken in steps.
     #[inline]
-    fn store_at_once(&mut self, head: &StoreHead<'_>, item_head: &ItemHead<'_>) -> bool {
-        let Some(condition) = self.condition(head.verb) else { return false };
-        let Some((value, rest)) = self.rest().split_at_checked(item_head.value_bytes) else {
-            return false;
-        };
+    pub fn store_at_once(&mut self, head: &ItemHead<'_>, plan: Plan) -> Option<Outcome> {
+        let Plan::Put(condition) = plan else { return None };
+        let (value, rest) = self.rest().split_at_checked(head.value_bytes)?;
         if !rest.starts_with(LINE_END) {
-            return false;
+            return None;
         }
         let now = self.now;
-        let Some(outcome) = self.participant().put(item_head, value, condition, now) else {
-            return false;
-        };
+        let outcome = self.participant().put(head, value, condition, now)?;
         self.count(Metric::CmdSet);
         self.classify(Class::Store);
         self.consume(value.len() + LINE_END.len());
-        self.tell(outcome, head.verb, head.noreply);
-        true
+        Some(outcome)
     }
 
     /// True when joining the value to the one that is there copies much.
-    fn is_long_concat(&self, head: &StoreHead<'_>, hash: KeyHash) -> bool {
-        match head.verb {
-            StoreVerb::Append | StoreVerb::Prepend => {
+    fn is_long_join(&self, head: &ItemHead<'_>, plan: Plan) -> bool {
+        match plan {
+            Plan::Join(_) => {
                 let participant = &self.executor.participant;
-                let there = participant.peek(head.key, hash, self.now);
+                let there = participant.peek(head.key, head.hash, self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
-                Work::Copy(there + head.value_bytes as usize).is_long()
+                Work::Copy(there + head.value_bytes).is_long()
             }
-            StoreVerb::Set | StoreVerb::Add | StoreVerb::Replace | StoreVerb::Cas(_) => false,
+            Plan::Put(_) => false,
         }
     }
 
-    fn refused(&self, refusal: Refusal, noreply: bool) -> &'static [u8] {
+    fn refused(&self, refusal: Refusal, answer: &Answer) -> &'static [u8] {
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
             Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
-        if noreply { b"" } else { reply }
+        match answer {
+            Answer::Text { noreply: true } => b"",
+            Answer::Text { noreply: false } => reply,
+        }
     }
 
     /// Goes on with a value that is being stored.
@@ -152,7 +162,7 @@ impl<O: Output> Batch<'_, O> {
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
         let missing = filling.reservation.missing();
         let (hash, now) = (filling.reservation.hash(), self.now);
-        if filling.verb == StoreVerb::Set {
+        if filling.plan == Plan::Put(Condition::Always) {
             let mut copy = [0; KEY_BYTES_MAX];
             let key = self.executor.participant.reserved_key(&filling.reservation);
             let key_bytes = key.len();
@@ -160,51 +170,49 @@ impl<O: Output> Batch<'_, O> {
             self.participant().delete(&copy[..key_bytes], hash, now);
         }
         self.participant().abandon(filling.reservation);
-        let reply = self.refused(refusal, filling.noreply);
+        let reply = self.refused(refusal, &filling.answer);
         *state = swallowing(missing, reply);
     }
 
     /// The whole value has come, and the two bytes after it. It is still there when it would have
     /// to wait for memory to join it to another.
     fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
-        let Filling { reservation, verb, noreply, long } = filling;
+        let Filling { reservation, plan, answer, long } = filling;
         let now = self.now;
         if end != *LINE_END {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
+            let Answer::Text { noreply } = answer;
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
             return None;
         }
-        let condition = self.condition(verb);
         let participant = self.participant();
-        let outcome = match (condition, verb) {
-            (Some(condition), _) => Ok(participant.commit(reservation, condition, now)),
-            (None, StoreVerb::Prepend) => {
-                participant.concat(reservation, Side::Prepend, Condition::Always, now)
-            }
-            (None, _) => participant.concat(reservation, Side::Append, Condition::Always, now),
+        let outcome = match plan {
+            Plan::Put(condition) => Ok(participant.commit(reservation, condition, now)),
+            Plan::Join(join) => participant.concat(reservation, join, now),
         };
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(reservation) => return Some(Filling { reservation, verb, noreply, long }),
+            Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
         };
         self.classify(Class::Store);
-        self.tell(outcome, verb, noreply);
+        let Answer::Text { noreply } = answer;
+        self.tell(outcome, plan, noreply);
         None
     }
 
     #[inline]
-    fn tell(&mut self, outcome: Outcome, verb: StoreVerb, noreply: bool) {
-        if matches!(verb, StoreVerb::Cas(_)) {
+    fn tell(&mut self, outcome: Outcome, plan: Plan, noreply: bool) {
+        if matches!(plan, Plan::Put(Condition::Cas(_))) {
             self.count_cas(outcome);
         }
         let reply = match outcome {
-            Outcome::Stored => reply::STORED,
+            Outcome::Stored { .. } => reply::STORED,
             Outcome::NotStored => reply::NOT_STORED,
             Outcome::Exists => reply::EXISTS,
             Outcome::NotFound => reply::NOT_FOUND,
             // As memcached has it; this is also what two values that make too large a one get.
-            Outcome::NoMemory if self.condition(verb).is_none() => reply::NOT_STORED,
+            Outcome::NoMemory if matches!(plan, Plan::Join(_)) => reply::NOT_STORED,
             Outcome::NoMemory => {
                 self.count(Metric::StoreNoMemory);
                 reply::NO_MEMORY_STORING
@@ -213,25 +221,27 @@ impl<O: Output> Batch<'_, O> {
         self.reply(reply, noreply);
     }
 
-    /// On what condition a value is stored; `None` if it is joined to the one that is there.
+    /// What becomes of the value of a storage command.
     #[inline]
-    fn condition(&self, verb: StoreVerb) -> Option<Condition> {
+    fn plan(&self, verb: StoreVerb) -> Plan {
+        let join = |side| Plan::Join(Join { side, cas: None, create: false });
         match verb {
-            StoreVerb::Set => Some(Condition::Always),
-            StoreVerb::Add => Some(Condition::Absent),
-            StoreVerb::Replace => Some(Condition::Present),
+            StoreVerb::Set => Plan::Put(Condition::Always),
+            StoreVerb::Add => Plan::Put(Condition::Absent),
+            StoreVerb::Replace => Plan::Put(Condition::Present),
             // As in memcached: what is shown is no value, and a value that is guessed is none.
             StoreVerb::Cas(_) if !self.executor.shared.facts.switches.cas => {
-                Some(Condition::Cas(NO_CAS))
+                Plan::Put(Condition::Cas(NO_CAS))
             }
-            StoreVerb::Cas(cas) => Some(Condition::Cas(cas)),
-            StoreVerb::Append | StoreVerb::Prepend => None,
+            StoreVerb::Cas(cas) => Plan::Put(Condition::Cas(cas)),
+            StoreVerb::Append => join(Side::Append),
+            StoreVerb::Prepend => join(Side::Prepend),
         }
     }
 
     fn count_cas(&self, outcome: Outcome) {
         match outcome {
-            Outcome::Stored => self.count(Metric::CasHits),
+            Outcome::Stored { .. } => self.count(Metric::CasHits),
             Outcome::Exists => self.count(Metric::CasBadval),
             Outcome::NotFound => self.count(Metric::CasMisses),
             Outcome::NotStored | Outcome::NoMemory => {}

@@ -5,9 +5,9 @@
 //! pool; when there is none, something is evicted.
 //!
 //! ```text
-//!   Participant     one per thread: verbs (participant, seek, put, write, modify), room (memory,
-//!      |            wait, probation, evict, steal), upkeep (sweep, tend), all keys one by one
-//!      |            (walk), loans of pages (loan), spans of values (send)
+//!   Participant     one per thread: verbs (participant, seek, put, write, modify, mark), room
+//!      |            (memory, wait, probation, evict, steal), upkeep (sweep, tend), all keys one by
+//!      |            one (walk), loans of pages (loan), spans of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -53,6 +53,7 @@ mod index;
 mod limbo;
 mod loan;
 mod log;
+mod mark;
 mod memory;
 #[cfg(all(test, loom))]
 mod models;
@@ -75,9 +76,10 @@ mod wait;
 mod walk;
 mod write;
 
-pub use arena::{Item, ItemHead, Pin, Reservation, Runs};
+pub use arena::{Item, ItemHead, Marks, Pin, Reservation, Runs};
 pub use limbo::limbo_bytes_max;
 pub use loan::lendable_bytes;
+pub use mark::{Emptying, Staling};
 pub use participant::Participant;
 pub use seek::Seek;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
@@ -86,6 +88,7 @@ pub use walk::{Cursor, Visitor};
 
 pub use crate::sys::region::{Loan, Span};
 
+use crate::base::clock::Expiry;
 use crate::base::hash::KeyHasher;
 
 /// What a table is made for.
@@ -213,12 +216,21 @@ pub enum Condition {
     Present,
     /// The item there has this cas.
     Cas(u64),
+    /// The item there has this cas, or a larger one; then the new value is stale from the start,
+    /// and has the exptime of the old one.
+    CasOrOlder(u64),
+    /// The item there is the same as when it had this version.
+    Version(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Outcome {
-    Stored,
+    /// The item has this cas now, and a value of so many bytes.
+    Stored {
+        cas: u64,
+        value_bytes: usize,
+    },
     /// The condition was not met.
     NotStored,
     /// The item has another cas.
@@ -228,11 +240,67 @@ pub enum Outcome {
     NoMemory,
 }
 
+impl Outcome {
+    pub fn is_stored(self) -> bool {
+        matches!(self, Outcome::Stored { .. })
+    }
+}
+
+/// What came of deleting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Deletion {
+    Deleted,
+    NotFound,
+    /// The item has another cas.
+    Exists,
+}
+
 /// Where a value is joined to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Append,
     Prepend,
+}
+
+/// How a value is joined to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    pub side: Side,
+    /// The cas that the other must have.
+    pub cas: Option<u64>,
+    /// Whether it is stored by itself where there is no other.
+    pub create: bool,
+}
+
+/// A number to change, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub direction: Direction,
+    pub delta: u64,
+    /// The cas that the item must have.
+    pub cas: Option<u64>,
+    /// The cas that it is to have; `None` for one that the table chooses.
+    pub new_cas: Option<u64>,
+    /// What it is to have instead of its exptime.
+    pub expiry: Option<Expiry>,
+    /// The number to begin with, and when that expires, where there is no item.
+    pub initial: Option<(u64, Expiry)>,
+}
+
+impl Change {
+    pub fn by(delta: u64, direction: Direction) -> Change {
+        Change { direction, delta, cas: None, new_cas: None, expiry: None, initial: None }
+    }
+}
+
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub number: u64,
+    pub cas: u64,
+    /// When it would have expired without the change; `None` where there was no item.
+    pub expiry: Option<Expiry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +312,8 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArithmeticError {
     NotFound,
+    /// The item has another cas.
+    Exists,
     /// The value is not a decimal number below 2^64.
     NonNumeric,
     NoMemory,

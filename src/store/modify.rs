@@ -1,9 +1,12 @@
 //! Verbs that make a new value from the old one. They are optimistic: whoever stored in between
 //! makes them begin again.
 
-use super::arena::{Exptime, ItemHead, Pin, Reservation};
+use super::arena::{Inherits, ItemHead, Pin, Reservation};
 use super::participant::Participant;
-use super::{ArithmeticError, Condition, Direction, Miss, Outcome, Refusal, Side};
+use super::write::{Terms, Tried};
+use super::{
+    ArithmeticError, Change, Changed, Condition, Direction, Join, Miss, Outcome, Refusal, Side,
+};
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -14,13 +17,14 @@ const DIGITS_MAX: usize = 20;
 /// What is remembered of an item while its successor is made.
 struct Seen {
     flags: u32,
-    cas: u64,
+    version: u64,
     value_bytes: usize,
     pin: Pin,
 }
 
 impl Participant {
-    /// Joins the value of a full reservation to that of its key, which keeps flags and exptime.
+    /// Joins the value of a full reservation to that of its key, which keeps flags and exptime. A
+    /// cas that was reserved for becomes that of the item.
     ///
     /// # Errors
     /// The reservation, when this thread defers waits and would have to: as `Refusal::WouldWait`.
@@ -29,20 +33,33 @@ impl Participant {
     /// If the reservation is not full, or of another table.
     pub fn concat(
         &mut self,
-        addition: Reservation,
-        side: Side,
-        condition: Condition,
+        mut addition: Reservation,
+        join: Join,
         now: Now,
     ) -> Result<Outcome, Reservation> {
         loop {
-            let seen = match self.look_at(&addition, condition, now) {
+            let seen = match self.look_at(&addition, join, now) {
                 Ok(seen) => seen,
+                Err(Outcome::NotStored) if join.create => {
+                    match self.try_store(addition, Terms::on(Condition::Absent), now) {
+                        Tried::Stored(outcome) => return Ok(outcome),
+                        // There is one by now.
+                        Tried::Refused(refused, Outcome::NotStored) => {
+                            addition = refused;
+                            continue;
+                        }
+                        Tried::Refused(refused, outcome) => {
+                            self.abandon(refused);
+                            return Ok(outcome);
+                        }
+                    }
+                }
                 Err(outcome) => {
                     self.abandon(addition);
                     return Ok(outcome);
                 }
             };
-            let joined = self.join(&addition, side, &seen, now);
+            let joined = self.join(&addition, join.side, &seen, now);
             self.unpin(seen.pin);
             let joined = match joined {
                 Ok(joined) => joined,
@@ -52,9 +69,14 @@ impl Participant {
                     return Ok(Outcome::NoMemory);
                 }
             };
-            match self.store(joined, Condition::Cas(seen.cas), Exptime::Inherited, now) {
+            let condition = Condition::Version(seen.version);
+            let terms = Terms {
+                inherits: Inherits { exptime: true, ..Inherits::NOTHING },
+                ..Terms::on(condition)
+            };
+            match self.store(joined, terms, now) {
                 Outcome::Exists | Outcome::NotFound => {}
-                outcome @ (Outcome::Stored | Outcome::NotStored | Outcome::NoMemory) => {
+                outcome @ (Outcome::Stored { .. } | Outcome::NotStored | Outcome::NoMemory) => {
                     self.abandon(addition);
                     return Ok(outcome);
                 }
@@ -63,25 +85,16 @@ impl Participant {
     }
 
     /// Looks at the item that is to be extended, and keeps it.
-    fn look_at(
-        &self,
-        addition: &Reservation,
-        condition: Condition,
-        now: Now,
-    ) -> Result<Seen, Outcome> {
+    fn look_at(&self, addition: &Reservation, join: Join, now: Now) -> Result<Seen, Outcome> {
         let draft = self.table.arena.draft(addition);
-        let absent = match condition {
-            Condition::Cas(_) => Outcome::NotFound,
-            Condition::Always | Condition::Absent | Condition::Present => Outcome::NotStored,
-        };
-        let item = self.peek(draft.key(), addition.hash(), now).map_err(|_| absent)?;
-        match condition {
-            Condition::Cas(cas) if cas != item.cas() => return Err(Outcome::Exists),
-            Condition::Absent => return Err(Outcome::NotStored),
-            Condition::Cas(_) | Condition::Always | Condition::Present => {}
+        let item = self.peek(draft.key(), addition.hash(), now);
+        let item = item.map_err(|_| Outcome::NotStored)?;
+        if join.cas.is_some_and(|cas| cas != item.cas()) {
+            return Err(Outcome::Exists);
         }
         let pin = self.pin(&item).ok_or(Outcome::NoMemory)?;
-        Ok(Seen { flags: item.flags(), cas: item.cas(), value_bytes: item.value_bytes(), pin })
+        let (flags, value_bytes) = (item.flags(), item.value_bytes());
+        Ok(Seen { flags, version: item.version(), value_bytes, pin })
     }
 
     /// Builds the joined value.
@@ -100,6 +113,7 @@ impl Participant {
             flags: seen.flags,
             expiry: Expiry::NEVER,
             value_bytes: seen.value_bytes + addition.value_bytes(),
+            cas: draft.is_noted().then(|| draft.cas()),
         };
         let mut joined = self.reserve(head, now)?;
         let mut fill = |old: bool| -> Result<(), Refusal> {
@@ -127,66 +141,111 @@ impl Participant {
         }
     }
 
-    /// Adds `delta` to a decimal number, wrapping at 2^64, or subtracts it, ending at 0. The value
-    /// never becomes shorter: blanks follow the number then.
+    /// Adds to a decimal number, wrapping at 2^64, or subtracts from it, ending at 0. The value
+    /// never becomes shorter: blanks follow the number then. Flags and marks stay.
     ///
     /// # Errors
     /// Why nothing was changed.
-    //= protocol.txt "Increment/Decrement"
+    //= protocol.txt "Increment/Decrement", "Meta Arithmetic"
     pub fn arithmetic(
         &mut self,
         key: &[u8],
         hash: KeyHash,
-        delta: u64,
-        direction: Direction,
+        change: &Change,
         now: Now,
-    ) -> Result<u64, ArithmeticError> {
+    ) -> Result<Changed, ArithmeticError> {
         loop {
-            let item = match self.get(key, hash, now) {
-                Ok(item) => item,
-                Err(Miss::Absent | Miss::Expired | Miss::Flushed) => {
+            let item = match (self.get(key, hash, now), change.initial) {
+                (Ok(item), _) => item,
+                (Err(Miss::Absent | Miss::Expired | Miss::Flushed), None) => {
                     return Err(ArithmeticError::NotFound);
                 }
+                (Err(_), Some(initial)) => match self.begin_number(key, hash, change, initial, now)
+                {
+                    // There is one by now.
+                    Err(ArithmeticError::Exists) => continue,
+                    result => return result,
+                },
             };
-            let old = item.value().and_then(number).ok_or(ArithmeticError::NonNumeric)?;
-            let (flags, cas, old_bytes) = (item.flags(), item.cas(), item.value_bytes());
-            let new = match direction {
-                Direction::Up => old.wrapping_add(delta),
-                Direction::Down => old.saturating_sub(delta),
+            // What lies in pieces is no number.
+            let value = item.value().filter(|value| !value.is_empty());
+            let value = value.ok_or(ArithmeticError::NonNumeric)?;
+            if change.cas.is_some_and(|cas| cas != item.cas()) {
+                return Err(ArithmeticError::Exists);
+            }
+            let old = number(value).ok_or(ArithmeticError::NonNumeric)?;
+            let new = match change.direction {
+                Direction::Up => old.wrapping_add(change.delta),
+                Direction::Down => old.saturating_sub(change.delta),
             };
             let (digits, count) = decimal(new);
+            let (flags, old_bytes, expiry) = (item.flags(), value.len(), item.expiry());
             let value = &digits[..count.max(old_bytes)];
-            let expiry = Expiry::NEVER;
-            let head = ItemHead { key, hash, flags, expiry, value_bytes: value.len() };
-            match self.replace(head, value, cas, now) {
-                Ok(Outcome::Stored) => return Ok(new),
-                Ok(Outcome::Exists | Outcome::NotFound) => {}
-                Err(Refusal::WouldWait) => return Err(ArithmeticError::WouldWait),
-                Ok(Outcome::NoMemory | Outcome::NotStored)
-                | Err(Refusal::NoMemory | Refusal::TooLarge) => {
-                    return Err(ArithmeticError::NoMemory);
+            let inherits = Inherits { exptime: change.expiry.is_none(), ..Inherits::EVERYTHING };
+            let condition = Condition::Version(item.version());
+            let terms = Terms { inherits, ..Terms::on(condition) };
+            let head = ItemHead {
+                key,
+                hash,
+                flags,
+                expiry: change.expiry.unwrap_or(Expiry::NEVER),
+                value_bytes: value.len(),
+                cas: change.new_cas,
+            };
+            match self.build(head, value, terms, now) {
+                Ok(Outcome::Stored { cas, .. }) => {
+                    return Ok(Changed { number: new, cas, expiry: Some(expiry) });
                 }
+                Ok(Outcome::Exists | Outcome::NotFound) => {}
+                result => return Err(refused(result)),
             }
         }
     }
 
-    /// Replaces the item with this cas by another value with the same exptime.
-    fn replace(
+    /// Stores the number to begin with.
+    #[cold]
+    fn begin_number(
+        &mut self,
+        key: &[u8],
+        hash: KeyHash,
+        change: &Change,
+        (number, expiry): (u64, Expiry),
+        now: Now,
+    ) -> Result<Changed, ArithmeticError> {
+        let (digits, count) = decimal(number);
+        let cas = change.new_cas;
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: count, cas };
+        match self.build(head, &digits[..count], Terms::on(Condition::Absent), now) {
+            Ok(Outcome::Stored { cas, .. }) => Ok(Changed { number, cas, expiry: None }),
+            Ok(Outcome::NotStored) => Err(ArithmeticError::Exists),
+            result => Err(refused(result)),
+        }
+    }
+
+    /// Stores a short value on these terms.
+    pub(in crate::store) fn build(
         &mut self,
         head: ItemHead<'_>,
         value: &[u8],
-        cas: u64,
+        terms: Terms,
         now: Now,
     ) -> Result<Outcome, Refusal> {
         debug_assert!(head.key.len() <= KEY_BYTES_MAX);
         let mut reservation = self.reserve(head, now)?;
         match self.fill(&mut reservation, value, now) {
-            Ok(()) => Ok(self.store(reservation, Condition::Cas(cas), Exptime::Inherited, now)),
+            Ok(()) => Ok(self.store(reservation, terms, now)),
             Err(refusal) => {
                 self.abandon(reservation);
                 Err(refusal)
             }
         }
+    }
+}
+
+fn refused(result: Result<Outcome, Refusal>) -> ArithmeticError {
+    match result {
+        Err(Refusal::WouldWait) => ArithmeticError::WouldWait,
+        Ok(_) | Err(Refusal::NoMemory | Refusal::TooLarge) => ArithmeticError::NoMemory,
     }
 }
 

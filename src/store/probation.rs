@@ -122,8 +122,7 @@ impl Participant {
         if item.item_bytes() > COPIED_BYTES_MAX {
             return false;
         }
-        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
-        let head = ItemHead { key, hash, flags, expiry, value_bytes: item.value_bytes() };
+        let head = item.head(hash);
         let sizes = self.table.slabs.sizes();
         let shape = sizes.shape(&head);
         let Home::Class(class) = shape.home else { unreachable!() };
@@ -138,9 +137,8 @@ impl Participant {
     /// Copies an item of the log to the end of the log, if it lies in one slot and pages beside the
     /// `kept` ones are left for that.
     fn keep_in_log(&self, item: &Item<'_>, hash: KeyHash, kept: u32, now: Now) -> bool {
-        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
-        let head = ItemHead { key, hash, flags, expiry, value_bytes: item.value_bytes() };
-        let band = band(expiry, now);
+        let head = item.head(hash);
+        let band = band(head.expiry, now);
         let shape = self.table.slabs.sizes().logged_shape(&head, band);
         let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, kept)).flatten();
         let Some(slot) = slot else { return false };

@@ -4,7 +4,7 @@
 //! Where it is there already, the stripe is locked first, and one look decides everything: whether
 //! the condition holds, whether the item belongs to the log, and what it replaces.
 
-use super::arena::{Exptime, ItemHead, Ref, Stamp};
+use super::arena::{Inherits, ItemHead, Marks, Ref, Stamp};
 use super::index::{Entry, Tag};
 use super::log::{KEPT, band};
 use super::participant::Participant;
@@ -17,7 +17,8 @@ const BYTES_MAX: usize = 4 << 10;
 
 impl Participant {
     /// Stores an item whose value is there. `None`, and nothing has happened, unless it is small,
-    /// goes to the log, and finds room there: then the longer way must be taken.
+    /// goes to the log, finds room there, and has nothing of the item in whose place it comes: then
+    /// the longer way must be taken.
     #[inline]
     pub fn put(
         &mut self,
@@ -28,7 +29,8 @@ impl Participant {
     ) -> Option<Outcome> {
         let bytes = head.bytes(false) + value.len();
         let bytes_max = self.table.item_bytes_max.min(BYTES_MAX);
-        if !self.table.evict || bytes > bytes_max || self.has_retired_much() {
+        let inherits = matches!(condition, Condition::CasOrOlder(_));
+        if !self.table.evict || bytes > bytes_max || self.has_retired_much() || inherits {
             return None;
         }
         let outcome = self.put_in_log(head, value, condition, now)?;
@@ -51,7 +53,7 @@ impl Participant {
         let segment = table.segment_of(hash);
         let old = table.locate_in(segment, head.key, hash, &stripe);
         let alive = old.filter(|(_, item)| table.death(item, hash, now).is_none());
-        if let Some(outcome) = refusal(condition, alive.map(|(_, item)| item.cas())) {
+        if let Some(outcome) = refusal(condition, alive.as_ref().map(|(_, item)| item)) {
             return Some(outcome);
         }
         let is_for_class = match (alive, old) {
@@ -69,7 +71,8 @@ impl Participant {
         table.note_expiry(full.head(), head.expiry);
         // A value that is stored again is as wanted as it was before.
         let heat = alive.map_or(0, |(_, item)| item.word0().heat());
-        let stamp = Stamp { cas: table.next_cas(hash, &stripe), heat, fetched: false };
+        let version = table.next_version(hash, &stripe);
+        let stamp = Stamp { version, heat, marks: Marks::NONE };
         let bytes = (head.bytes(false) + value.len()) as u64;
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
         match old {
@@ -77,11 +80,11 @@ impl Participant {
             Some((_, item)) => {
                 let link = |at| segment.replace(place, entry(at));
                 let full = (full, stamp);
-                let (_, retired, _) = table.arena.supersede(full, &item, Exptime::Own, link);
+                let (_, retired, _) = table.arena.supersede(full, &item, Inherits::NOTHING, link);
                 self.lay_out(retired, &item);
             }
         }
         self.count_stored(bytes);
-        Some(Outcome::Stored)
+        Some(Outcome::Stored { cas: head.cas.unwrap_or(version), value_bytes: value.len() })
     }
 }

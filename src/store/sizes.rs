@@ -122,7 +122,7 @@ mod tests {
 
     fn head(value_bytes: usize) -> ItemHead<'static> {
         let (hash, expiry) = (KeyHash(0), Expiry::NEVER);
-        ItemHead { key: b"a key of 20 bytes...", hash, flags: 0, expiry, value_bytes }
+        ItemHead { key: b"a key of 20 bytes...", hash, flags: 0, expiry, value_bytes, cas: None }
     }
 
     #[test]

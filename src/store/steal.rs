@@ -3,7 +3,7 @@
 //! Useful is a hit on an item that was cold, and a store of a key that had just gone: what more
 //! pages would have kept. A page that leaves its class is emptied in steps.
 
-use super::arena::{ItemHead, Keep, Ref, State};
+use super::arena::{Keep, Ref, State};
 use super::evict::Step;
 use super::participant::Participant;
 use super::slabs::{ClassGuard, Standing};
@@ -126,16 +126,15 @@ impl Participant {
         if !is_warm || self.is_dead(guard, at, word, now) {
             return false;
         }
-        let Some(value) = arena.item(at, Keep::by(guard)).value() else { return false };
-        let value_bytes = value.len();
+        if arena.item(at, Keep::by(guard)).value().is_none() {
+            return false;
+        }
         let Some(slot) = guard.take() else { return false };
         let item = arena.item(at, Keep::by(guard));
-        let (key, flags, expiry) = (item.key(), item.flags(), item.expiry());
-        let hash = self.table.hash(key);
-        let head = ItemHead { key, hash, flags, expiry, value_bytes };
+        let head = item.head(self.table.hash(item.key()));
         let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
         item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
-        self.table.note_expiry(copy.head(), expiry);
+        self.table.note_expiry(copy.head(), head.expiry);
         match self.table.relink(&item, copy, item.word0().heat() - 1) {
             Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
             Err(copy) => guard.put(arena.discard(copy)),

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, CAS_BITS, Home, Item, Keep, Keeper, Reclaimable, Ref, Word0, Words};
+use super::arena::{Arena, Home, Item, Keep, Keeper, Reclaimable, Ref, VERSION_BITS, Word0, Words};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -42,16 +42,17 @@ const PAGES_MIN: u64 = 16;
 /// The empty index takes at most one part in this many of the memory.
 const INDEX_SHARE: u64 = 50;
 
-/// What is older than so many stores in its stripe is dead: half of what a cas can tell apart.
-const CAS_REACH: u64 = 1 << (CAS_BITS - 1);
+/// What is older than so many stores in its stripe is dead: half of what versions can tell apart.
+const VERSION_REACH: u64 = 1 << (VERSION_BITS - 1);
 
 /// One part of the index: who writes to a key locks the stripe of its hash.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(in crate::store) struct Stripe {
     depth: AtomicU32,
-    /// Items with this cas, or one of the `CAS_REACH` before it, are dead: somebody flushed them,
-    /// or they are so old that one cannot tell. The sweep finds them long before they are older.
+    /// Items of this version, or one of the `VERSION_REACH` before it, are dead: somebody flushed
+    /// them, or they are so old that one cannot tell. The sweep finds them long before they are
+    /// older.
     flushed: AtomicU64,
     writer: Padded<Mutex<Writer>>,
 }
@@ -59,8 +60,8 @@ pub(in crate::store) struct Stripe {
 /// What the lock of a stripe guards, beside the segments.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Writer {
-    /// The cas of the item stored last; items keep its low bits.
-    cas: Cell<u64>,
+    /// The version of the item stored last; items keep its low bits.
+    version: Cell<u64>,
 }
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ pub(in crate::store) struct Writer {
 impl Writer {
     /// As if so many items had been stored.
     pub fn skip(&self, stores: u64) {
-        self.cas.set(self.cas.get() + stores);
+        self.version.set(self.version.get() + stores);
     }
 }
 
@@ -343,18 +344,18 @@ impl Table {
         })
     }
 
-    /// The cas of the next item of a stripe, whose lock is `writer`.
+    /// The version of the next item of a stripe, whose lock is `writer`.
     #[inline]
-    pub(in crate::store) fn next_cas(&self, hash: KeyHash, writer: &Writer) -> u64 {
-        let cas = writer.cas.get() + 1;
-        writer.cas.set(cas);
+    pub(in crate::store) fn next_version(&self, hash: KeyHash, writer: &Writer) -> u64 {
+        let version = writer.version.get() + 1;
+        writer.version.set(version);
         let flushed = &self.stripe(hash).flushed;
-        if cas - flushed.load(Ordering::Relaxed) >= CAS_REACH {
+        if version - flushed.load(Ordering::Relaxed) >= VERSION_REACH {
             self.flushes.fetch_add(1, Ordering::Relaxed);
             // Release: as in `flush_now`; who finds the new item finds it alive.
-            flushed.store(cas - CAS_REACH / 2, Ordering::Release);
+            flushed.store(version - VERSION_REACH / 2, Ordering::Release);
         }
-        cas
+        version % (1 << VERSION_BITS)
     }
 
     /// Declares everything stored so far dead.
@@ -364,7 +365,7 @@ impl Table {
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
-            stripe.flushed.store(writer.cas.get(), Ordering::Release);
+            stripe.flushed.store(writer.version.get(), Ordering::Release);
         }
     }
 
@@ -474,7 +475,7 @@ impl Stripe {
     pub(in crate::store) fn death(&self, item: &Item<'_>, now: Now) -> Option<Miss> {
         // Acquire: who was told of a flush finds nothing older.
         let flushed = self.flushed.load(Ordering::Acquire);
-        if flushed.wrapping_sub(item.cas()) % (1 << CAS_BITS) < CAS_REACH {
+        if flushed.wrapping_sub(item.version()) % (1 << VERSION_BITS) < VERSION_REACH {
             return Some(Miss::Flushed);
         }
         item.expiry().is_due(now).then_some(Miss::Expired)

@@ -3,6 +3,7 @@
 
 mod direct;
 mod index;
+mod marks;
 mod oracle;
 mod policy;
 mod shared;
@@ -43,7 +44,14 @@ pub fn store(
     condition: Condition,
 ) -> Result<Outcome, Refusal> {
     let hash = participant.table().hash(key);
-    let head = ItemHead { key, hash, flags: 5, expiry: Expiry::NEVER, value_bytes: value.len() };
+    let head = ItemHead {
+        key,
+        hash,
+        flags: 5,
+        expiry: Expiry::NEVER,
+        value_bytes: value.len(),
+        cas: None,
+    };
     let mut reservation = participant.reserve(head, NOW)?;
     for piece in value.chunks(1000) {
         if let Err(refusal) = participant.fill(&mut reservation, piece, NOW) {
@@ -55,7 +63,7 @@ pub fn store(
 }
 
 pub fn set(participant: &mut Participant, key: &[u8], value: &[u8]) {
-    assert_eq!(store(participant, key, value, Condition::Always), Ok(Outcome::Stored));
+    assert!(store(participant, key, value, Condition::Always).unwrap().is_stored());
 }
 
 pub fn get(participant: &Participant, key: &[u8]) -> Option<Vec<u8>> {
@@ -153,7 +161,7 @@ fn who_is_refused_does_not_hold_others_up() {
     assert!(looks <= 200 * 10, "{looks} looks, nearly all of which others waited for");
     assert_eq!(one.starved_bytes(), 1 << 20);
     pins.into_iter().for_each(|pin| one.unpin(pin));
-    assert_eq!(store(&mut one, b"room", &[1; 9000], Condition::Always), Ok(Outcome::Stored));
+    assert!(store(&mut one, b"room", &[1; 9000], Condition::Always).unwrap().is_stored());
     one.quiesce();
     assert_eq!(one.starved_bytes(), 0);
 }
@@ -221,13 +229,13 @@ fn conditions() {
     let try_store = |one: &mut Participant, condition| store(one, b"k", b"v", condition).unwrap();
     assert_eq!(try_store(&mut one, Condition::Present), Outcome::NotStored);
     assert_eq!(try_store(&mut one, Condition::Cas(1)), Outcome::NotFound);
-    assert_eq!(try_store(&mut one, Condition::Absent), Outcome::Stored);
+    assert!(try_store(&mut one, Condition::Absent).is_stored());
     assert_eq!(try_store(&mut one, Condition::Absent), Outcome::NotStored);
     let cas = one.get(b"k", one.table().hash(b"k"), NOW).unwrap().cas();
     assert_eq!(try_store(&mut one, Condition::Cas(cas + 1)), Outcome::Exists);
-    assert_eq!(try_store(&mut one, Condition::Cas(cas)), Outcome::Stored);
+    assert!(try_store(&mut one, Condition::Cas(cas)).is_stored());
     assert_eq!(try_store(&mut one, Condition::Cas(cas)), Outcome::Exists);
-    assert_eq!(try_store(&mut one, Condition::Present), Outcome::Stored);
+    assert!(try_store(&mut one, Condition::Present).is_stored());
 }
 
 #[test]
@@ -293,10 +301,12 @@ fn flushes_kill_what_is_older_and_nothing_else_when_cas_begins_anew() {
 
 fn concat(one: &mut Participant, key: &[u8], value: &[u8], side: Side) -> Outcome {
     let hash = one.table().hash(key);
-    let head = ItemHead { key, hash, flags: 9, expiry: Expiry::PAST, value_bytes: value.len() };
+    let head =
+        ItemHead { key, hash, flags: 9, expiry: Expiry::PAST, value_bytes: value.len(), cas: None };
     let mut reservation = one.reserve(head, NOW).unwrap();
     one.fill(&mut reservation, value, NOW).unwrap();
-    one.concat(reservation, side, Condition::Always, NOW).unwrap()
+    let join = Join { side, cas: None, create: false };
+    one.concat(reservation, join, NOW).unwrap()
 }
 
 #[test]
@@ -305,26 +315,28 @@ fn values_are_joined_and_counted() {
     let mut one = table(8 << 20, true).participant(registry.counters("one"));
     assert_eq!(concat(&mut one, b"k", b"x", Side::Append), Outcome::NotStored);
     set(&mut one, b"k", b"1");
-    assert_eq!(concat(&mut one, b"k", b"2", Side::Append), Outcome::Stored);
-    assert_eq!(concat(&mut one, b"k", b"0", Side::Prepend), Outcome::Stored);
+    assert!(concat(&mut one, b"k", b"2", Side::Append).is_stored());
+    assert!(concat(&mut one, b"k", b"0", Side::Prepend).is_stored());
     let hash = one.table().hash(b"k");
     let item = one.get(b"k", hash, NOW).unwrap();
     assert_eq!((item.value(), item.flags()), (Some(&b"012"[..]), 5));
     assert_eq!(item.expiry(), Expiry::NEVER, "kept");
-    assert_eq!(one.arithmetic(b"k", hash, 990, Direction::Up, NOW), Ok(1002));
-    assert_eq!(one.arithmetic(b"k", hash, 5, Direction::Down, NOW), Ok(997));
+    let change = |one: &mut Participant, delta, direction| {
+        let change = Change::by(delta, direction);
+        one.arithmetic(b"k", hash, &change, NOW).map(|changed| changed.number)
+    };
+    assert_eq!(change(&mut one, 990, Direction::Up), Ok(1002));
+    assert_eq!(change(&mut one, 5, Direction::Down), Ok(997));
     assert_eq!(get(&one, b"k").unwrap(), b"997 ");
-    assert_eq!(one.arithmetic(b"k", hash, 1000, Direction::Down, NOW), Ok(0));
+    assert_eq!(change(&mut one, 1000, Direction::Down), Ok(0));
     assert_eq!(get(&one, b"k").unwrap(), b"0   ");
     set(&mut one, b"k", b"ten");
-    let error = one.arithmetic(b"k", hash, 1, Direction::Up, NOW);
-    assert_eq!(error, Err(ArithmeticError::NonNumeric));
-    let absent = one.table().hash(b"none");
-    let error = one.arithmetic(b"none", absent, 1, Direction::Up, NOW);
-    assert_eq!(error, Err(ArithmeticError::NotFound));
+    assert_eq!(change(&mut one, 1, Direction::Up), Err(ArithmeticError::NonNumeric));
+    one.delete(b"k", hash, NOW);
+    assert_eq!(change(&mut one, 1, Direction::Up), Err(ArithmeticError::NotFound));
     let large = pattern(1, 300_000);
     set(&mut one, b"k", &large);
-    assert_eq!(concat(&mut one, b"k", &large, Side::Append), Outcome::Stored);
+    assert!(concat(&mut one, b"k", &large, Side::Append).is_stored());
     assert_eq!(get(&one, b"k").unwrap(), [large.clone(), large].concat());
     one.quiesce();
     assert_eq!(registry.sum(Metric::CurrItems), 1);
@@ -356,7 +368,7 @@ fn too_large_is_refused() {
     let mut one = table(1 << 20, true).participant(registry.counters("one"));
     for value_bytes in [1 << 20, usize::MAX] {
         let (hash, expiry) = (one.table().hash(b"k"), Expiry::NEVER);
-        let head = ItemHead { key: b"k", hash, flags: 0, expiry, value_bytes };
+        let head = ItemHead { key: b"k", hash, flags: 0, expiry, value_bytes, cas: None };
         assert_eq!(one.reserve(head, NOW).unwrap_err(), Refusal::TooLarge);
     }
 }

@@ -1,13 +1,13 @@
 //! Storing and deleting.
 
 use super::arena::{
-    Exptime, Home, Item, ItemHead, Keep, Ref, Reservation, Retired, Shape, Stamp, Word0,
+    Home, Inherits, Item, ItemHead, Keep, Marks, Ref, Reservation, Retired, Shape, Stamp, Word0,
 };
 use super::index::{Entry, Place, Segment, Split, Tag};
 use super::log::{ARRIVING, band};
 use super::participant::Participant;
 use super::table::{Table, Writer};
-use super::{Condition, Outcome, Refusal};
+use super::{Condition, Deletion, Outcome, Refusal};
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
@@ -17,11 +17,53 @@ use crate::sys::region::Loan;
 
 /// How an attempt to link an item went.
 enum Attempt {
-    Linked,
+    /// With this cas.
+    Linked(u64),
     Refused(Reservation, Outcome),
     /// The segment is full, and there was none to split it with.
     Crowded(Reservation),
 }
+
+/// What became of a full reservation.
+pub(in crate::store) enum Tried {
+    Stored(Outcome),
+    Refused(Reservation, Outcome),
+}
+
+/// How a full reservation becomes an item.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Terms {
+    pub condition: Condition,
+    pub inherits: Inherits,
+    pub marks: Marks,
+}
+
+impl Terms {
+    /// As a value that a peer stores.
+    pub fn on(condition: Condition) -> Terms {
+        Terms { condition, inherits: Inherits::NOTHING, marks: Marks::NONE }
+    }
+
+    /// In the place of the live item `old`, the condition being met.
+    fn settle(self, old: &Item<'_>) -> Terms {
+        match self.condition {
+            // A value that was made from an older one than there is serves until the next.
+            Condition::CasOrOlder(cas) if cas != old.cas() => Terms {
+                inherits: Inherits { marks: WON, fetched: false, ..Inherits::EVERYTHING },
+                marks: Marks { stale: true, won: false },
+                ..self
+            },
+            Condition::Always
+            | Condition::Absent
+            | Condition::Present
+            | Condition::Cas(_)
+            | Condition::CasOrOlder(_)
+            | Condition::Version(_) => self,
+        }
+    }
+}
+
+const WON: Marks = Marks { won: true, stale: false };
 
 /// Where a new entry can go.
 enum Room<'t> {
@@ -75,11 +117,8 @@ impl Table {
         let segment = self.segment_of(hash);
         let found = segment.find(hash, |at| (at == item.at()).then_some(()));
         let Some((place, ())) = found else { return Err(copy) };
-        let fetched = item.word0().is_fetched();
-        let stamp = Stamp { cas: item.cas(), heat, fetched };
         let link = |at| segment.replace(place, Entry::new(Tag::of(hash), at));
-        let (at, retired, word) =
-            self.arena.supersede((copy, stamp), item, Exptime::Inherited, link);
+        let (at, retired, word) = self.arena.succeed(copy, heat, item, link);
         self.note_expiry(at, word.expiry());
         Ok(retired)
     }
@@ -270,29 +309,41 @@ impl Participant {
     /// # Panics
     /// If the reservation is not full, or of another table.
     pub fn commit(&mut self, reservation: Reservation, condition: Condition, now: Now) -> Outcome {
-        self.store(reservation, condition, Exptime::Own, now)
+        self.store(reservation, Terms::on(condition), now)
     }
 
     pub(in crate::store) fn store(
         &mut self,
-        mut reservation: Reservation,
-        condition: Condition,
-        exptime: Exptime,
+        reservation: Reservation,
+        terms: Terms,
         now: Now,
     ) -> Outcome {
+        match self.try_store(reservation, terms, now) {
+            Tried::Stored(outcome) => outcome,
+            Tried::Refused(refused, outcome) => {
+                self.abandon(refused);
+                outcome
+            }
+        }
+    }
+
+    /// As `store`; what is not stored is given back.
+    pub(in crate::store) fn try_store(
+        &mut self,
+        mut reservation: Reservation,
+        terms: Terms,
+        now: Now,
+    ) -> Tried {
+        let value_bytes = reservation.value_bytes();
         reservation.count_out(self.table.arriving(reservation.shape().home));
         // Crowded twice: the directory cannot grow, or others are faster.
         let (mut force, mut crowded_before) = (false, false);
         loop {
-            match self.link(reservation, condition, exptime, force, now) {
-                Attempt::Linked => return Outcome::Stored,
-                Attempt::Refused(refused, outcome) => {
-                    self.abandon(refused);
-                    return outcome;
-                }
+            match self.link(reservation, terms, force, now) {
+                Attempt::Linked(cas) => return Tried::Stored(Outcome::Stored { cas, value_bytes }),
+                Attempt::Refused(refused, outcome) => return Tried::Refused(refused, outcome),
                 Attempt::Crowded(crowded) if force || !self.table.evict => {
-                    self.abandon(crowded);
-                    return Outcome::NoMemory;
+                    return Tried::Refused(crowded, Outcome::NoMemory);
                 }
                 Attempt::Crowded(crowded) => {
                     force = crowded_before || !self.make_room_for_index(now);
@@ -303,23 +354,18 @@ impl Participant {
         }
     }
 
-    fn link(
-        &self,
-        reservation: Reservation,
-        condition: Condition,
-        exptime: Exptime,
-        force: bool,
-        now: Now,
-    ) -> Attempt {
+    fn link(&self, reservation: Reservation, terms: Terms, force: bool, now: Now) -> Attempt {
         let (table, hash) = (&*self.table, reservation.hash());
         let stripe = table.lock(hash);
         let draft = table.arena.draft(&reservation);
-        let bytes = draft.item_bytes();
+        let (bytes, note) = (draft.item_bytes(), draft.is_noted().then(|| draft.cas()));
         let old = table.locate(draft.key(), hash, &stripe);
-        let alive = old.filter(|(_, _, item)| table.death(item, hash, now).is_none());
-        if let Some(outcome) = refusal(condition, alive.map(|(_, _, item)| item.cas())) {
+        let alive = old.map(|(_, _, item)| item);
+        let alive = alive.filter(|item| table.death(item, hash, now).is_none());
+        if let Some(outcome) = refusal(terms.condition, alive.as_ref()) {
             return Attempt::Refused(reservation, outcome);
         }
+        let terms = alive.map_or(terms, |item| terms.settle(&item));
         let room = match old {
             Some((segment, place, item)) => Room::Taken(segment, place, item),
             None => table.room(hash, &stripe, force),
@@ -330,9 +376,9 @@ impl Participant {
             Room::None => return Attempt::Crowded(reservation),
         };
         // A value that is stored again is as wanted as it was before.
-        let heat = alive.map_or(0, |(_, _, item)| item.word0().heat());
-        let cas = table.next_cas(hash, &stripe);
-        let stamp = Stamp { cas, heat, fetched: false };
+        let heat = alive.map_or(0, |item| item.word0().heat());
+        let version = table.next_version(hash, &stripe);
+        let stamp = Stamp { version, heat, marks: terms.marks };
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
         let is_main = matches!(reservation.shape().home, Home::Class(_));
         if old.is_none() && is_main {
@@ -349,8 +395,8 @@ impl Participant {
                     None => segment.usurp(place, hash, entry(at)),
                 };
                 let full = (reservation, stamp);
-                let (at, retired, word) = table.arena.supersede(full, &item, exptime, link);
-                if exptime == Exptime::Inherited {
+                let (at, retired, word) = table.arena.supersede(full, &item, terms.inherits, link);
+                if terms.inherits.exptime {
                     table.note_expiry(at, word.expiry());
                 }
                 if old.is_none() {
@@ -360,7 +406,7 @@ impl Participant {
             }
         }
         self.count_stored(bytes);
-        Attempt::Linked
+        Attempt::Linked(note.unwrap_or(version))
     }
 
     /// The key for which a reservation was made.
@@ -382,17 +428,27 @@ impl Participant {
 
     /// Deletes the item of a key. False when there was none alive.
     pub fn delete(&mut self, key: &[u8], hash: KeyHash, now: Now) -> bool {
+        self.delete_if(key, hash, None, now) == Deletion::Deleted
+    }
+
+    /// Deletes the item of a key, if it has this cas.
+    pub fn delete_if(&mut self, key: &[u8], hash: KeyHash, cas: Option<u64>, now: Now) -> Deletion {
         if self.has_retired_much() {
             self.quiesce();
         }
         let table = &*self.table;
         let stripe = table.lock(hash);
-        let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };
+        let Some((segment, place, item)) = table.locate(key, hash, &stripe) else {
+            return Deletion::NotFound;
+        };
         let alive = table.death(&item, hash, now).is_none();
+        if alive && cas.is_some_and(|cas| cas != item.cas()) {
+            return Deletion::Exists;
+        }
         segment.clear(place);
         let (retired, _) = table.arena.retire(item.at());
         self.lay_out(retired, &item);
-        alive
+        if alive { Deletion::Deleted } else { Deletion::NotFound }
     }
 
     /// Declares everything stored so far dead: now, or when `due` has come, instead of any flush
@@ -426,12 +482,20 @@ impl Participant {
     }
 }
 
-/// What stands against storing, where the live item of the key has the cas `alive`.
-pub(in crate::store) fn refusal(condition: Condition, alive: Option<u64>) -> Option<Outcome> {
-    match (condition, alive) {
-        (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => None,
-        (Condition::Absent, Some(_)) | (Condition::Present, None) => Some(Outcome::NotStored),
-        (Condition::Cas(_), None) => Some(Outcome::NotFound),
-        (Condition::Cas(wanted), Some(cas)) => (wanted != cas).then_some(Outcome::Exists),
-    }
+/// What stands against storing, where this is the live item of the key.
+#[inline]
+pub(in crate::store) fn refusal(condition: Condition, alive: Option<&Item<'_>>) -> Option<Outcome> {
+    let is_met = match (condition, alive) {
+        (Condition::Always, _) | (Condition::Absent, None) | (Condition::Present, Some(_)) => true,
+        (Condition::Absent, Some(_)) | (Condition::Present, None) => {
+            return Some(Outcome::NotStored);
+        }
+        (Condition::Cas(_) | Condition::CasOrOlder(_) | Condition::Version(_), None) => {
+            return Some(Outcome::NotFound);
+        }
+        (Condition::Cas(wanted), Some(item)) => wanted == item.cas(),
+        (Condition::CasOrOlder(wanted), Some(item)) => wanted <= item.cas(),
+        (Condition::Version(wanted), Some(item)) => wanted == item.version(),
+    };
+    (!is_met).then_some(Outcome::Exists)
 }

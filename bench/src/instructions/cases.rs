@@ -145,7 +145,7 @@ fn table() -> io::Result<Arc<Table>> {
     let mut one = table.participant(Registry::default().counters("fill"));
     for number in 0..ITEMS {
         let stored = local::store(&mut one, &key(number), &VALUE, NOW);
-        if stored != Ok(Outcome::Stored) {
+        if !stored.is_ok_and(Outcome::is_stored) {
             return Err(io::Error::other(format!("item {number}: {stored:?}")));
         }
         one.quiesce();

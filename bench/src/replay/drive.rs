@@ -13,8 +13,7 @@ use ringcached::base::clock::{Expiry, Now, TICKS_PER_S};
 use ringcached::base::hash::{KeyHash, KeyHasher};
 use ringcached::base::metrics::{Metric, Registry};
 use ringcached::store::{
-    Condition, Favor, Figures, ItemHead, Outcome, Participant, StorePlan, Sweep, TURNS_PER_ROUND,
-    Table,
+    Condition, Favor, Figures, ItemHead, Participant, StorePlan, Sweep, TURNS_PER_ROUND, Table,
 };
 
 use super::chance::{mix, unit};
@@ -285,7 +284,7 @@ impl<'a> Replay<'a> {
             None => Expiry::NEVER,
         };
         let mut missing = request.value_bytes();
-        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: missing };
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: missing, cas: None };
         let Ok(mut reservation) = self.participant.reserve(head, now) else { return false };
         while missing > 0 {
             let piece = &FILLER[..missing.min(FILLER.len())];
@@ -295,7 +294,7 @@ impl<'a> Replay<'a> {
             }
             missing -= piece.len();
         }
-        self.participant.commit(reservation, Condition::Always, now) == Outcome::Stored
+        self.participant.commit(reservation, Condition::Always, now).is_stored()
     }
 
     /// Looks at the table after so many requests.

@@ -45,7 +45,7 @@ pub fn store(
     now: Now,
 ) -> Result<Outcome, Refusal> {
     let (hash, value_bytes) = (one.table().hash(key), value.len());
-    let head = ItemHead { key, hash, flags: 0, expiry: Expiry::NEVER, value_bytes };
+    let head = ItemHead { key, hash, flags: 0, expiry: Expiry::NEVER, value_bytes, cas: None };
     if let Some(outcome) = one.put(&head, value, Condition::Always, now) {
         return Ok(outcome);
     }

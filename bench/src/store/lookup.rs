@@ -147,7 +147,7 @@ fn filled(items: u64, huge: bool, options: &Lookup) -> io::Result<Arc<Table>> {
     let mut one = table.participant(Registry::default().counters("fill"));
     for item in 0..items {
         let stored = local::store(&mut one, &local::key(item), &local::value(item), NOW);
-        if stored != Ok(Outcome::Stored) {
+        if !stored.is_ok_and(Outcome::is_stored) {
             return Err(io::Error::other(format!("item {item}: {stored:?}")));
         }
         if item % TEND == 0 {

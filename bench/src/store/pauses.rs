@@ -241,7 +241,7 @@ fn store(
     laps.skip();
     for item in items {
         match local::store(one, &local::key(item), &local::value(item), NOW) {
-            Ok(Outcome::Stored) => {}
+            Ok(Outcome::Stored { .. }) => {}
             refused => {
                 let text = format!("item {item}: {refused:?}: give it more --memory");
                 return Err(io::Error::other(text));

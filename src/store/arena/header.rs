@@ -1,20 +1,34 @@
 //! The two words that open every slot, of a size class or of the log.
 //!
 //! ```text
-//!           63      32 31  24 23   22..20 19   18     17      16..15 14..12 11..0
-//!   word 0  exptime    nkey   MAIN kind   WIDE CFLAGS FETCHED heat   state  pins   item
-//!           63            26 25                               ..15   14..12
-//!           ref of the head  -                                       state         fragment
-//!           63      40 39                                                 0
-//!   word 1  value len  cas                                                         item
-//!           slot len (63..38)   ref of the next fragment, or 0 (37..0)             fragment
-//!           ref of the next free slot of this page, or 0                           free
+//!           63    32 31..24 23..21 20   19    18     17      16..15 14..12 11   10..0
+//!   word 0  exptime  nkey   kind   WIDE NOTED CFLAGS FETCHED heat   state  MAIN pins   item
+//!           63            26 25                             ..15    14..12
+//!           ref of the head  -                                      state              fragment
+//!           63      40 39                                                     0
+//!   word 1  value len  version                                                         item
+//!           slot len (63..38)   ref of the next fragment, or 0 (37..0)                 fragment
+//!           ref of the next free slot of this page, or 0                               free
 //! ```
 //!
-//! Word 0 changes in place (pins, heat, exptime, state), word 1 not while an item is live. Whatever
-//! the page is used for, the state lies in the same bits, so that a CLOCK hand knows what it sees.
-//! A slot of the log that is freed keeps what tells its length: a page of the log is read from its
+//! Kinds: 0 is a string. 5 is one whose successor somebody has been told to make (won), 6 one that
+//! is out of date (stale), 7 is both. 1 to 4 are for other types of values.
+//!
+//! Word 0 changes in place: pins, heat, exptime, state, and the marks of a string. Whatever the
+//! page is used for, the state lies in the same bits, so that a CLOCK hand knows what it sees. A
+//! slot of the log that is freed keeps what tells its length: a page of the log is read from its
 //! start, slot by slot.
+//!
+//! Word 1 of a live item changes in one way: an item that is marked as stale gets a newer version,
+//! under the lock of its stripe. Its length stays, so nobody who goes by that can be misled. Who
+//! reads the version without the lock reads it once, atomically, and finds the older or the newer
+//! one:
+//! - As a cas for the peer, the older one is no match any more, and the newer one belongs to the
+//!   same value. Who tells marks, too, reads the version first: see `Item::settled`.
+//! - Against a flush, both give the same answer: an item is marked only while it is alive, so every
+//!   flush that kills the older version and comes later kills the newer one.
+//! - Who puts a copy or a successor in the place of the item compares, or takes over, the version
+//!   under the lock.
 
 use super::Ref;
 use crate::base::clock::Expiry;
@@ -39,19 +53,39 @@ pub(in crate::store) enum State {
 
 /// Heat does not rise beyond this.
 pub(in crate::store) const HEAT_MAX: u64 = 3;
-pub(super) const PINS_MAX: u64 = (1 << 12) - 1;
+pub(super) const PINS_MAX: u64 = (1 << 11) - 1;
 
+const MAIN: u64 = 1 << 11;
 const STATE_SHIFT: u32 = 12;
 const STATE_MASK: u64 = 7 << STATE_SHIFT;
 const HEAT_SHIFT: u32 = 15;
 const HEAT_MASK: u64 = HEAT_MAX << HEAT_SHIFT;
 const FETCHED: u64 = 1 << 17;
 const CFLAGS: u64 = 1 << 18;
-const WIDE: u64 = 1 << 19;
-const MAIN: u64 = 1 << 23;
+const NOTED: u64 = 1 << 19;
+const WIDE: u64 = 1 << 20;
+const KIND_SHIFT: u32 = 21;
+const KIND_MASK: u64 = 7 << KIND_SHIFT;
+/// Of the kinds, those of strings with marks: each has this bit, and those of its marks.
+const MARKED: u64 = 4 << KIND_SHIFT;
+const STALE: u64 = 2 << KIND_SHIFT;
+const WON: u64 = 1 << KIND_SHIFT;
 const NKEY_SHIFT: u32 = 24;
 const EXPTIME_SHIFT: u32 = 32;
 const HEAD_SHIFT: u32 = 26;
+
+/// What is to be known about a value beside itself. Storing a value clears it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Somebody has been told to make a newer value.
+    pub won: bool,
+    /// It is out of date.
+    pub stale: bool,
+}
+
+impl Marks {
+    pub(in crate::store) const NONE: Marks = Marks { won: false, stale: false };
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Word0(pub(super) u64);
@@ -69,6 +103,10 @@ impl Word0 {
 
     pub(super) fn with_wide(self, wide: bool) -> Word0 {
         Word0(self.0 | if wide { WIDE } else { 0 })
+    }
+
+    pub(super) fn with_note(self, noted: bool) -> Word0 {
+        Word0(self.0 | if noted { NOTED } else { 0 })
     }
 
     pub(super) fn with_main(self, main: bool) -> Word0 {
@@ -116,14 +154,24 @@ impl Word0 {
         (self.0 & HEAT_MASK) >> HEAT_SHIFT
     }
 
-    pub(super) fn with_heat(self, heat: u64, fetched: bool) -> Word0 {
-        let rest = self.0 & !(HEAT_MASK | FETCHED);
-        Word0(rest | (heat << HEAT_SHIFT) | if fetched { FETCHED } else { 0 })
+    pub(super) fn with_heat(self, heat: u64) -> Word0 {
+        Word0((self.0 & !HEAT_MASK) | (heat << HEAT_SHIFT))
     }
 
-    /// One degree hotter, and fetched. Heat must be below its limit.
+    /// One degree hotter, if it can be, and fetched.
     pub(super) fn hotter(self) -> Word0 {
-        Word0((self.0 + (1 << HEAT_SHIFT)) | FETCHED)
+        let degree = if self.heat() < HEAT_MAX { 1 << HEAT_SHIFT } else { 0 };
+        Word0((self.0 + degree) | FETCHED)
+    }
+
+    /// True when `hotter` changes nothing.
+    #[inline]
+    pub(super) fn is_hottest(self) -> bool {
+        self.0 & (HEAT_MASK | FETCHED) == HEAT_MASK | FETCHED
+    }
+
+    pub(super) fn with_fetched(self, fetched: bool) -> Word0 {
+        Word0(self.0 | if fetched { FETCHED } else { 0 })
     }
 
     /// One degree colder. Heat must not be 0.
@@ -142,6 +190,29 @@ impl Word0 {
 
     pub(super) fn is_wide(self) -> bool {
         self.0 & WIDE != 0
+    }
+
+    /// True when a peer chose the cas of the item.
+    pub(super) fn is_noted(self) -> bool {
+        self.0 & NOTED != 0
+    }
+
+    /// Bytes between the header and the key: 16 if it is wide, 8 if it is noted, 4 for flags.
+    #[inline]
+    pub(super) fn extra_bytes(self) -> usize {
+        const _: () = assert!(CFLAGS >> 16 == 4 && NOTED >> 16 == 8 && WIDE >> 16 == 16);
+        super::to_usize((self.0 & (CFLAGS | NOTED | WIDE)) >> 16)
+    }
+
+    pub(in crate::store) fn marks(self) -> Marks {
+        let has = |mark| self.0 & (MARKED | mark) == MARKED | mark;
+        Marks { won: has(WON), stale: has(STALE) }
+    }
+
+    pub(super) fn with_marks(self, marks: Marks) -> Word0 {
+        let won = if marks.won { MARKED | WON } else { 0 };
+        let stale = if marks.stale { MARKED | STALE } else { 0 };
+        Word0((self.0 & !KIND_MASK) | won | stale)
     }
 
     /// True of an item that lies in a size class, and not in the log.
@@ -171,25 +242,29 @@ impl Word0 {
 
 /// Longest value whose length fits word 1; a longer one makes its item wide.
 pub(super) const NARROW_VALUE_BYTES_MAX: usize = (1 << 24) - 1;
-/// Of a cas so many low bits are kept.
-pub(in crate::store) const CAS_BITS: u32 = 40;
-const CAS_MASK: u64 = (1 << CAS_BITS) - 1;
+/// Of a version so many low bits are kept.
+pub(in crate::store) const VERSION_BITS: u32 = 40;
+const VERSION_MASK: u64 = (1 << VERSION_BITS) - 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Word1(pub(super) u64);
 
 impl Word1 {
-    pub(super) fn new(cas: u64, value_bytes: usize) -> Word1 {
+    pub(super) fn new(version: u64, value_bytes: usize) -> Word1 {
         let length = if value_bytes <= NARROW_VALUE_BYTES_MAX { value_bytes as u64 } else { 0 };
-        Word1((cas & CAS_MASK) | (length << CAS_BITS))
+        Word1((version & VERSION_MASK) | (length << VERSION_BITS))
     }
 
-    pub(in crate::store) fn cas(self) -> u64 {
-        self.0 & CAS_MASK
+    pub(in crate::store) fn version(self) -> u64 {
+        self.0 & VERSION_MASK
+    }
+
+    pub(super) fn with_version(self, version: u64) -> Word1 {
+        Word1((self.0 & !VERSION_MASK) | (version & VERSION_MASK))
     }
 
     pub(super) fn value_bytes(self) -> usize {
-        super::to_usize(self.0 >> CAS_BITS)
+        super::to_usize(self.0 >> VERSION_BITS)
     }
 }
 
@@ -211,7 +286,48 @@ mod tests {
         let head = Ref::from_bits((1 << 38) - 1);
         assert_eq!(Word0::fragment(head).head(), head);
         assert_eq!(Word0::fragment(head).state(), State::Fragment);
-        let word = Word1::new(CAS_MASK, NARROW_VALUE_BYTES_MAX);
-        assert_eq!((word.cas(), word.value_bytes()), (CAS_MASK, NARROW_VALUE_BYTES_MAX));
+        let word = Word1::new(VERSION_MASK, NARROW_VALUE_BYTES_MAX);
+        assert_eq!((word.version(), word.value_bytes()), (VERSION_MASK, NARROW_VALUE_BYTES_MAX));
+        let word = word.with_version(7);
+        assert_eq!((word.version(), word.value_bytes()), (7, NARROW_VALUE_BYTES_MAX));
+    }
+
+    #[test]
+    fn marks_are_kinds_of_their_own() {
+        let word = Word0::reserved(250, Expiry::NEVER, true).with_main(true).with_wide(true);
+        for (won, stale, kind) in
+            [(false, false, 0), (true, false, 5), (false, true, 6), (true, true, 7)]
+        {
+            let marks = Marks { won, stale };
+            let marked = word.with_marks(Marks { won: true, stale: true }).with_marks(marks);
+            assert_eq!((marked.0 & KIND_MASK) >> KIND_SHIFT, kind);
+            assert_eq!((marked.marks(), marked.0 & !KIND_MASK), (marks, word.0));
+        }
+        for kind in 1..5 {
+            assert_eq!(Word0(word.0 | kind << KIND_SHIFT).marks(), Marks::NONE);
+        }
+    }
+
+    #[test]
+    fn pins_end_where_another_field_begins() {
+        let word = Word0(Word0::reserved(1, Expiry::NEVER, false).0 + PINS_MAX);
+        assert_eq!((word.pins(), word.is_main(), word.state()), (PINS_MAX, false, State::Reserved));
+    }
+
+    #[test]
+    fn what_precedes_the_key_has_its_length() {
+        for (wide, noted, cflags, bytes) in
+            [(false, false, false, 0), (true, true, true, 28), (false, true, false, 8)]
+        {
+            let word = Word0::reserved(1, Expiry::NEVER, cflags).with_wide(wide).with_note(noted);
+            assert_eq!(word.extra_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_hottest_has_been_fetched() {
+        let word = Word0::reserved(1, Expiry::NEVER, false).with_heat(HEAT_MAX);
+        assert!(!word.is_hottest() && word.hotter().is_hottest());
+        assert_eq!(word.hotter().heat(), HEAT_MAX);
     }
 }

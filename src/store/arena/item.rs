@@ -1,21 +1,28 @@
 //! Items as readers see them.
 //!
 //! ```text
-//!   0        8        16                32        36
-//!   | word 0 | word 1 | [length | next] | [flags] | key | value ...     the head of an item
-//!   | word 0 | word 1 | value ...                                       a further fragment
+//!   0        8        16                32       40        44
+//!   | word 0 | word 1 | [length | next] | [note] | [flags] | key | value ...   the head of an item
+//!   | word 0 | word 1 | value ...                                              a further fragment
 //! ```
 //!
 //! Length and next are there when the item is wide: 64 bits for the length of the value, 24 for the
-//! length of each of its slots in units of 8 bytes, and 40 for the ref of the next slot. The
-//! client's flags are there when they are not 0.
+//! length of each of its slots in units of 8 bytes, and 40 for the ref of the next slot. The note
+//! is there when a peer chose the cas of the item, and holds the cas that peers know. The client's
+//! flags are there when they are not 0.
+//!
+//! An item has a version, by which flushes and those who store compare, and a cas, which peers see.
+//! They are the same, but for a note: then two writers who give the same cas cannot take each
+//! other's value for their own.
 
-use super::header::{Word0, Word1};
-use super::{Arena, HEADER_BYTES, HEAT_MAX, Keep, Ref, State};
+use super::header::{Marks, Word0, Word1};
+use super::{Arena, HEADER_BYTES, ItemHead, Keep, Ref, State};
 use crate::base::clock::Expiry;
+use crate::base::hash::KeyHash;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const WIDE_BYTES: usize = 16;
+pub(super) const NOTE_BYTES: usize = 8;
 pub(super) const CFLAGS_BYTES: usize = 4;
 
 pub(super) const SLOT_UNITS_SHIFT: u32 = 40;
@@ -33,11 +40,18 @@ pub(super) fn next_of_head(arena: &Arena, head: Ref) -> Ref {
     Ref::from_bits(wide_word(arena, head, 1).load(Ordering::Relaxed))
 }
 
-/// Offset of the key in an item.
-pub(super) fn key_at(word: Word0) -> usize {
+/// The cas of an item that has a note. Only ever accessed atomically, because it changes when the
+/// item is marked as stale.
+pub(super) fn note_word(arena: &Arena, head: Ref, word: Word0) -> &AtomicU64 {
+    debug_assert!(word.is_noted());
     let wide = if word.is_wide() { WIDE_BYTES } else { 0 };
-    let cflags = if word.has_cflags() { CFLAGS_BYTES } else { 0 };
-    HEADER_BYTES + wide + cflags
+    arena.word(head.offset() + HEADER_BYTES + wide)
+}
+
+/// Offset of the key in an item.
+#[inline]
+pub(super) fn key_at(word: Word0) -> usize {
+    HEADER_BYTES + word.extra_bytes()
 }
 
 /// An item that was found. It stays readable for `'p`, even if it is replaced meanwhile.
@@ -65,7 +79,8 @@ impl Arena {
 
     #[inline]
     pub(super) fn view<'p>(&'p self, at: Ref, word0: Word0, keep: Keep<'p>) -> Item<'p> {
-        // Relaxed: it does not change while the item is published.
+        // Relaxed: the length does not change while the item is published, and of the version one
+        // is as good as the other; see `header`.
         let word1 = Word1(self.word1(at).load(Ordering::Relaxed));
         Item { arena: self, at, keep, word0, word1 }
     }
@@ -98,10 +113,54 @@ impl<'p> Item<'p> {
     }
 
     /// Changes whenever the key is stored anew, and then to a number that it did not have within
-    /// the last 2^40 stores.
+    /// the last 2^40 stores; or to what a peer says.
     #[inline]
     pub fn cas(&self) -> u64 {
-        self.word1.cas()
+        if self.word0.is_noted() { self.noted_cas() } else { self.word1.version() }
+    }
+
+    #[cold]
+    fn noted_cas(&self) -> u64 {
+        // Acquire: as in `settled`.
+        note_word(self.arena, self.at, self.word0).load(Ordering::Acquire)
+    }
+
+    /// As `cas`, whatever a peer says.
+    #[inline]
+    pub(in crate::store) fn version(&self) -> u64 {
+        self.word1.version()
+    }
+
+    /// The item as it is now, and its cas, so that who learns of a cas which came with marks learns
+    /// of those marks.
+    pub fn settled(&self) -> (Item<'p>, u64) {
+        // Acquire: pairs with the Release of `mark_stale`. The cas is read first.
+        let word1 = Word1(self.arena.word1(self.at).load(Ordering::Acquire));
+        let cas = Item { word1, ..*self }.cas();
+        let word0 = Word0(self.arena.word0(self.at).load(Ordering::Acquire));
+        (Item { word0, word1, ..*self }, cas)
+    }
+
+    /// True when somebody has asked for the item, before it was found.
+    pub fn is_fetched(&self) -> bool {
+        self.word0.is_fetched()
+    }
+
+    /// As they were when the item was found.
+    pub fn marks(&self) -> Marks {
+        self.word0.marks()
+    }
+
+    /// What a copy of the item begins with.
+    pub(in crate::store) fn head(&self, hash: KeyHash) -> ItemHead<'p> {
+        ItemHead {
+            key: self.key(),
+            hash,
+            flags: self.flags(),
+            expiry: self.expiry(),
+            value_bytes: self.value_bytes(),
+            cas: self.word0.is_noted().then(|| self.cas()),
+        }
     }
 
     #[inline]
@@ -142,7 +201,7 @@ impl<'p> Item<'p> {
     /// and was untouched, or had cooled down to that.
     #[inline]
     pub(in crate::store) fn heat_up(&self) -> bool {
-        if self.word0.heat() == HEAT_MAX {
+        if self.word0.is_hottest() {
             return false;
         }
         // One try: who loses to another reader has been counted by them. Relaxed: no order wanted.
@@ -172,6 +231,70 @@ impl<'p> Item<'p> {
             }
         }
         None
+    }
+
+    /// Marks the item, once: true for the first, until a value is stored or marked as stale. `None`
+    /// when it has been let go meanwhile.
+    pub fn win(&self) -> Option<bool> {
+        let mut seen = self.word0;
+        while seen.is_in(State::Live) {
+            let marks = seen.marks();
+            if marks.won {
+                return Some(false);
+            }
+            let wanted = seen.with_marks(Marks { won: true, ..marks });
+            // Relaxed: who is the first orders nothing else.
+            match self.arena.word0(self.at).compare_exchange_weak(
+                seen.0,
+                wanted.0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(true),
+                Err(now) => seen = Word0(now),
+            }
+        }
+        None
+    }
+
+    /// Marks a live item as stale, and as one whose successor nobody makes, with this version and
+    /// cas; and with another exptime, if there is one. The caller holds the lock of its stripe.
+    ///
+    /// # Panics
+    /// If the item is not live, or has no note although the cas is not its version.
+    pub(in crate::store) fn mark_stale(&self, version: u64, cas: u64, expiry: Option<Expiry>) {
+        let word0 = self.arena.word0(self.at);
+        let mut seen = self.word0;
+        loop {
+            assert!(seen.is_in(State::Live));
+            let marked = seen.with_marks(Marks { stale: true, won: false });
+            let wanted = expiry.map_or(marked, |expiry| marked.with_expiry(expiry));
+            // Relaxed: what follows it is released.
+            match word0.compare_exchange_weak(
+                seen.0,
+                wanted.0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                Err(now) => seen = Word0(now),
+            }
+        }
+        // Release, both: who finds the new cas finds the marks. Pairs with the Acquire of
+        // `settled`.
+        if seen.is_noted() {
+            note_word(self.arena, self.at, seen).store(cas, Ordering::Release);
+        } else {
+            assert!(cas == version);
+        }
+        let word1 = self.arena.word1(self.at);
+        let renewed = Word1(word1.load(Ordering::Relaxed)).with_version(version);
+        word1.store(renewed.0, Ordering::Release);
+    }
+
+    /// True when a peer chose the cas of the item.
+    pub(in crate::store) fn is_noted(&self) -> bool {
+        self.word0.is_noted()
     }
 
     /// The part of the value in the slot at `at`, and the slot after it.

@@ -11,7 +11,9 @@
 //!   class or to the log, and a page changes hands only when all its slots are free.
 //! - S2 The bytes behind the header are written only through the one `Reservation` that took the
 //!   slot from `Free` to `Reserved`; that transition is checked when it happens.
-//! - S3 Once an item is `Live`, no byte behind its header changes until the slot is free again.
+//! - S3 Once an item is `Live`, no byte behind its header changes until the slot is free again; but
+//!   for its note, which is only accessed atomically, as are the words that tell where a wide item
+//!   goes on.
 //! - S4 `Retired` becomes `Free` only through a `Reclaimable`: after a grace period, or for an item
 //!   that was never published.
 //! - S5 Who looks at an item holds a `Keep`: a participant that is online, the lock of the item's
@@ -38,11 +40,12 @@ use std::sync::atomic::AtomicU32;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::region::{HUGE_PAGE_BYTES, Loan, Region};
 
-pub(in crate::store) use header::{CAS_BITS, HEAT_MAX, State, Word0};
+pub use header::Marks;
+pub(in crate::store) use header::{State, VERSION_BITS, Word0};
 pub use item::{Item, Runs};
 pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
-pub(in crate::store) use reservation::{Exptime, Home, Shape, Slot, Stamp};
+pub(in crate::store) use reservation::{Home, Inherits, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
 #[cfg(all(test, loom))]
 pub(in crate::store) use watched::{GRANULE_BYTES, WatchedCell};

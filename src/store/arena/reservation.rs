@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::header::{NARROW_VALUE_BYTES_MAX, Word0, Word1};
+use super::header::{Marks, NARROW_VALUE_BYTES_MAX, Word0, Word1};
 use super::item::{
-    CFLAGS_BYTES, FRAGMENT_UNITS_SHIFT, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at, wide_word,
+    CFLAGS_BYTES, FRAGMENT_UNITS_SHIFT, NOTE_BYTES, SLOT_UNITS_SHIFT, WIDE_BYTES, key_at,
+    note_word, wide_word,
 };
 use super::{
     Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, Retired, SLOT_ALIGN, State,
@@ -23,14 +24,17 @@ pub struct ItemHead<'k> {
     pub flags: u32,
     pub expiry: Expiry,
     pub value_bytes: usize,
+    /// The cas that the item is to have; `None` for one that the table chooses.
+    pub cas: Option<u64>,
 }
 
 impl ItemHead<'_> {
     /// Bytes before the value.
     pub(in crate::store) fn bytes(&self, wide: bool) -> usize {
         let wide = if wide { WIDE_BYTES } else { 0 };
+        let note = if self.cas.is_some() { NOTE_BYTES } else { 0 };
         let cflags = if self.flags != 0 { CFLAGS_BYTES } else { 0 };
-        HEADER_BYTES + wide + cflags + self.key.len()
+        HEADER_BYTES + wide + note + cflags + self.key.len()
     }
 }
 
@@ -56,17 +60,38 @@ pub(in crate::store) struct Shape {
 /// What an item gets when it is published.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Stamp {
-    pub(in crate::store) cas: u64,
+    pub(in crate::store) version: u64,
     pub(in crate::store) heat: u64,
+    pub(in crate::store) marks: Marks,
+}
+
+/// What an item that takes another's place has of it, as the other was at the moment it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Inherits {
+    pub(in crate::store) exptime: bool,
+    /// Of these marks, those that the other has.
+    pub(in crate::store) marks: Marks,
+    /// Whether somebody asked for it.
     pub(in crate::store) fetched: bool,
 }
 
-/// Whose exptime an item has that takes another's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Exptime {
-    Own,
-    /// The exptime of the item it replaces, at the moment it does.
-    Inherited,
+impl Inherits {
+    pub(in crate::store) const NOTHING: Inherits =
+        Inherits { exptime: false, marks: Marks::NONE, fetched: false };
+    pub(in crate::store) const EVERYTHING: Inherits =
+        Inherits { exptime: true, marks: Marks { won: true, stale: true }, fetched: true };
+
+    /// `own`, with what it has of the other, whose last header is `old`.
+    #[inline]
+    fn heir(self, own: Word0, old: Word0) -> Word0 {
+        let own = if self.exptime { own.with_expiry(old.expiry()) } else { own };
+        let (mine, theirs) = (own.marks(), old.marks());
+        let marks = Marks {
+            won: mine.won || self.marks.won && theirs.won,
+            stale: mine.stale || self.marks.stale && theirs.stale,
+        };
+        own.with_marks(marks).with_fetched(self.fetched && old.is_fetched())
+    }
 }
 
 /// A slot that belongs to whoever holds this. Not `Clone`: minted by `claim`.
@@ -228,11 +253,14 @@ impl Arena {
         assert!(shape.wide || head.value_bytes <= NARROW_VALUE_BYTES_MAX);
         let is_main = matches!(shape.home, Home::Class(_));
         let word = Word0::reserved(nkey, head.expiry, head.flags != 0);
-        let word = word.with_wide(shape.wide).with_main(is_main);
+        let word = word.with_wide(shape.wide).with_note(head.cas.is_some()).with_main(is_main);
         if shape.wide {
             let units = (shape.slot_bytes / SLOT_ALIGN) as u64;
             wide_word(self, at, 0).store(head.value_bytes as u64, Ordering::Relaxed);
             wide_word(self, at, 1).store(units << SLOT_UNITS_SHIFT, Ordering::Relaxed);
+        }
+        if let Some(cas) = head.cas {
+            note_word(self, at, word).store(cas, Ordering::Relaxed);
         }
         self.word1(at).store(Word1::new(0, head.value_bytes).0, Ordering::Relaxed);
         // Release: the words above, for who goes through the page.
@@ -378,10 +406,11 @@ impl Arena {
         let head = reservation.head;
         assert!(reservation.arena == self.id && reservation.missing() == 0);
         assert!(reservation.ahead.is_empty() && !reservation.lent);
-        self.word1(head).store(Word1::new(stamp.cas, reservation.value_bytes).0, Ordering::Relaxed);
+        let word1 = Word1::new(stamp.version, reservation.value_bytes);
+        self.word1(head).store(word1.0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.is_in(State::Reserved));
-        let word = change(word).with_heat(stamp.heat, stamp.fetched);
+        let word = change(word.with_heat(stamp.heat).with_marks(stamp.marks));
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.with_state(State::Live).0, Ordering::Release);
         head
@@ -397,20 +426,40 @@ impl Arena {
         &self,
         (reservation, stamp): (Reservation, Stamp),
         old: &Item<'_>,
-        exptime: Exptime,
+        inherits: Inherits,
         link: impl FnOnce(Ref),
     ) -> (Ref, Retired, Word0) {
-        // First of all, so that nobody can touch the old one when the new one can be found: the
-        // exptime of the later touch stays.
+        // First of all, so that nobody can touch or mark the old one when the new one can be found:
+        // what the later of them did stays.
         let (retired, word) = self.retire(old.at());
-        let at = match exptime {
-            Exptime::Own => self.publish(reservation, stamp),
-            Exptime::Inherited => {
-                self.publish_as(|own| own.with_expiry(word.expiry()), reservation, stamp)
-            }
+        let at = match inherits {
+            Inherits::NOTHING => self.publish(reservation, stamp),
+            _ => self.publish_as(|own| inherits.heir(own, word), reservation, stamp),
         };
         link(at);
         (at, retired, word)
+    }
+
+    /// As `supersede`, for a copy of the other: it is the same item, with all that has been done to
+    /// it since it was copied.
+    ///
+    /// # Panics
+    /// As `supersede`.
+    pub(in crate::store) fn succeed(
+        &self,
+        copy: Reservation,
+        heat: u64,
+        old: &Item<'_>,
+        link: impl FnOnce(Ref),
+    ) -> (Ref, Retired, Word0) {
+        let (old, cas) = old.settled();
+        let word = self.look(copy.head);
+        if word.is_noted() {
+            // Relaxed: it is published later.
+            note_word(self, copy.head, word).store(cas, Ordering::Relaxed);
+        }
+        let stamp = Stamp { version: old.version(), heat, marks: Marks::NONE };
+        self.supersede((copy, stamp), &old, Inherits::EVERYTHING, link)
     }
 
     /// Gives up a reservation.

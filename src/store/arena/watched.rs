@@ -14,7 +14,7 @@ use crate::sys::region::Region;
 
 pub(in crate::store) const GRANULE_BYTES: usize = 4096;
 /// Words of a slot that are accessed as such.
-const WORDS: usize = 4;
+const WORDS: usize = 5;
 
 #[derive(Debug)]
 pub(in crate::store) struct WatchedCell(UnsafeCell<u64>);

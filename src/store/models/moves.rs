@@ -1,5 +1,5 @@
-//! An item that is copied from the log to a size class, beside those who read, send, touch, replace
-//! and delete it.
+//! An item that is copied from the log to a size class, beside those who read, send, touch, mark,
+//! replace and delete it.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -10,15 +10,18 @@ use crate::base::hash::KeyHash;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::store::arena::{
-    Arena, Exptime, GRANULE_BYTES, Home, Item, ItemHead, Keep, Keeper, Ref, Reservation, Retired,
-    Shape, Stamp,
+    Arena, GRANULE_BYTES, Home, Inherits, Item, ItemHead, Keep, Keeper, Marks, Ref, Reservation,
+    Retired, Shape, Stamp,
 };
 use crate::store::epochs::Epochs;
 use crate::store::table::Writer;
 
 const SLOT_BYTES: usize = 32;
 const LOGGED: Shape = Shape { home: Home::Log(0), slot_bytes: SLOT_BYTES, wide: false, slots: 1 };
-const STAMP: Stamp = Stamp { cas: 1, heat: 0, fetched: false };
+const STAMP: Stamp = Stamp { version: 1, heat: 0, marks: Marks::NONE };
+/// The cas that a peer chose, where one did.
+const CHOSEN: u64 = 77;
+const EXPTIME: Inherits = Inherits { exptime: true, ..Inherits::NOTHING };
 const IN_CLASS: Shape = Shape { home: Home::Class(0), ..LOGGED };
 
 /// A table with one key.
@@ -27,6 +30,8 @@ struct World {
     epochs: Epochs,
     /// The ref of the item of the key, or 0.
     index: AtomicU64,
+    /// Whether a peer chose its cas.
+    noted: bool,
     stripe: Mutex<Writer>,
 }
 
@@ -40,8 +45,9 @@ fn slot(number: usize) -> Ref {
     Ref::from_offset(number * GRANULE_BYTES)
 }
 
-fn head(expiry: Expiry) -> ItemHead<'static> {
-    ItemHead { key: b"k", hash: KeyHash(0), flags: 0, expiry, value_bytes: 5 }
+fn head(expiry: Expiry, noted: bool) -> ItemHead<'static> {
+    let cas = noted.then_some(CHOSEN);
+    ItemHead { key: b"k", hash: KeyHash(0), flags: 0, expiry, value_bytes: 5, cas }
 }
 
 fn time(ticks: u64) -> Expiry {
@@ -50,7 +56,12 @@ fn time(ticks: u64) -> Expiry {
 
 impl World {
     fn new() -> Arc<World> {
+        World::with_cas(false)
+    }
+
+    fn with_cas(noted: bool) -> Arc<World> {
         let world = World {
+            noted,
             arena: Arena::map(4 * GRANULE_BYTES).unwrap(),
             epochs: Epochs::new(3),
             index: AtomicU64::new(0),
@@ -69,7 +80,7 @@ impl World {
     }
 
     fn build_logged(&self, value: &[u8]) -> Reservation {
-        let head = head(time(1));
+        let head = head(time(1), self.noted);
         let slot = self.arena.claim_logged(slot(1), &head, LOGGED);
         let mut item = self.arena.start(slot, &head, LOGGED);
         self.arena.fill(&mut item, value);
@@ -78,7 +89,7 @@ impl World {
 
     fn build(&self, number: usize, expiry: Expiry, value: &[u8]) -> Reservation {
         let slot = self.arena.claim_first(slot(number));
-        let mut item = self.arena.start(slot, &head(expiry), IN_CLASS);
+        let mut item = self.arena.start(slot, &head(expiry, self.noted), IN_CLASS);
         self.arena.fill(&mut item, value);
         item
     }
@@ -126,22 +137,40 @@ impl World {
             self.arena.release(self.arena.discard(copy), |_| {});
             return None;
         }
-        Some(self.supersede(copy, Exptime::Inherited, &item))
+        Some(self.arena.succeed(copy, 0, &item, |at| self.link(at)).1)
     }
 
     /// As `Participant::link`.
-    fn replace(&self, exptime: Exptime) -> Option<Retired> {
+    fn replace(&self, inherits: Inherits) -> Option<Retired> {
         let copy = self.build(3, time(9), b"other");
         let stripe = self.stripe.lock();
         let Some(old) = self.linked() else {
             self.link(self.arena.publish(copy, STAMP));
             return None;
         };
-        Some(self.supersede(copy, exptime, &self.arena.item(old, Keep::by(&stripe))))
+        Some(self.supersede(copy, inherits, &self.arena.item(old, Keep::by(&stripe))))
     }
 
-    fn supersede(&self, copy: Reservation, exptime: Exptime, old: &Item<'_>) -> Retired {
-        self.arena.supersede((copy, STAMP), old, exptime, |at| self.link(at)).1
+    fn supersede(&self, copy: Reservation, inherits: Inherits, old: &Item<'_>) -> Retired {
+        self.arena.supersede((copy, STAMP), old, inherits, |at| self.link(at)).1
+    }
+
+    /// As `Participant::mark_in_place`: gives the item of version 1 version 2.
+    fn mark(&self) {
+        let stripe = self.stripe.lock();
+        let at = self.linked().unwrap();
+        let cas = if self.noted { CHOSEN + 1 } else { 2 };
+        self.arena.item(at, Keep::by(&stripe)).mark_stale(2, cas, Some(time(5)));
+    }
+
+    /// True for who is the first to be told to make a newer value.
+    fn win(&self, section: &Section) -> bool {
+        loop {
+            if let Some(won) = self.find(section).unwrap().win() {
+                return won;
+            }
+            drop(self.stripe.lock());
+        }
     }
 
     /// As `Participant::delete`.
@@ -236,7 +265,7 @@ fn no_touch_is_lost_when_an_item_gets_a_successor() {
                 assert!(toucher.touch(&two, time(last)));
                 two
             });
-            let _ = if is_copy { world.promote(&one) } else { world.replace(Exptime::Inherited) };
+            let _ = if is_copy { world.promote(&one) } else { world.replace(EXPTIME) };
             let two = toucher.join().unwrap();
             assert_eq!(world.find(&two).unwrap().expiry(), time(last));
         });
@@ -250,7 +279,7 @@ fn an_item_that_is_replaced_while_it_moves_stays_replaced() {
         let (one, two, three) = (world.online(), world.online(), world.online());
         let (writer, reader) = (Arc::clone(&world), Arc::clone(&world));
         let writer = thread::spawn(move || {
-            let retired = writer.replace(Exptime::Own);
+            let retired = writer.replace(Inherits::NOTHING);
             writer.epochs.offline(two.0);
             retired
         });
@@ -281,5 +310,59 @@ fn an_item_that_is_deleted_while_it_moves_stays_deleted() {
         let _ = world.promote(&one);
         writer.join().unwrap();
         assert!(!world.read(&one));
+    });
+}
+
+#[test]
+fn a_mark_is_not_lost_when_an_item_moves() {
+    for noted in [false, true] {
+        model(move || {
+            let world = World::with_cas(noted);
+            let (one, two) = (world.online(), world.online());
+            let marker = Arc::clone(&world);
+            let marker = thread::spawn(move || {
+                marker.mark();
+                two
+            });
+            let _ = world.promote(&one);
+            let two = marker.join().unwrap();
+            let item = world.find(&two).unwrap();
+            assert_eq!(item.marks(), Marks { stale: true, won: false });
+            assert_eq!((item.version(), item.expiry()), (2, time(5)));
+            assert_eq!(item.cas(), if noted { CHOSEN + 1 } else { 2 });
+        });
+    }
+}
+
+/// Who is told the cas of a stale value is told that it is stale.
+#[test]
+fn a_newer_cas_comes_with_its_mark() {
+    for noted in [false, true] {
+        model(move || {
+            let world = World::with_cas(noted);
+            let two = world.online();
+            let marker = Arc::clone(&world);
+            let marker = thread::spawn(move || marker.mark());
+            let (item, cas) = world.find(&two).unwrap().settled();
+            let old = if noted { CHOSEN } else { 1 };
+            assert!(cas == old || (cas == old + 1 && item.marks().stale));
+            marker.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn one_wins_even_if_the_item_moves() {
+    model(|| {
+        let world = World::new();
+        let (one, two, three) = (world.online(), world.online(), world.online());
+        let other = Arc::clone(&world);
+        let other = thread::spawn(move || other.win(&two));
+        let mover = Arc::clone(&world);
+        let mover = thread::spawn(move || mover.promote(&three).is_some());
+        let won = world.win(&one);
+        assert!(won != other.join().unwrap());
+        assert!(mover.join().unwrap());
+        assert!(world.find(&one).unwrap().marks().won);
     });
 }

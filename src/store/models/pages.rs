@@ -8,7 +8,7 @@ use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::sync::Mutex;
 use crate::store::arena::{
-    Arena, GRANULE_BYTES, Home, ItemHead, Reclaimable, Ref, Reservation, Shape, Stamp,
+    Arena, GRANULE_BYTES, Home, ItemHead, Marks, Reclaimable, Ref, Reservation, Shape, Stamp,
 };
 use crate::store::epochs::Epochs;
 use crate::store::index::SEGMENT_BYTES;
@@ -45,7 +45,8 @@ impl Memory {
     /// As `Participant::reserve` and `fill`; `None` when there is no page.
     fn build(&self) -> Option<Reservation> {
         let (hash, expiry) = (KeyHash(0), Expiry::NEVER);
-        let head = ItemHead { key: b"k", hash, flags: 0, expiry, value_bytes: VALUE.len() };
+        let head =
+            ItemHead { key: b"k", hash, flags: 0, expiry, value_bytes: VALUE.len(), cas: None };
         let slot = self.log.append((&self.arena, &self.pages), 0, (&head, SHAPE), 0, 0)?;
         let mut item = self.arena.start(slot, &head, SHAPE);
         assert_eq!(self.arena.fill(&mut item, &VALUE), VALUE.len());
@@ -55,7 +56,7 @@ impl Memory {
     /// As `Participant::link`.
     fn publish(&self, item: Reservation) -> Ref {
         let mut index = self.index.lock();
-        let stamp = Stamp { cas: 1, heat: 0, fetched: false };
+        let stamp = Stamp { version: 1, heat: 0, marks: Marks::NONE };
         let at = self.arena.publish(item, stamp);
         index.push(at);
         at

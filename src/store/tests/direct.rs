@@ -4,13 +4,13 @@ use super::{NOW, get, table};
 use crate::base::clock::Expiry;
 use crate::base::metrics::Registry;
 use crate::base::sync::atomic::Ordering;
-use crate::store::{Condition, ItemHead, Outcome, Participant, Reservation};
+use crate::store::{Condition, ItemHead, Participant, Reservation};
 
 const VALUE_BYTES: usize = 300_000;
 
 fn begin(one: &mut Participant, key: &[u8]) -> Reservation {
     let (hash, expiry) = (one.table().hash(key), Expiry::NEVER);
-    let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: VALUE_BYTES };
+    let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: VALUE_BYTES, cas: None };
     one.reserve_ahead(head, NOW).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn a_value_comes_in_loans_and_by_hand_in_turn() {
         loans += 1;
     }
     assert!(loans > 3);
-    assert_eq!(one.commit(upload, Condition::Always, NOW), Outcome::Stored);
+    assert!(one.commit(upload, Condition::Always, NOW).is_stored());
     assert_eq!(get(&one, b"key").map(|value| value.len()), Some(VALUE_BYTES));
 }
 

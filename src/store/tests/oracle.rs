@@ -9,18 +9,22 @@ use super::{NOW, pattern, table};
 use crate::base::clock::{Expiry, Now};
 use crate::base::metrics::{Metric, Registry};
 use crate::store::{
-    ArithmeticError, Condition, Direction, ItemHead, Miss, Outcome, Participant, Refusal,
-    Reservation, Side, Table,
+    ArithmeticError, Change, Condition, Direction, Emptying, ItemHead, Join, Marks, Miss, Outcome,
+    Participant, Refusal, Reservation, Side, Staling, Table,
 };
 
 #[derive(Clone, Debug)]
 enum Action {
     Get,
     Touch(u8),
-    Set { flags: u32, ttl: u8, size: usize, condition: u8 },
+    Set { flags: u32, ttl: u8, size: usize, condition: u8, chosen: Option<u64> },
     Number(u64),
-    Join { size: usize, append: bool },
-    Arithmetic { delta: u64, up: bool },
+    Join { size: usize, append: bool, create: bool, chosen: Option<u64> },
+    Arithmetic { delta: u64, up: bool, ttl: Option<u8>, initial: Option<u64>, chosen: Option<u64> },
+    MarkStale { ttl: Option<u8>, chosen: Option<u64> },
+    TakeValue { ttl: u8, stale: bool, chosen: Option<u64> },
+    Vivify(u8),
+    Win,
     Delete,
     Flush(u8),
     Abandon { size: usize, arrived: usize },
@@ -32,13 +36,22 @@ fn action(size_max: usize) -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => Just(Action::Get),
         1 => (0..40u8).prop_map(Action::Touch),
-        8 => (0..3u32, 0..40u8, size.clone(), 0..6u8).prop_map(|(flags, ttl, size, condition)| {
-            Action::Set { flags, ttl, size, condition }
-        }),
+        8 => (0..3u32, 0..40u8, size.clone(), 0..8u8, chosen()).prop_map(
+            |(flags, ttl, size, condition, chosen)| {
+                Action::Set { flags, ttl, size, condition, chosen }
+            }
+        ),
         1 => prop_oneof![any::<u64>(), 0..12u64].prop_map(Action::Number),
-        2 => (size.clone(), any::<bool>()).prop_map(|(size, append)| Action::Join { size, append }),
-        2 => (prop_oneof![any::<u64>(), 0..12u64], any::<bool>())
-            .prop_map(|(delta, up)| Action::Arithmetic { delta, up }),
+        2 => (size.clone(), any::<bool>(), any::<bool>(), chosen()).prop_map(
+            |(size, append, create, chosen)| Action::Join { size, append, create, chosen }
+        ),
+        2 => arithmetic(),
+        2 => (prop::option::of(0..40u8), chosen())
+            .prop_map(|(ttl, chosen)| Action::MarkStale { ttl, chosen }),
+        1 => (0..40u8, any::<bool>(), chosen())
+            .prop_map(|(ttl, stale, chosen)| Action::TakeValue { ttl, stale, chosen }),
+        1 => (0..40u8).prop_map(Action::Vivify),
+        1 => Just(Action::Win),
         2 => Just(Action::Delete),
         1 => (0..30u8).prop_map(Action::Flush),
         1 => (size, any::<prop::sample::Index>()).prop_map(|(size, cut)| {
@@ -48,13 +61,33 @@ fn action(size_max: usize) -> impl Strategy<Value = Action> {
     ]
 }
 
+fn arithmetic() -> impl Strategy<Value = Action> {
+    let number = || prop_oneof![any::<u64>(), 0..12u64];
+    let options = (prop::option::of(0..40u8), prop::option::of(number()), chosen());
+    (number(), any::<bool>(), options).prop_map(|(delta, up, (ttl, initial, chosen))| {
+        Action::Arithmetic { delta, up, ttl, initial, chosen }
+    })
+}
+
+/// The cas that a peer wants, if any.
+fn chosen() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![3 => Just(None), 1 => any::<u64>().prop_map(Some), 1 => (0..9u64).prop_map(Some)]
+}
+
 #[derive(Clone, Debug)]
 struct Known {
     value: Vec<u8>,
     flags: u32,
     expiry: Expiry,
-    /// 0 when it has not been looked at since it was stored.
     cas: u64,
+    marks: Marks,
+    fetched: bool,
+}
+
+impl Known {
+    fn new(value: Vec<u8>, flags: u32, expiry: Expiry) -> Known {
+        Known { value, flags, expiry, cas: 0, marks: Marks::NONE, fetched: false }
+    }
 }
 
 struct World {
@@ -62,6 +95,7 @@ struct World {
     registry: Registry,
     participants: Vec<Participant>,
     known: BTreeMap<Vec<u8>, Known>,
+    /// The last one that the table chose.
     cas_seen: BTreeMap<Vec<u8>, u64>,
     now: Now,
     flush: Option<Expiry>,
@@ -106,12 +140,9 @@ impl World {
                 assert_eq!(item.key(), key);
                 assert!(value == known.value, "{} bytes, not {}", value.len(), known.value.len());
                 assert_eq!((item.flags(), item.expiry()), (known.flags, known.expiry));
-                let last = self.cas_seen.insert(key.into(), item.cas()).unwrap_or(0);
-                if known.cas == 0 {
-                    assert!(item.cas() > last, "a cas that was there before");
-                    known.cas = item.cas();
-                }
-                assert_eq!(item.cas(), known.cas);
+                assert_eq!((item.cas(), item.marks()), (known.cas, known.marks));
+                assert_eq!(item.is_fetched(), known.fetched);
+                assert_eq!(item.settled().1, known.cas);
             }
             (Ok(item), None) => panic!("{} bytes from the dead", item.value_bytes()),
             (Err(_), None) => drop(self.known.remove(key)),
@@ -130,7 +161,21 @@ impl World {
 
     fn head<'k>(&self, key: &'k [u8], value_bytes: usize) -> ItemHead<'k> {
         let (hash, expiry) = (self.table.hash(key), Expiry::NEVER);
-        ItemHead { key, hash, flags: 0, expiry, value_bytes }
+        ItemHead { key, hash, flags: 0, expiry, value_bytes, cas: None }
+    }
+
+    /// What is known of a key whose item has this cas by now.
+    fn changed(&mut self, key: &[u8], cas: u64, chosen: Option<u64>) -> Option<&mut Known> {
+        match chosen {
+            Some(chosen) => assert_eq!(cas, chosen),
+            None => {
+                let last = self.cas_seen.insert(key.into(), cas).unwrap_or(0);
+                assert!(cas > last, "a cas that was there before");
+            }
+        }
+        let known = self.known.get_mut(key)?;
+        known.cas = cas;
+        Some(known)
     }
 
     fn expiry(&self, ttl: u8) -> Expiry {
@@ -143,25 +188,44 @@ impl World {
             Action::Get => {
                 let there = self.participants[who].get(key, hash, now).is_ok();
                 assert_eq!(there, self.known.contains_key(key));
+                self.known.get_mut(key).into_iter().for_each(|known| known.fetched = true);
             }
             Action::Touch(ttl) => {
                 let expiry = self.expiry(ttl);
                 let there = self.participants[who].touch(key, hash, expiry, now).is_ok();
                 assert_eq!(there, self.known.contains_key(key));
-                self.known.get_mut(key).into_iter().for_each(|known| known.expiry = expiry);
+                self.known.get_mut(key).into_iter().for_each(|known| {
+                    known.expiry = expiry;
+                    known.fetched = true;
+                });
             }
-            Action::Set { flags, ttl, size, condition } => {
+            Action::Set { flags, ttl, size, condition, chosen } => {
                 let value = self.value(size);
                 let head = self.head(key, size);
-                let head = ItemHead { flags, expiry: self.expiry(ttl), ..head };
+                let head = ItemHead { flags, expiry: self.expiry(ttl), cas: chosen, ..head };
                 self.set(who, head, value, condition);
             }
             Action::Number(number) => {
                 let value = number.to_string().into_bytes();
                 self.set(who, self.head(key, value.len()), value, 0);
             }
-            Action::Join { size, append } => self.join(who, key, size, append),
-            Action::Arithmetic { delta, up } => self.arithmetic(who, key, delta, up),
+            Action::Join { size, append, create, chosen } => {
+                self.join(who, ItemHead { cas: chosen, ..self.head(key, size) }, append, create);
+            }
+            Action::Arithmetic { delta, up, ttl, initial, chosen } => {
+                let direction = if up { Direction::Up } else { Direction::Down };
+                let change = Change {
+                    new_cas: chosen,
+                    expiry: ttl.map(|ttl| self.expiry(ttl)),
+                    initial: initial.map(|number| (number, self.expiry(30))),
+                    ..Change::by(delta, direction)
+                };
+                self.arithmetic(who, key, &change);
+            }
+            Action::MarkStale { .. }
+            | Action::TakeValue { .. }
+            | Action::Vivify(_)
+            | Action::Win => self.act_on_marks(who, key, action),
             Action::Delete => {
                 let there = self.participants[who].delete(key, hash, now);
                 assert_eq!(there, self.known.remove(key).is_some());
@@ -182,6 +246,29 @@ impl World {
                 }
             }
             Action::Pass(ticks) => self.now.ticks += u64::from(ticks),
+        }
+    }
+
+    fn act_on_marks(&mut self, who: usize, key: &[u8], action: &Action) {
+        let (hash, now) = (self.table.hash(key), self.now);
+        match *action {
+            Action::MarkStale { ttl, chosen } => {
+                let expiry = ttl.map(|ttl| self.expiry(ttl));
+                self.mark_stale(who, key, Staling { cas: None, new_cas: chosen, expiry });
+            }
+            Action::TakeValue { ttl, stale, chosen } => {
+                let (expiry, new_cas) = (self.expiry(ttl), chosen);
+                self.take_value(who, key, Emptying { cas: None, new_cas, flags: 3, expiry, stale });
+            }
+            Action::Vivify(ttl) => self.vivify(who, key, self.expiry(ttl)),
+            Action::Win => {
+                let item = self.participants[who].peek(key, hash, now);
+                if let (Ok(item), Some(known)) = (item, self.known.get_mut(key)) {
+                    assert_eq!(item.win(), Some(!known.marks.won));
+                    known.marks.won = true;
+                }
+            }
+            _ => unreachable!("{action:?}"),
         }
     }
 
@@ -208,8 +295,9 @@ impl World {
         let (condition, expected) = self.expect(head, condition);
         let reservation = reserved.expect("something can be evicted");
         let outcome = self.participants[who].commit(reservation, condition, self.now);
-        assert_eq!(outcome, expected);
-        self.note(outcome, head, value);
+        assert_eq!(outcome.is_stored(), expected.is_none());
+        assert!(expected.is_none_or(|expected| outcome == expected));
+        self.note((outcome, condition), head, value);
     }
 
     /// As `set`, at once. False when that is not possible.
@@ -217,83 +305,163 @@ impl World {
         self.look(who, head.key);
         let (condition, expected) = self.expect(head, condition);
         let outcome = self.participants[who].put(&head, value, condition, self.now);
-        assert!(outcome.is_none_or(|outcome| outcome == expected), "{outcome:?} {expected:?}");
-        outcome.is_some_and(|outcome| {
-            self.note(outcome, head, value.to_vec());
-            true
-        })
+        let Some(outcome) = outcome else { return false };
+        assert_eq!(outcome.is_stored(), expected.is_none());
+        assert!(expected.is_none_or(|expected| outcome == expected));
+        self.note((outcome, condition), head, value.to_vec());
+        true
     }
 
-    /// A condition by its number, and what comes of it.
-    fn expect(&self, head: ItemHead<'_>, condition: u8) -> (Condition, Outcome) {
+    /// A condition by its number, and why nothing is stored.
+    fn expect(&self, head: ItemHead<'_>, condition: u8) -> (Condition, Option<Outcome>) {
         let known = self.known.get(head.key);
         let cas = known.map_or(77, |known| known.cas);
         match (condition, known) {
-            (0..=2, _) => (Condition::Always, Outcome::Stored),
-            (3, None) => (Condition::Absent, Outcome::Stored),
-            (3, Some(_)) => (Condition::Absent, Outcome::NotStored),
-            (4, None) => (Condition::Present, Outcome::NotStored),
-            (4, Some(_)) => (Condition::Present, Outcome::Stored),
-            (_, None) => (Condition::Cas(cas), Outcome::NotFound),
-            (_, Some(_)) if head.value_bytes.is_multiple_of(2) => {
-                (Condition::Cas(cas), Outcome::Stored)
-            }
-            (_, Some(_)) => (Condition::Cas(cas + 1), Outcome::Exists),
+            (0..=2, _) => (Condition::Always, None),
+            (3, None) => (Condition::Absent, None),
+            (3, Some(_)) => (Condition::Absent, Some(Outcome::NotStored)),
+            (4, None) => (Condition::Present, Some(Outcome::NotStored)),
+            (4, Some(_)) => (Condition::Present, None),
+            (5, None) => (Condition::Cas(cas), Some(Outcome::NotFound)),
+            (5, Some(_)) if head.value_bytes.is_multiple_of(2) => (Condition::Cas(cas), None),
+            (5, Some(_)) => (Condition::Cas(cas.wrapping_add(1)), Some(Outcome::Exists)),
+            (_, None) => (Condition::CasOrOlder(cas), Some(Outcome::NotFound)),
+            (6, Some(_)) => (Condition::CasOrOlder(cas.saturating_sub(1)), None),
+            (_, Some(_)) => match cas.checked_add(1) {
+                Some(newer) => (Condition::CasOrOlder(newer), Some(Outcome::Exists)),
+                None => (Condition::CasOrOlder(cas), None),
+            },
         }
     }
 
-    fn note(&mut self, outcome: Outcome, head: ItemHead<'_>, value: Vec<u8>) {
+    fn note(
+        &mut self,
+        (outcome, condition): (Outcome, Condition),
+        head: ItemHead<'_>,
+        value: Vec<u8>,
+    ) {
         let ItemHead { key, flags, expiry, .. } = head;
-        if outcome == Outcome::Stored {
-            self.known.insert(key.into(), Known { value, flags, expiry, cas: 0 });
+        let Outcome::Stored { cas, value_bytes } = outcome else { return };
+        assert_eq!(value_bytes, value.len());
+        let mut known = Known::new(value, flags, expiry);
+        if let (Condition::CasOrOlder(wanted), Some(old)) = (condition, self.known.get(key))
+            && wanted < old.cas
+        {
+            known.expiry = old.expiry;
+            known.marks = Marks { stale: true, won: old.marks.won };
         }
+        self.known.insert(key.into(), known);
+        self.changed(key, cas, head.cas);
     }
 
-    fn join(&mut self, who: usize, key: &[u8], size: usize, append: bool) {
-        let value = self.value(size);
-        let reserved = self.reserve(who, self.head(key, size), &value);
+    fn join(&mut self, who: usize, head: ItemHead<'_>, append: bool, create: bool) {
+        let key = head.key;
+        let value = self.value(head.value_bytes);
+        let reserved = self.reserve(who, head, &value);
         self.look(who, key);
         let side = if append { Side::Append } else { Side::Prepend };
         let reservation = reserved.expect("something can be evicted");
-        let one = &mut self.participants[who];
-        let outcome = one.concat(reservation, side, Condition::Always, self.now).unwrap();
+        let join = Join { side, cas: None, create };
+        let outcome = self.participants[who].concat(reservation, join, self.now).unwrap();
         let Some(known) = self.known.get_mut(key) else {
-            return assert_eq!(outcome, Outcome::NotStored);
+            if !create {
+                return assert_eq!(outcome, Outcome::NotStored);
+            }
+            assert!(outcome.is_stored());
+            return self.note((outcome, Condition::Absent), head, value);
         };
-        let sum = known.value.len() + value.len() + key.len() + 20;
+        let sum = known.value.len() + value.len() + key.len() + 28;
         if sum > 1 << 20 {
             return assert_eq!(outcome, Outcome::NoMemory);
         }
-        if outcome == Outcome::NotStored {
+        let Outcome::Stored { cas, value_bytes } = outcome else {
             // Making room for the new value can have cost the old one its place.
-            return;
+            return assert_eq!(outcome, Outcome::NotStored);
+        };
+        if value_bytes == value.len() && create && !known.value.is_empty() {
+            // That, too.
+            self.known.remove(key);
+            return self.note((outcome, Condition::Absent), head, value);
         }
-        assert_eq!(outcome, Outcome::Stored);
         let old = std::mem::take(&mut known.value);
-        known.value = if append { [old, value].concat() } else { [value, old].concat() };
-        known.cas = 0;
+        let value = if append { [old, value].concat() } else { [value, old].concat() };
+        assert_eq!(value_bytes, value.len());
+        *known = Known::new(value, known.flags, known.expiry);
+        self.changed(key, cas, head.cas);
     }
 
-    fn arithmetic(&mut self, who: usize, key: &[u8], delta: u64, up: bool) {
+    fn arithmetic(&mut self, who: usize, key: &[u8], change: &Change) {
         let hash = self.table.hash(key);
-        let direction = if up { Direction::Up } else { Direction::Down };
-        let result = self.participants[who].arithmetic(key, hash, delta, direction, self.now);
-        let Some(known) = self.known.get_mut(key) else {
-            return assert_eq!(result, Err(ArithmeticError::NotFound));
+        let result = self.participants[who].arithmetic(key, hash, change, self.now);
+        let created = matches!(result, Ok(changed) if changed.expiry.is_none());
+        let known = self.known.get_mut(key).filter(|_| !created);
+        let (Some(known), Ok(_) | Err(ArithmeticError::NonNumeric)) = (known, result) else {
+            self.known.remove(key);
+            let Some((number, expiry)) = change.initial else {
+                return assert_eq!(result, Err(ArithmeticError::NotFound));
+            };
+            let changed = result.unwrap();
+            assert_eq!((changed.number, changed.expiry), (number, None));
+            let value = number.to_string().into_bytes();
+            self.known.insert(key.into(), Known::new(value, 0, expiry));
+            self.changed(key, changed.cas, change.new_cas);
+            return;
         };
+        known.fetched = true;
         let text = std::str::from_utf8(&known.value).ok().map(str::trim_end);
         let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         let old = digits.filter(|_| known.value.len() <= 20).and_then(|text| text.parse().ok());
         let Some(old) = old else {
             return assert_eq!(result, Err(ArithmeticError::NonNumeric));
         };
-        let new: u64 = if up { delta.wrapping_add(old) } else { old.saturating_sub(delta) };
-        if result == Err(ArithmeticError::NotFound) {
-            return;
-        }
-        assert_eq!(result, Ok(new));
+        let new: u64 = match change.direction {
+            Direction::Up => change.delta.wrapping_add(old),
+            Direction::Down => old.saturating_sub(change.delta),
+        };
+        let changed = result.unwrap();
+        assert_eq!((changed.number, changed.expiry), (new, Some(known.expiry)));
         known.value = format!("{new:<width$}", width = known.value.len()).into_bytes();
-        known.cas = 0;
+        known.expiry = change.expiry.unwrap_or(known.expiry);
+        self.changed(key, changed.cas, change.new_cas);
+    }
+
+    fn mark_stale(&mut self, who: usize, key: &[u8], staling: Staling) {
+        let hash = self.table.hash(key);
+        let outcome = self.participants[who].mark_stale(key, hash, staling, self.now);
+        let outcome = outcome.expect("something can be evicted");
+        let Outcome::Stored { cas, value_bytes } = outcome else {
+            assert_eq!(outcome, Outcome::NotFound);
+            return self.look(who, key);
+        };
+        let known = self.changed(key, cas, staling.new_cas).expect("it was there");
+        assert_eq!(value_bytes, known.value.len());
+        known.expiry = staling.expiry.unwrap_or(known.expiry);
+        known.marks = Marks { stale: true, won: false };
+    }
+
+    fn take_value(&mut self, who: usize, key: &[u8], emptying: Emptying) {
+        let hash = self.table.hash(key);
+        let old = self.known.get(key).map(|known| known.cas);
+        let outcome = self.participants[who].take_value(key, hash, emptying, self.now);
+        let Outcome::Stored { cas, value_bytes: 0 } = outcome.unwrap() else {
+            return self.look(who, key);
+        };
+        let Emptying { flags, expiry, stale, new_cas, .. } = emptying;
+        let marks = Marks { stale, won: false };
+        self.known.insert(key.into(), Known { marks, ..Known::new(Vec::new(), flags, expiry) });
+        self.changed(key, cas, new_cas.or(old.filter(|_| !stale)));
+    }
+
+    fn vivify(&mut self, who: usize, key: &[u8], expiry: Expiry) {
+        let hash = self.table.hash(key);
+        let outcome = self.participants[who].vivify(key, hash, (expiry, None), self.now).unwrap();
+        let Outcome::Stored { cas, value_bytes: 0 } = outcome else {
+            assert_eq!(outcome, Outcome::NotStored);
+            return assert!(self.known.contains_key(key));
+        };
+        let marks = Marks { stale: false, won: true };
+        self.known.insert(key.into(), Known { marks, ..Known::new(Vec::new(), 0, expiry) });
+        self.changed(key, cas, None);
     }
 
     /// What must be true in the end.

@@ -3,9 +3,7 @@
 use super::{NOW, get, pattern, set, store, table};
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::{Metric, Registry};
-use crate::store::{
-    Condition, ItemHead, Outcome, Participant, Reservation, Sweep, TURNS_PER_ROUND,
-};
+use crate::store::{Condition, ItemHead, Participant, Reservation, Sweep, TURNS_PER_ROUND};
 
 fn seconds_later(seconds: u64) -> Now {
     Now { ticks: NOW.ticks + seconds * TICKS_PER_S, ..NOW }
@@ -15,10 +13,10 @@ fn set_with_ttl(one: &mut Participant, key: u64, value: &[u8], ttl_s: u64) {
     let key = key.to_le_bytes();
     let expiry = Expiry::at_tick(NOW.ticks + ttl_s * TICKS_PER_S);
     let hash = one.table().hash(&key);
-    let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
+    let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len(), cas: None };
     let mut reservation = one.reserve(head, NOW).unwrap();
     one.fill(&mut reservation, value, NOW).unwrap();
-    assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+    assert!(one.commit(reservation, Condition::Always, NOW).is_stored());
 }
 
 /// Two rounds of the sweep: what expires while one is under way is found by the next.
@@ -35,7 +33,8 @@ fn has(one: &Participant, key: u64) -> bool {
 
 fn slow(one: &mut Participant, key: &str) -> Reservation {
     let (hash, expiry) = (one.table().hash(key.as_bytes()), Expiry::NEVER);
-    let head = ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes: 3000 };
+    let head =
+        ItemHead { key: key.as_bytes(), hash, flags: 0, expiry, value_bytes: 3000, cas: None };
     one.reserve_ahead(head, NOW).unwrap()
 }
 
@@ -59,7 +58,7 @@ fn values_that_arrive_slowly_survive_everything_around_them() {
     assert_eq!(registry.sum(Metric::StoreNoMemory), 0);
     for (key, mut reservation) in uploads {
         one.fill(&mut reservation, &[1; 3000], NOW).unwrap();
-        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+        assert!(one.commit(reservation, Condition::Always, NOW).is_stored());
         assert_eq!(get(&one, key.as_bytes()).unwrap(), [1; 3000]);
     }
     for key in 0..2000u64 {
@@ -79,7 +78,8 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
         .map(|key| {
             let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
             let hash = one.table().hash(&key);
-            let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len() };
+            let head =
+                ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: value.len(), cas: None };
             (key, one.reserve_ahead(head, NOW).unwrap())
         })
         .collect();
@@ -99,7 +99,7 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
     let given_up = uploads.pop().unwrap().1;
     one.abandon(given_up);
     for (key, reservation) in uploads {
-        assert_eq!(one.commit(reservation, Condition::Always, NOW), Outcome::Stored);
+        assert!(one.commit(reservation, Condition::Always, NOW).is_stored());
         assert_eq!(get(&one, &key).unwrap(), value);
     }
     for _ in 0..20_000 {
@@ -126,7 +126,7 @@ fn pages_that_are_not_free_after_grace_are_expected_no_longer() {
     for key in 0..30u64 {
         let (key, expiry) = ((1 << 40 | key).to_le_bytes(), Expiry::NEVER);
         let hash = table.hash(&key);
-        let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: 200_000 };
+        let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes: 200_000, cas: None };
         let mut upload = one.reserve_ahead(head, NOW).unwrap();
         one.fill(&mut upload, &[1; 100_000], NOW).unwrap();
         uploads.push(upload);
@@ -150,7 +150,7 @@ fn a_large_value_that_is_given_up_early_leaves_nothing_behind() {
     let key = b"large";
     for round in 0..1000 {
         let (hash, expiry) = (one.table().hash(key), Expiry::NEVER);
-        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: 600_000 };
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: 600_000, cas: None };
         let mut reservation = one.reserve(head, NOW).unwrap();
         one.fill(&mut reservation, &vec![1; round * 100], NOW).unwrap();
         one.abandon(reservation);
@@ -378,7 +378,7 @@ fn large_pages_work_as_small_ones() {
     let large = pattern(1, 900_000);
     for key in 0..200u64 {
         let stored = store(&mut one, &key.to_le_bytes(), &large, Condition::Always);
-        assert_eq!(stored, Ok(Outcome::Stored));
+        assert!(stored.unwrap().is_stored());
     }
     assert!((0..200u64).all(|key| get(&one, &key.to_le_bytes()).unwrap() == large));
     one.quiesce();

@@ -61,9 +61,9 @@ fn an_item_of_which_too_much_is_spanned_can_still_be_pinned() {
     set(&mut one, b"k", &[7; 3000]);
     let item = one.get(b"k", table.hash(b"k"), NOW).unwrap();
     let spans: Vec<_> = std::iter::from_fn(|| one.span_all(&item)).collect();
-    assert_eq!(spans.len(), 2047);
+    assert_eq!(spans.len(), 1023);
     let pins: Vec<_> = std::iter::from_fn(|| one.pin(&item)).collect();
-    assert_eq!(pins.len(), 2048);
+    assert_eq!(pins.len(), 1024);
     spans.into_iter().for_each(|span| one.give_back(span));
     pins.into_iter().for_each(|pin| one.unpin(pin));
     let again = one.span_all(&one.get(b"k", table.hash(b"k"), NOW).unwrap());

@@ -6,7 +6,7 @@ use super::{NOW, table};
 use crate::base::clock::{Clock, Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::{Metric, Registry};
 use crate::store::{
-    Condition, Direction, ItemHead, Outcome, Participant, Refusal, Side, Sweep, TURNS_PER_ROUND,
+    Change, Condition, Direction, ItemHead, Join, Participant, Side, Sweep, TURNS_PER_ROUND,
 };
 
 const KEYS: u64 = 20_000;
@@ -133,10 +133,10 @@ impl Peer {
         let bytes = key.to_le_bytes();
         let (hash, flags) = (self.one.table().hash(&bytes), u32::from(bytes[0]));
         let (expiry, value_bytes) = (expiry(&mut self.dice, now), value.len());
-        let head = ItemHead { key: &bytes, hash, flags, expiry, value_bytes };
+        let head = ItemHead { key: &bytes, hash, flags, expiry, value_bytes, cas: None };
         if side.is_none() && self.dice.throw(2) == 0 {
             let stored = self.one.put(&head, &value, Condition::Always, now);
-            assert!(stored.is_none_or(|outcome| outcome == Outcome::Stored), "{stored:?}");
+            assert!(stored.is_none_or(|outcome| outcome.is_stored()), "{stored:?}");
             if stored.is_some() {
                 return;
             }
@@ -152,11 +152,11 @@ impl Peer {
             _ if self.dice.throw(20) == 0 => self.one.abandon(reservation),
             None => {
                 let outcome = self.one.commit(reservation, Condition::Always, now);
-                assert_eq!(outcome, Outcome::Stored);
+                assert!(outcome.is_stored());
             }
             Some(side) => {
                 // It may have become too large.
-                let _ = self.one.concat(reservation, side, Condition::Always, now);
+                let _ = self.one.concat(reservation, Join { side, cas: None, create: false }, now);
             }
         }
     }
@@ -288,7 +288,7 @@ fn counts_are_never_lost() {
             let mut one = table.participant(registry.counters("peer"));
             scope.spawn(move || {
                 for round in 0..ROUNDS {
-                    one.arithmetic(b"n", hash, 1, Direction::Up, NOW).unwrap();
+                    one.arithmetic(b"n", hash, &Change::by(1, Direction::Up), NOW).unwrap();
                     if round % 8 == 0 {
                         one.quiesce();
                     }
@@ -297,7 +297,8 @@ fn counts_are_never_lost() {
         }
     });
     one.online();
-    assert_eq!(one.arithmetic(b"n", hash, 0, Direction::Up, NOW), Ok(3 * ROUNDS));
+    let sum = one.arithmetic(b"n", hash, &Change::by(0, Direction::Up), NOW).unwrap();
+    assert_eq!(sum.number, 3 * ROUNDS);
 }
 
 /// Nobody finds a key missing while its segment is being split.
@@ -323,7 +324,7 @@ fn splits_hide_nothing() {
         });
         for key in FIRST..400_000u64 {
             let stored = super::store(&mut one, &key.to_le_bytes(), b"v", Condition::Always);
-            assert_eq!(stored, Ok::<_, Refusal>(Outcome::Stored));
+            assert!(stored.unwrap().is_stored());
             one.quiesce();
         }
         done.store(1, Ordering::Relaxed);

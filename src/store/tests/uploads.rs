@@ -24,7 +24,7 @@ impl Sizes {
 fn stall(one: &mut Participant, key: u64, value_bytes: usize) -> Option<Reservation> {
     let key = key.to_le_bytes();
     let (hash, expiry) = (one.table().hash(&key), Expiry::NEVER);
-    let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes };
+    let head = ItemHead { key: &key, hash, flags: 0, expiry, value_bytes, cas: None };
     let mut upload = one.reserve_ahead(head, NOW).ok()?;
     match one.fill(&mut upload, &vec![1; value_bytes / 2], NOW) {
         Ok(()) => Some(upload),

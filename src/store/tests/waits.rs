@@ -4,12 +4,14 @@ use super::{NOW, get, set, store, table};
 use crate::base::clock::{Expiry, Now};
 use crate::base::metrics::Registry;
 use crate::store::{
-    ArithmeticError, Condition, Direction, ItemHead, Outcome, Participant, Pin, Refusal,
+    ArithmeticError, Change, Condition, Direction, ItemHead, Join, Participant, Pin, Refusal,
     Reservation, Side,
 };
 
 const MEMORY_BYTES: u64 = 4 << 20;
 const VALUE: &[u8] = &[7; 5000];
+
+const APPEND: Join = Join { side: Side::Append, cas: None, create: false };
 
 fn try_to_set(one: &mut Participant, now: Now) -> Result<(), Refusal> {
     let key = b"wanted";
@@ -18,14 +20,21 @@ fn try_to_set(one: &mut Participant, now: Now) -> Result<(), Refusal> {
 }
 
 fn head<'k>(one: &Participant, key: &'k [u8], value_bytes: usize) -> ItemHead<'k> {
-    ItemHead { key, hash: one.table().hash(key), flags: 0, expiry: Expiry::NEVER, value_bytes }
+    ItemHead {
+        key,
+        hash: one.table().hash(key),
+        flags: 0,
+        expiry: Expiry::NEVER,
+        value_bytes,
+        cas: None,
+    }
 }
 
 /// Sets until one would have to wait; `two` does not come on meanwhile.
 fn use_up(one: &mut Participant) {
     for number in 0..10_000u32 {
         match store(one, &number.to_le_bytes(), VALUE, Condition::Always) {
-            Ok(outcome) => assert_eq!(outcome, Outcome::Stored),
+            Ok(outcome) => assert!(outcome.is_stored()),
             Err(refusal) => return assert_eq!(refusal, Refusal::WouldWait),
         }
     }
@@ -141,7 +150,7 @@ fn a_value_that_has_come_in_part_goes_on_later() {
         }
     }
     assert!(waits > 0, "there was no need to wait");
-    assert_eq!(one.commit(upload, Condition::Always, NOW), Outcome::Stored);
+    assert!(one.commit(upload, Condition::Always, NOW).is_stored());
     assert!(get(&one, b"large").unwrap() == value);
 }
 
@@ -159,7 +168,10 @@ fn changes_that_would_have_to_wait_change_nothing() {
     // Small ones find a place for longer.
     let hash = one.table().hash(b"number");
     let mut number = 9;
-    let count_up = |one: &mut Participant| one.arithmetic(b"number", hash, 1, Direction::Up, NOW);
+    let count_up = |one: &mut Participant| {
+        let changed = one.arithmetic(b"number", hash, &Change::by(1, Direction::Up), NOW)?;
+        Ok(changed.number)
+    };
     while let Ok(next) = count_up(&mut one) {
         number += 1;
         assert!(next == number && number < 1 << 20);
@@ -168,10 +180,10 @@ fn changes_that_would_have_to_wait_change_nothing() {
     let mut addition = Some(addition);
     for round in 0.. {
         assert!(round < 1000);
-        let outcome = one.concat(addition.take().unwrap(), Side::Append, Condition::Always, NOW);
+        let outcome = one.concat(addition.take().unwrap(), APPEND, NOW);
         match outcome {
             Ok(outcome) => {
-                assert_eq!(outcome, Outcome::Stored);
+                assert!(outcome.is_stored());
                 break;
             }
             Err(kept) => addition = Some(kept),

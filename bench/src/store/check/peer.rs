@@ -241,7 +241,7 @@ impl<'k> Peer<'k> {
         self.findings.sets += 1;
         self.findings.large_sets += u64::from(self.value.len() >= LARGE_BYTES);
         match self.store(key, expiry, Condition::Always, now) {
-            Ok(Outcome::Stored) => {
+            Ok(Outcome::Stored { .. }) => {
                 facts.raise(version);
                 facts.set_expiry(expiry);
             }
@@ -259,7 +259,7 @@ impl<'k> Peer<'k> {
     ) -> Result<Outcome, Refusal> {
         let (mut space, hash) = ([0; 40], self.hash(key));
         let (key, value_bytes) = (key_bytes(key, &mut space), self.value.len());
-        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes };
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes, cas: None };
         let mut reservation = self.one.reserve(head, now)?;
         for piece in self.value.chunks(PIECE_BYTES) {
             if let Err(refusal) = self.one.fill(&mut reservation, piece, now) {
@@ -336,7 +336,7 @@ impl<'k> Peer<'k> {
         facts.announce(next.version);
         self.known.shared.write(&next, &mut self.value);
         match self.store(key, Expiry::NEVER, Condition::Cas(cas), now) {
-            Ok(Outcome::Stored) => {
+            Ok(Outcome::Stored { .. }) => {
                 self.findings.cas_won += 1;
                 facts.raise(next.version);
                 self.won[index(key)] = Won { born: next.born, wins: next.wins[index(self.me)] };
@@ -353,7 +353,7 @@ impl<'k> Peer<'k> {
         let record = Record { key, version: born, born, wins: [0; WINS_MAX] };
         self.known.shared.write(&record, &mut self.value);
         match self.store(key, Expiry::NEVER, Condition::Absent, now) {
-            Ok(Outcome::Stored) => {
+            Ok(Outcome::Stored { .. }) => {
                 self.findings.born += 1;
                 facts.raise(born);
                 self.won[index(key)] = Won { born, wins: 0 };
@@ -409,7 +409,7 @@ mod tests {
             let mut space = [0; 40];
             let key = key_bytes(key, &mut space);
             let outcome = local::store(&mut self.participant(), key, value, NOW).unwrap();
-            assert_eq!(outcome, Outcome::Stored);
+            assert!(outcome.is_stored());
         }
 
         /// Stores a version of an owned key past the check, and returns its value.
