@@ -21,14 +21,19 @@ enum Action {
     Number(u64),
     Join { size: usize, append: bool, create: bool, chosen: Option<u64> },
     Arithmetic { delta: u64, up: bool, ttl: Option<u8>, initial: Option<u64>, chosen: Option<u64> },
-    MarkStale { ttl: Option<u8>, chosen: Option<u64> },
-    TakeValue { ttl: u8, stale: bool, chosen: Option<u64> },
-    Vivify(u8),
-    Win,
+    Mark(Mark),
     Delete,
     Flush(u8),
     Abandon { size: usize, arrived: usize },
     Pass(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    Stale { ttl: Option<u8>, chosen: Option<u64> },
+    TakeValue { ttl: u8, stale: bool, chosen: Option<u64> },
+    Vivify(u8),
+    Win,
 }
 
 fn action(size_max: usize) -> impl Strategy<Value = Action> {
@@ -46,18 +51,24 @@ fn action(size_max: usize) -> impl Strategy<Value = Action> {
             |(size, append, create, chosen)| Action::Join { size, append, create, chosen }
         ),
         2 => arithmetic(),
-        2 => (prop::option::of(0..40u8), chosen())
-            .prop_map(|(ttl, chosen)| Action::MarkStale { ttl, chosen }),
-        1 => (0..40u8, any::<bool>(), chosen())
-            .prop_map(|(ttl, stale, chosen)| Action::TakeValue { ttl, stale, chosen }),
-        1 => (0..40u8).prop_map(Action::Vivify),
-        1 => Just(Action::Win),
+        5 => mark().prop_map(Action::Mark),
         2 => Just(Action::Delete),
         1 => (0..30u8).prop_map(Action::Flush),
         1 => (size, any::<prop::sample::Index>()).prop_map(|(size, cut)| {
             Action::Abandon { size, arrived: cut.index(size + 1) }
         }),
         2 => (0..10u8).prop_map(Action::Pass),
+    ]
+}
+
+fn mark() -> impl Strategy<Value = Mark> {
+    prop_oneof![
+        2 => (prop::option::of(0..40u8), chosen())
+            .prop_map(|(ttl, chosen)| Mark::Stale { ttl, chosen }),
+        1 => (0..40u8, any::<bool>(), chosen())
+            .prop_map(|(ttl, stale, chosen)| Mark::TakeValue { ttl, stale, chosen }),
+        1 => (0..40u8).prop_map(Mark::Vivify),
+        1 => Just(Mark::Win),
     ]
 }
 
@@ -222,10 +233,7 @@ impl World {
                 };
                 self.arithmetic(who, key, &change);
             }
-            Action::MarkStale { .. }
-            | Action::TakeValue { .. }
-            | Action::Vivify(_)
-            | Action::Win => self.act_on_marks(who, key, action),
+            Action::Mark(mark) => self.mark(who, key, mark),
             Action::Delete => {
                 let there = self.participants[who].delete(key, hash, now);
                 assert_eq!(there, self.known.remove(key).is_some());
@@ -249,26 +257,25 @@ impl World {
         }
     }
 
-    fn act_on_marks(&mut self, who: usize, key: &[u8], action: &Action) {
+    fn mark(&mut self, who: usize, key: &[u8], mark: Mark) {
         let (hash, now) = (self.table.hash(key), self.now);
-        match *action {
-            Action::MarkStale { ttl, chosen } => {
+        match mark {
+            Mark::Stale { ttl, chosen } => {
                 let expiry = ttl.map(|ttl| self.expiry(ttl));
                 self.mark_stale(who, key, Staling { cas: None, new_cas: chosen, expiry });
             }
-            Action::TakeValue { ttl, stale, chosen } => {
+            Mark::TakeValue { ttl, stale, chosen } => {
                 let (expiry, new_cas) = (self.expiry(ttl), chosen);
                 self.take_value(who, key, Emptying { cas: None, new_cas, flags: 3, expiry, stale });
             }
-            Action::Vivify(ttl) => self.vivify(who, key, self.expiry(ttl)),
-            Action::Win => {
+            Mark::Vivify(ttl) => self.vivify(who, key, self.expiry(ttl)),
+            Mark::Win => {
                 let item = self.participants[who].peek(key, hash, now);
                 if let (Ok(item), Some(known)) = (item, self.known.get_mut(key)) {
                     assert_eq!(item.win(), Some(!known.marks.won));
                     known.marks.won = true;
                 }
             }
-            _ => unreachable!("{action:?}"),
         }
     }
 
@@ -447,9 +454,10 @@ impl World {
             return self.look(who, key);
         };
         let Emptying { flags, expiry, stale, new_cas, .. } = emptying;
+        let kept = old.filter(|_| !stale);
         let marks = Marks { stale, won: false };
         self.known.insert(key.into(), Known { marks, ..Known::new(Vec::new(), flags, expiry) });
-        self.changed(key, cas, new_cas.or(old.filter(|_| !stale)));
+        self.changed(key, cas, new_cas.or(kept));
     }
 
     fn vivify(&mut self, who: usize, key: &[u8], expiry: Expiry) {
