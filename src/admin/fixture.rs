@@ -18,6 +18,8 @@ pub(super) struct Fixture {
     pub(super) beats: Mutex<u64>,
     pub(super) heartbeats: Mutex<u64>,
     pub(super) on_heartbeat: Option<fn(u64)>,
+    /// What comes of reloading, the last first.
+    pub(super) reloads: Mutex<Vec<Result<String, String>>>,
     pub(super) ended: Bell,
 }
 
@@ -55,6 +57,10 @@ impl Control for Fixture {
 
     fn ended(&self) -> BorrowedFd<'_> {
         self.ended.0.as_fd()
+    }
+
+    fn reload(&self) -> Option<Result<String, String>> {
+        self.reloads.lock().pop()
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {

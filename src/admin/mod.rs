@@ -50,6 +50,14 @@ pub trait Control: Send + Sync {
         Vec::new()
     }
 
+    /// Reads again what may have changed, and says what came of it; `None` if nothing may.
+    ///
+    /// # Errors
+    /// Why all stays as it was.
+    fn reload(&self) -> Option<Result<String, String>> {
+        None
+    }
+
     /// How much is to be logged: 0, 1 for trouble, 2 for what is served too. Clients may change it.
     fn verbosity(&self) -> u8;
 

@@ -148,8 +148,18 @@ impl Admin {
             (Signal::Stop, Phase::Draining { .. }) => Some(Ended::Forced),
             (Signal::StopGracefully, Phase::Draining { .. }) => None,
             (Signal::Reload, Phase::Serving | Phase::Draining { .. }) => {
+                match self.control.reload() {
+                    None => {
+                        let line = "reload: there is nothing that could have changed";
+                        (self.log)(Severity::Notice, line);
+                    }
+                    Some(Ok(told)) => (self.log)(Severity::Notice, &format!("reload: {told}")),
+                    Some(Err(error)) => {
+                        let line = format!("reload: all stays as it was: {error}");
+                        (self.log)(Severity::Warning, &line);
+                    }
+                }
                 manager.reloaded();
-                (self.log)(Severity::Notice, "reload: there is nothing that could have changed");
                 None
             }
         }
@@ -240,6 +250,25 @@ mod tests {
             let lines = lines.lock();
             assert!(lines.iter().any(|line| line.starts_with("reload")), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn what_came_of_a_reload_is_logged() {
+        let reloads = Mutex::new(vec![Err("line 2".to_owned()), Ok("3 users".to_owned())]);
+        let fixture = Arc::new(Fixture { reloads, ..Fixture::default() });
+        let lines = Arc::default();
+        let admin = admin(&fixture, &lines);
+        let manager = Manager::default();
+        for _ in 0..3 {
+            let ended = admin.on_signal(Signal::Reload, &mut Phase::Serving, &manager);
+            assert_eq!(ended, None);
+        }
+        let wanted = [
+            "reload: 3 users",
+            "reload: all stays as it was: line 2",
+            "reload: there is nothing that could have changed",
+        ];
+        assert_eq!(*lines.lock(), wanted);
     }
 
     #[test]

@@ -27,6 +27,10 @@ impl Control for Server {
         Server::classes(self)
     }
 
+    fn reload(&self) -> Option<Result<String, String>> {
+        Server::reload(self).map(|result| result.map_err(|error| error.to_string()))
+    }
+
     fn verbosity(&self) -> u8 {
         Server::verbosity(self)
     }

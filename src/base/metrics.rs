@@ -119,6 +119,8 @@ metrics! {
     TouchMisses "touch_misses" Counter,
     StoreTooLarge "store_too_large" Counter,
     StoreNoMemory "store_no_memory" Counter,
+    AuthCmds "auth_cmds" Counter,
+    AuthErrors "auth_errors" Counter,
     IdleKicks "idle_kicks" Counter,
     BytesRead "bytes_read" Counter,
     BytesWritten "bytes_written" Counter,

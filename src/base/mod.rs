@@ -16,3 +16,4 @@ pub mod output;
 pub mod protocol;
 pub mod slots;
 pub mod sync;
+pub mod users;

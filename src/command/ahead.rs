@@ -7,6 +7,7 @@
 use super::session::KeyList;
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
+use crate::protocol::binary::{self, Lookup, Request, parse_lookup};
 use crate::protocol::memcache::{Head, LINE_END, NextKey, Parsed, next_key, parse, parse_list};
 use crate::store::{Participant, Seek};
 
@@ -32,17 +33,45 @@ pub(super) struct KeyAhead<'b> {
     pub begins: bool,
 }
 
+/// A lookup of the binary protocol in the present input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookupAhead<'b> {
+    pub lookup: Lookup<'b>,
+    hash: KeyHash,
+    /// Where the next request begins.
+    pub next: usize,
+}
+
+/// What is looked for ahead of its turn.
+pub(super) trait Sought: Copy {
+    fn hash(&self) -> KeyHash;
+}
+
+impl Sought for KeyAhead<'_> {
+    #[inline]
+    fn hash(&self) -> KeyHash {
+        self.hash
+    }
+}
+
+impl Sought for LookupAhead<'_> {
+    #[inline]
+    fn hash(&self) -> KeyHash {
+        self.hash
+    }
+}
+
 /// Keys read and not answered, in order.
 #[derive(Debug)]
-pub(super) struct Ahead<'b> {
-    keys: [Option<KeyAhead<'b>>; KEYS_MAX],
+pub(super) struct Ahead<'b, K> {
+    keys: [Option<K>; KEYS_MAX],
     seeks: [Option<Seek<'b>>; KEYS_MAX],
     len: usize,
 }
 
-impl<'b> Ahead<'b> {
+impl<'b, K: Sought> Ahead<'b, K> {
     #[inline]
-    pub fn new() -> Ahead<'b> {
+    pub fn new() -> Ahead<'b, K> {
         Ahead { keys: [None; KEYS_MAX], seeks: [None; KEYS_MAX], len: 0 }
     }
 
@@ -52,25 +81,13 @@ impl<'b> Ahead<'b> {
 
     /// The key at `place`, which is answered now; others after it are looked for meanwhile.
     #[inline]
-    pub fn key(&mut self, place: usize) -> Option<(&KeyAhead<'b>, &Seek<'b>)> {
+    pub fn key(&mut self, place: usize) -> Option<(&K, &Seek<'b>)> {
         match place % GROUP {
             0 => self.sight(place + GROUP),
             half if half == GROUP / 2 => self.sight_away(place + GROUP - half),
             _ => {}
         }
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
-    }
-
-    /// Of the first so many keys, those that begin a list and do not end it. The very first begins
-    /// one if `opens`.
-    pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {
-        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-        let several = |(place, key): (usize, &KeyAhead<'_>)| {
-            (key.begins || (place == 0 && opens)) && !key.last
-        };
-        // Lossless: no target has a wider usize.
-        self.keys.iter().flatten().take(keys).enumerate().filter(|each| several(*each)).count()
-            as u64
     }
 
     /// Asks for the items of the group that begins at `place`.
@@ -89,6 +106,51 @@ impl<'b> Ahead<'b> {
     fn group(&mut self, place: usize) -> impl Iterator<Item = &mut Option<Seek<'b>>> {
         let end = self.len.min(place + GROUP);
         self.seeks.get_mut(place..end).into_iter().flatten()
+    }
+
+    /// Begins to look for all that was read.
+    #[inline]
+    fn seek(&mut self, participant: &'b Participant) {
+        // All at once, as with groups of items.
+        for (key, seek) in self.keys.iter().zip(&mut self.seeks).take(self.len) {
+            *seek = key.as_ref().map(|key| participant.seek(key.hash()));
+        }
+        self.sight(0);
+        self.sight_away(0);
+    }
+}
+
+impl<'b> Ahead<'b, LookupAhead<'b>> {
+    /// Reads lookups from `input[at..]` on, as far as nothing else comes; `most` at the most.
+    #[inline]
+    pub fn read(
+        &mut self,
+        (input, mut at): (&'b [u8], usize),
+        most: usize,
+        participant: &'b Participant,
+    ) {
+        for place in self.keys.iter_mut().take(most) {
+            let Some((lookup, bytes)) = parse_lookup(&input[at..]) else { break };
+            at += bytes;
+            let hash = participant.table().hash(lookup.key);
+            *place = Some(LookupAhead { lookup, hash, next: at });
+            self.len += 1;
+        }
+        self.seek(participant);
+    }
+}
+
+impl<'b> Ahead<'b, KeyAhead<'b>> {
+    /// Of the first so many keys, those that begin a list and do not end it. The very first begins
+    /// one if `opens`.
+    pub fn lists_of_several(&self, keys: u64, opens: bool) -> u64 {
+        let keys = usize::try_from(keys).unwrap_or(usize::MAX);
+        let several = |(place, key): (usize, &KeyAhead<'_>)| {
+            (key.begins || (place == 0 && opens)) && !key.last
+        };
+        // Lossless: no target has a wider usize.
+        self.keys.iter().flatten().take(keys).enumerate().filter(|each| several(*each)).count()
+            as u64
     }
 
     /// Reads keys from `input[at..]` on, where a key of `list` is due, as far as nothing but keys
@@ -120,41 +182,54 @@ impl<'b> Ahead<'b> {
             self.len += 1;
             begins = last;
         }
-        // All at once, as with groups of items.
-        for (key, seek) in self.keys.iter().zip(&mut self.seeks).take(self.len) {
-            *seek = key.as_ref().map(|key| participant.seek(key.hash));
-        }
-        self.sight(0);
-        self.sight_away(0);
+        self.seek(participant);
     }
 }
 
-/// A head of the present input that is about one key.
+/// A head that may be about one key.
+pub(super) trait Subject<'b>: Copy {
+    /// The head at the start of `input`, and its bytes, if it is a whole and a good one.
+    fn parse(input: &'b [u8]) -> Option<(Self, usize)>;
+
+    /// The key that a head is about, and the bytes that follow the head. `None` if it is about
+    /// another thing.
+    fn subject(&self) -> Option<(&'b [u8], usize)>;
+}
+
+/// A head of the present input.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeadAhead<'b> {
-    pub head: Head<'b>,
+pub(super) struct HeadAhead<H> {
+    pub head: H,
     pub hash: KeyHash,
     at: usize,
     /// Bytes of the head itself.
     pub bytes: usize,
 }
 
-/// Heads read and not executed, in order.
+impl<H> HeadAhead<H> {
+    /// A head about no key.
+    #[inline]
+    pub fn about_none(head: H, at: usize, bytes: usize) -> HeadAhead<H> {
+        HeadAhead { head, hash: KeyHash(0), at, bytes }
+    }
+}
+
+/// Heads about one key each, read and not executed, in order.
 #[derive(Debug)]
-pub(super) struct Heads<'b> {
-    heads: [Option<HeadAhead<'b>>; HEADS_MAX],
+pub(super) struct Heads<H> {
+    heads: [Option<HeadAhead<H>>; HEADS_MAX],
     next: usize,
 }
 
-impl<'b> Heads<'b> {
+impl<'b, H: Subject<'b>> Heads<H> {
     #[inline]
-    pub fn new() -> Heads<'b> {
+    pub fn new() -> Heads<H> {
         Heads { heads: [None; HEADS_MAX], next: 0 }
     }
 
     /// The head that begins at `at`, if it was read.
     #[inline]
-    pub fn take(&mut self, at: usize) -> Option<HeadAhead<'b>> {
+    pub fn take(&mut self, at: usize) -> Option<HeadAhead<H>> {
         let head = (*self.heads.get(self.next)?).filter(|head| head.at == at)?;
         self.next += 1;
         Some(head)
@@ -167,7 +242,7 @@ impl<'b> Heads<'b> {
     pub fn read(
         &mut self,
         (input, at): (&'b [u8], usize),
-        first: (Head<'b>, usize),
+        first: (H, usize),
         participant: &Participant,
     ) {
         self.read_by((input, at), first, |key| participant.table().hash(key));
@@ -183,39 +258,82 @@ impl<'b> Heads<'b> {
     fn read_by(
         &mut self,
         (input, mut at): (&'b [u8], usize),
-        first: (Head<'b>, usize),
+        first: (H, usize),
         hash: impl Fn(&[u8]) -> KeyHash,
     ) {
         *self = Heads::new();
         let mut next = Some(first);
         for place in &mut self.heads {
             let Some((head, bytes)) = next else { break };
-            let Some((key, value_bytes)) = subject(&head) else { break };
+            let Some((key, value_bytes)) = head.subject() else { break };
             *place = Some(HeadAhead { head, hash: hash(key), at, bytes });
             at = at.saturating_add(bytes).saturating_add(value_bytes);
-            next = match input.get(at..).map(parse) {
-                Some(Parsed::Head { head, consumed }) => Some((head, consumed)),
-                _ => None,
-            };
+            next = input.get(at..).and_then(H::parse);
         }
     }
 }
 
-/// The key that a head is about, and the bytes that follow the head. `None` if it is about another
-/// thing.
-fn subject<'b>(head: &Head<'b>) -> Option<(&'b [u8], usize)> {
-    match *head {
-        // Lossless: usize has 64 bits.
-        Head::Store(head) => Some((head.key, head.value_bytes as usize + LINE_END.len())),
-        Head::Touch { key, .. } | Head::Delete { key, .. } => Some((key, 0)),
-        Head::Incr(delta) | Head::Decr(delta) => Some((delta.key, 0)),
-        Head::Refused { .. }
-        | Head::FlushAll { .. }
-        | Head::Version
-        | Head::Verbosity { .. }
-        | Head::Quit
-        | Head::Shutdown { .. }
-        | Head::Stats { .. } => None,
+impl<'b> Subject<'b> for Head<'b> {
+    #[inline]
+    fn parse(input: &'b [u8]) -> Option<(Head<'b>, usize)> {
+        match parse(input) {
+            Parsed::Head { head, consumed } => Some((head, consumed)),
+            Parsed::Keys { .. } | Parsed::Partial | Parsed::Invalid { .. } => None,
+        }
+    }
+
+    #[inline]
+    fn subject(&self) -> Option<(&'b [u8], usize)> {
+        match *self {
+            // Lossless: usize has 64 bits.
+            Head::Store(head) => Some((head.key, head.value_bytes as usize + LINE_END.len())),
+            Head::Touch { key, .. } | Head::Delete { key, .. } => Some((key, 0)),
+            Head::Incr(delta) | Head::Decr(delta) => Some((delta.key, 0)),
+            Head::Refused { .. }
+            | Head::FlushAll { .. }
+            | Head::Version
+            | Head::Verbosity { .. }
+            | Head::Quit
+            | Head::Shutdown { .. }
+            | Head::Stats { .. } => None,
+        }
+    }
+}
+
+impl<'b> Subject<'b> for binary::Head<'b> {
+    #[inline]
+    fn parse(input: &'b [u8]) -> Option<(binary::Head<'b>, usize)> {
+        match binary::parse(input) {
+            binary::Parsed::Head { head, consumed } => Some((head, consumed)),
+            binary::Parsed::Partial | binary::Parsed::Invalid { .. } => None,
+        }
+    }
+
+    #[inline]
+    fn subject(&self) -> Option<(&'b [u8], usize)> {
+        match self.request {
+            Request::Set(head)
+            | Request::Add(head)
+            | Request::Replace(head)
+            | Request::Append(head)
+            | Request::Prepend(head) => Some((head.key, head.value_bytes as usize)),
+            Request::GetAndTouch { key, .. }
+            | Request::Touch { key, .. }
+            | Request::Delete { key } => Some((key, 0)),
+            Request::Increment(number) | Request::Decrement(number) => Some((number.key, 0)),
+            // Lookups have a run of their own.
+            Request::Get { .. }
+            | Request::Flush { .. }
+            | Request::Noop
+            | Request::Version
+            | Request::Verbosity { .. }
+            | Request::Quit
+            | Request::Stat { .. }
+            | Request::SaslList
+            | Request::SaslAuth { .. }
+            | Request::SaslStep { .. }
+            | Request::Unknown { .. } => None,
+        }
     }
 }
 
@@ -224,7 +342,7 @@ mod tests {
     use super::*;
     use crate::base::hash::KeyHasher;
 
-    fn read<'b>(input: &'b [u8]) -> Vec<(usize, HeadAhead<'b>)> {
+    fn read<'b>(input: &'b [u8]) -> Vec<(usize, HeadAhead<Head<'b>>)> {
         let mut heads = Heads::new();
         let Parsed::Head { head, consumed } = parse(input) else { unreachable!("a head") };
         let hasher = KeyHasher::with_seed(1);

@@ -19,7 +19,7 @@ pub(super) struct Batch<'b, O> {
     pub budget: &'b mut Budget,
     pub input: &'b [u8],
     pub consumed: usize,
-    heads: Heads<'b>,
+    heads: Heads<Head<'b>>,
 }
 
 /// What the next step does to `drive`: `None` goes on, a verdict stops it.
@@ -161,7 +161,7 @@ impl<'b, O: Output> Batch<'b, O> {
 
     /// As if a request had not been looked at: it will be shown again.
     #[cold]
-    fn take_back(&mut self, consumed: usize) {
+    pub fn take_back(&mut self, consumed: usize) {
         self.budget.requests += 1;
         self.executor.counters.sub(Metric::Requests, 1);
         self.consumed -= consumed;
@@ -174,12 +174,12 @@ impl<'b, O: Output> Batch<'b, O> {
 
     /// Consumes a value that is of no use.
     pub fn swallow(&mut self, state: &mut State) -> Step {
-        let State::Swallowing(Swallowing { bytes, reply }) = state else { unreachable!() };
+        let State::Swallowing(Swallowing { bytes, reply, next }) = state else { unreachable!() };
         let left = usize::try_from(*bytes).unwrap_or(usize::MAX);
         let taken = self.rest().len().min(left);
         // Lossless: no target has a wider usize.
         *bytes -= taken as u64;
-        let (bytes, reply) = (*bytes, *reply);
+        let (bytes, reply, next) = (*bytes, *reply, *next);
         self.consume(taken);
         if bytes > 0 {
             return Some(Verdict::NeedInput);
@@ -188,7 +188,7 @@ impl<'b, O: Output> Batch<'b, O> {
             return Some(Verdict::OutputFull);
         }
         self.output.put(reply);
-        *state = State::Idle;
+        *state = next.into();
         None
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::classes::Class;
-use super::session::{Group, Report, State};
+use super::session::{Form, Group, Report, State};
 use super::storing::swallowing;
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -52,9 +52,7 @@ impl<O: Output> Batch<'_, O> {
             Head::FlushAll { delay, noreply } => self.flush_all(delay, noreply),
             Head::Version => self.version(),
             Head::Verbosity { level, noreply } => {
-                let level = u8::try_from(level.min(VERBOSITY_MAX)).unwrap_or(u8::MAX);
-                // Relaxed: it is a number by itself.
-                self.executor.shared.verbosity.store(level, Ordering::Relaxed);
+                self.set_verbosity(level);
                 self.reply(reply::OK, noreply);
             }
             Head::Quit => return Some(self.close(state)),
@@ -120,17 +118,33 @@ impl<O: Output> Batch<'_, O> {
     }
 
     fn flush_all(&mut self, delay: Option<i64>, noreply: bool) {
-        self.count(Metric::CmdFlush);
-        if !self.executor.shared.facts.switches.flush {
-            return self.reply(reply::FLUSH_NOT_ALLOWED, noreply);
-        }
-        let Some(delay) = delay else {
-            return self.reply(ProtocolError::BadExptime.reply(), noreply);
+        let reply = match (self.may_flush(), delay) {
+            (false, _) => reply::FLUSH_NOT_ALLOWED,
+            (true, None) => ProtocolError::BadExptime.reply(),
+            (true, Some(delay)) => {
+                self.flush(delay);
+                reply::OK
+            }
         };
+        self.reply(reply, noreply);
+    }
+
+    /// Whether peers may flush. Counts that one wants to.
+    pub fn may_flush(&self) -> bool {
+        self.count(Metric::CmdFlush);
+        self.executor.shared.facts.switches.flush
+    }
+
+    pub fn flush(&mut self, delay: i64) {
         let now = self.now;
         let due = (delay > 0).then(|| Expiry::from_wire(delay, now));
         self.participant().flush(due.filter(|due| !due.is_due(now)), now);
-        self.reply(reply::OK, noreply);
+    }
+
+    pub fn set_verbosity(&self, level: u32) {
+        let level = u8::try_from(level.min(VERBOSITY_MAX)).unwrap_or(u8::MAX);
+        // Relaxed: it is a number by itself.
+        self.executor.shared.verbosity.store(level, Ordering::Relaxed);
     }
 
     fn version(&mut self) {
@@ -140,18 +154,11 @@ impl<O: Output> Batch<'_, O> {
     }
 
     fn stats(&mut self, group: &[u8], state: &mut State) {
-        let group = match group {
-            b"" => Group::General,
-            b"settings" => Group::Settings,
-            b"conns" => Group::Connections,
-            b"latency" => Group::Latency,
-            b"rings" => Group::Rings,
-            b"reset" => {
-                self.executor.shared.registry.reset();
-                return self.output.put(reply::RESET);
-            }
-            _ => return self.output.put(reply::ERROR),
-        };
-        *state = State::Reporting(Report { group, rows: 0 });
+        if group == b"reset" {
+            self.executor.shared.registry.reset();
+            return self.output.put(reply::RESET);
+        }
+        let Some(group) = Group::named(group) else { return self.output.put(reply::ERROR) };
+        *state = State::Reporting(Report { group, rows: 0, form: Form::Lines });
     }
 }

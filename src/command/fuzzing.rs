@@ -3,16 +3,20 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
 use super::session::State;
-use super::{Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Switches, Verdict};
+use super::{
+    Auth, Budget, Cost, Executor, Facts, Fixed, Rusage, Session, Shared, Switches, Verdict,
+};
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::hash::KeyHasher;
 use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::output::Memory;
+use crate::base::protocol::Protocol;
 use crate::base::sync::Arc as SyncArc;
+use crate::base::users::{Roster, Users};
+use crate::protocol::binary::{Opcode, PACKET_HEAD_BYTES};
 use crate::store::{StorePlan, Table};
 
 /// Header, key and value of the largest item of a rig.
@@ -66,7 +70,7 @@ impl Rig {
     /// # Panics
     /// If there is no memory for the table.
     pub fn switched(switches: Switches) -> Rig {
-        Rig::with(switches, true)
+        Rig::with(switches, true, None)
     }
 
     /// A rig whose table refuses what it has no room for.
@@ -74,10 +78,19 @@ impl Rig {
     /// # Panics
     /// If there is no memory for the table.
     pub fn without_eviction() -> Rig {
-        Rig::with(Switches::default(), false)
+        Rig::with(Switches::default(), false, None)
     }
 
-    fn with(switches: Switches, evict: bool) -> Rig {
+    /// A rig that lets in who says that it is one of these users, as a file has them.
+    ///
+    /// # Panics
+    /// If there is no memory for the table, or no user.
+    pub fn guarded(users: &[u8], sasl: bool) -> Rig {
+        let users = Roster::new(Users::parse(users).expect("users"));
+        Rig::with(Switches::default(), true, Some(Auth { users, sasl }))
+    }
+
+    fn with(switches: Switches, evict: bool, auth: Option<Auth>) -> Rig {
         let plan = StorePlan {
             favor: crate::store::Favor::Objects,
             memory_bytes: MEMORY_BYTES,
@@ -101,10 +114,11 @@ impl Rig {
         let table = Arc::new(Table::open(plan).expect("memory for a small table"));
         let counters = registry.counters("rig");
         let participant = table.participant(SyncArc::clone(&counters));
-        let shared = Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) });
+        let shared = Arc::new(Shared { auth, ..Shared::open(facts, table, registry) });
+        let executor = Executor::new(Arc::clone(&shared), participant, counters);
         Rig {
-            executor: Executor::new(Arc::clone(&shared), participant, counters),
-            session: Session::default(),
+            session: executor.session(None),
+            executor,
             now: Now { ticks: 100 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 },
             waiting: Vec::new(),
             end: End::Open,
@@ -131,10 +145,16 @@ impl Rig {
     /// Loses the connection, wherever it is, and opens another.
     pub fn reconnect(&mut self) {
         self.executor.abandon(&mut self.session);
-        self.session = Session::default();
+        self.session = self.executor.session(None);
         self.waiting.clear();
         self.end = End::Open;
         self.executor.participant().quiesce();
+    }
+
+    /// Loses the connection, and opens another in which this is spoken.
+    pub fn reconnect_in(&mut self, protocol: Protocol) {
+        self.reconnect();
+        self.session = Session::of(protocol);
     }
 
     /// Declares all items dead.
@@ -289,15 +309,55 @@ impl Cutter {
 }
 
 thread_local! {
-    static PAIR: RefCell<Option<(Rig, Rig)>> = const { RefCell::new(None) };
+    static OPEN: RefCell<Option<(Rig, Rig)>> = const { RefCell::new(None) };
+    static GUARDED: RefCell<Option<(Rig, Rig)>> = const { RefCell::new(None) };
 }
+
+/// Who is let in by the rigs of those who have to say who they are.
+pub const USERS: &[u8] = b"foo:bar\n";
 
 /// What was said, but for the numbers of pages: values that come in pieces lie apart from others.
 fn without_pages(replies: &[u8]) -> Vec<u8> {
+    if replies.first() == Some(&0x81) {
+        return packets(replies)
+            .filter(|packet| !tells_of_pages(packet))
+            .flatten()
+            .copied()
+            .collect();
+    }
     let tells_of_pages =
         |line: &[u8]| line.starts_with(b"STAT ") && line.windows(4).any(|part| part == b"page");
     let lines = replies.split_inclusive(|byte| *byte == b'\n');
     lines.filter(|line| !tells_of_pages(line)).flatten().copied().collect()
+}
+
+/// Replies of the binary protocol, one by one.
+fn packets(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = replies;
+    std::iter::from_fn(move || {
+        let body = rest.get(8..12)?.try_into().map_or(0, u32::from_be_bytes);
+        let len = PACKET_HEAD_BYTES.saturating_add(body as usize).min(rest.len());
+        let (packet, behind) = rest.split_at(len);
+        rest = behind;
+        Some(packet)
+    })
+}
+
+/// True of a row of statistics about pages.
+fn tells_of_pages(packet: &[u8]) -> bool {
+    let is_row = packet[1] == Opcode::Stat as u8;
+    is_row && packet[PACKET_HEAD_BYTES..].windows(4).any(|part| part == b"page")
+}
+
+/// As `replies_do_not_depend_on_cuts`, where peers have to say who they are.
+///
+/// # Panics
+/// If the replies differ, or if `drive` breaks its contract.
+pub fn replies_to_strangers_do_not_depend_on_cuts(data: &[u8]) {
+    GUARDED.with_borrow_mut(|pair| {
+        let rig = || Rig::guarded(USERS, true);
+        compare(pair.get_or_insert_with(|| (rig(), rig())), data);
+    });
 }
 
 /// The body of the fuzz target: sends the bytes after the first eight to two equal servers, to one
@@ -306,32 +366,38 @@ fn without_pages(replies: &[u8]) -> Vec<u8> {
 /// # Panics
 /// If the replies differ, or if `drive` breaks its contract.
 pub fn replies_do_not_depend_on_cuts(data: &[u8]) {
+    OPEN.with_borrow_mut(|pair| {
+        compare(pair.get_or_insert_with(|| (Rig::new(false), Rig::new(false))), data);
+    });
+}
+
+fn compare((whole, cut): &mut (Rig, Rig), data: &[u8]) {
     let (seed, bytes) = match data.split_first_chunk::<8>() {
         Some((seed, bytes)) => (u64::from_le_bytes(*seed), bytes),
         None => (0, data),
     };
-    PAIR.with_borrow_mut(|pair| {
-        let (whole, cut) = pair.get_or_insert_with(|| (Rig::new(false), Rig::new(false)));
-        for rig in [&mut *whole, &mut *cut] {
-            rig.reconnect();
-            rig.flush();
-            rig.pass_ticks(1);
-        }
-        let manner = if seed == 0 { Manner::Bytewise } else { Manner::Seeded(seed) };
-        let wanted = without_pages(&whole.send(bytes, Manner::Whole));
-        let got = without_pages(&cut.send(bytes, manner));
-        if wanted != got {
-            let place = wanted.iter().zip(&got).take_while(|(one, other)| one == other).count();
-            let tail = |bytes: &[u8]| {
-                String::from_utf8_lossy(&bytes[place..bytes.len().min(place + 200)]).into_owned()
-            };
-            panic!("{manner:?}: differ at {place}: {:?}, {:?}", tail(&wanted), tail(&got));
-        }
-        assert_eq!(whole.end, cut.end);
-        let is_idle = |session: &Session| matches!(session.state, State::Idle);
-        assert_eq!(is_idle(&whole.session), is_idle(&cut.session));
-        if whole.end == End::Open {
-            assert_eq!(whole.waiting, cut.waiting);
-        }
-    });
+    for rig in [&mut *whole, &mut *cut] {
+        rig.reconnect();
+        rig.flush();
+        rig.pass_ticks(1);
+    }
+    let manner = if seed == 0 { Manner::Bytewise } else { Manner::Seeded(seed) };
+    let wanted = without_pages(&whole.send(bytes, Manner::Whole));
+    let got = without_pages(&cut.send(bytes, manner));
+    if wanted != got {
+        let place = wanted.iter().zip(&got).take_while(|(one, other)| one == other).count();
+        let tail = |bytes: &[u8]| {
+            String::from_utf8_lossy(&bytes[place..bytes.len().min(place + 200)]).into_owned()
+        };
+        panic!("{manner:?}: differ at {place}: {:?}, {:?}", tail(&wanted), tail(&got));
+    }
+    assert_eq!(whole.end, cut.end);
+    let is_idle = |session: &Session| {
+        use State::{Binary, Idle, Opening};
+        matches!(session.state, Opening(_) | Idle | Binary(_))
+    };
+    assert_eq!(is_idle(&whole.session), is_idle(&cut.session));
+    if whole.end == End::Open {
+        assert_eq!(whole.waiting, cut.waiting);
+    }
 }

@@ -7,8 +7,7 @@
 
 use crate::base::histogram::Snapshot;
 use crate::base::metrics::{Distribution, Metric, Registry};
-use crate::base::output::Output;
-use crate::protocol::memcache::reply;
+use crate::protocol::Rows;
 
 /// What is shown of each thread that has done any of it, and of all together.
 const OF_THREAD: &[Metric] = &[
@@ -45,24 +44,24 @@ const SPREAD_OF_THREAD: &[Distribution] = &[
 ];
 
 /// The rows of one distribution, by its place among all. False past the last.
-pub(super) fn latency(output: &mut impl Output, registry: &Registry, place: usize) -> bool {
+pub(super) fn latency(rows: &mut impl Rows, registry: &Registry, place: usize) -> bool {
     let Some(distribution) = Distribution::ALL.get(place) else { return false };
     for (row, number) in registry.spread(*distribution).rows() {
-        reply::stat_number(output, &distribution.row_name(row), number);
+        rows.number(&distribution.row_name(row), number);
     }
     true
 }
 
 /// The rows of one ring or worker, by its place among all threads; after them, of all together.
 /// False past the last.
-pub(super) fn ring(output: &mut impl Output, registry: &Registry, place: usize) -> bool {
+pub(super) fn ring(rows: &mut impl Rows, registry: &Registry, place: usize) -> bool {
     let threads = registry.threads();
     let Some(thread) = threads.get(place) else {
         if place == threads.len() {
             let sum = |metric| registry.sum(metric);
-            rows(output, "all", sum, |distribution| registry.spread(distribution));
+            rows_of(rows, "all", sum, |distribution| registry.spread(distribution));
             if let Some(percent) = imbalance(registry) {
-                reply::stat_number(output, "all:imbalance_percent", percent);
+                rows.number("all:imbalance_percent", percent);
             }
         }
         return place == threads.len();
@@ -70,9 +69,9 @@ pub(super) fn ring(output: &mut impl Output, registry: &Registry, place: usize) 
     if thread.owner.starts_with("ring ") || thread.owner.starts_with("worker ") {
         let name = thread.owner.replace(' ', "_");
         let metric = |metric| registry.of_thread(place, metric);
-        rows(output, &name, metric, |each| registry.spread_of_thread(place, each));
+        rows_of(rows, &name, metric, |each| registry.spread_of_thread(place, each));
         if thread.owner.starts_with("ring ") {
-            load(output, &name, metric);
+            load(rows, &name, metric);
         }
     }
     true
@@ -80,7 +79,7 @@ pub(super) fn ring(output: &mut impl Output, registry: &Registry, place: usize) 
 
 /// How a ring has fared with its processor. A worker is busy with what it executes, and does not
 /// tell more.
-fn load(output: &mut impl Output, name: &str, metric: impl Fn(Metric) -> u64) {
+fn load(rows: &mut impl Rows, name: &str, metric: impl Fn(Metric) -> u64) {
     let at_us = metric(Metric::BusyAtUs);
     let percent = |part_us: u64| (100 * part_us).checked_div(at_us).map(|share| share.min(100));
     let (busy_us, waited_us) = (metric(Metric::BusyUs), metric(Metric::WaitedUs));
@@ -88,10 +87,10 @@ fn load(output: &mut impl Output, name: &str, metric: impl Fn(Metric) -> u64) {
     let shares = [("busy", busy_us), ("waited", waited_us), ("asleep", asleep_us)];
     for (what, share) in shares.map(|(what, part_us)| (what, percent(part_us))) {
         if let Some(share) = share {
-            reply::stat_number(output, &format!("{name}:{what}_percent"), share);
+            rows.number(&format!("{name}:{what}_percent"), share);
         }
     }
-    reply::stat_number(output, &format!("{name}:cpu"), metric(Metric::Processor));
+    rows.number(&format!("{name}:cpu"), metric(Metric::Processor));
 }
 
 /// How much busier the busiest ring is than all of them on average, in percent. `None` before any
@@ -105,18 +104,18 @@ fn imbalance(registry: &Registry) -> Option<u64> {
     (100 * (most - sum)).checked_div(sum)
 }
 
-fn rows(
-    output: &mut impl Output,
+fn rows_of(
+    rows: &mut impl Rows,
     name: &str,
     metric: impl Fn(Metric) -> u64,
     spread: impl Fn(Distribution) -> Snapshot,
 ) {
     for each in OF_THREAD {
-        reply::stat_number(output, &format!("{name}:{}", each.name()), metric(*each));
+        rows.number(&format!("{name}:{}", each.name()), metric(*each));
     }
     for each in SPREAD_OF_THREAD {
         for (row, number) in spread(*each).rows() {
-            reply::stat_number(output, &format!("{name}:{}", each.row_name(row)), number);
+            rows.number(&format!("{name}:{}", each.row_name(row)), number);
         }
     }
 }
@@ -126,6 +125,7 @@ fn rows(
 mod tests {
     use super::*;
     use crate::base::output::Memory;
+    use crate::protocol::memcache::reply::Lines;
 
     #[test]
     fn each_ring_tells_its_load_and_all_how_even_it_is() {
@@ -140,8 +140,9 @@ mod tests {
         }
         registry.counters("worker 0").set(Metric::BusyUs, 77_000_000);
         let mut output = Memory::new(usize::MAX);
-        (0..4).for_each(|place| assert!(ring(&mut output, &registry, place)));
-        assert!(!ring(&mut output, &registry, 4));
+        let mut lines = Lines(&mut output);
+        (0..4).for_each(|place| assert!(ring(&mut lines, &registry, place)));
+        assert!(!ring(&mut lines, &registry, 4));
         let text = String::from_utf8(output.take()).unwrap();
         for row in [
             "ring_0:busy_percent 90",

@@ -4,8 +4,8 @@ use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
 use super::costs::Work;
-use super::sending::{Begun, SPAN_BYTES_MIN, begin};
-use super::session::{KeyList, Sending, State, Touch};
+use super::sending::{Begun, Line, SPAN_BYTES_MIN, begin};
+use super::session::{After, KeyList, Sending, State, Touch};
 use super::{Budget, Cost, Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Metric};
@@ -15,9 +15,9 @@ use crate::store::{Miss, Participant, Seek, Span};
 
 /// What was counted for keys, until the counters are told.
 #[derive(Debug, Default)]
-struct Tally {
-    lists: u64,
-    hits: u64,
+pub(super) struct Tally {
+    pub lists: u64,
+    pub hits: u64,
     misses: u64,
     expired: u64,
     flushed: u64,
@@ -25,14 +25,14 @@ struct Tally {
 
 impl Tally {
     #[cold]
-    fn miss(&mut self, miss: Miss) {
+    pub fn miss(&mut self, miss: Miss) {
         self.misses += 1;
         self.expired += u64::from(miss == Miss::Expired);
         self.flushed += u64::from(miss == Miss::Flushed);
     }
 
     #[inline]
-    fn tell(&self, touching: bool, counters: &Counters) {
+    pub fn tell(&self, touching: bool, counters: &Counters) {
         let (cmd, hits, misses) = match touching {
             true => (Metric::CmdTouch, Metric::TouchHits, Metric::TouchMisses),
             false => (Metric::CmdGet, Metric::GetHits, Metric::GetMisses),
@@ -54,7 +54,7 @@ impl Tally {
 fn classify(
     classes: &mut Classes,
     (keys, begun): (u64, u64),
-    ahead: &Ahead<'_>,
+    ahead: &Ahead<'_, KeyAhead<'_>>,
     list: &KeyList,
     next: &State,
 ) {
@@ -89,7 +89,7 @@ impl<O: Spanning<Span>> Answering<'_, O> {
     /// Answers keys, of which the first is due in `list`, until something stops it. Says what comes
     /// next, and why it stopped before the last.
     #[inline]
-    fn run(&mut self, ahead: &mut Ahead<'_>, mut list: KeyList) -> (State, Step) {
+    fn run(&mut self, ahead: &mut Ahead<'_, KeyAhead<'_>>, mut list: KeyList) -> (State, Step) {
         let mut is_open = true;
         for place in 0.. {
             let Some((key, seek)) = ahead.key(place) else { break };
@@ -114,8 +114,8 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 Begun::Refused if is_open => return (State::SkippingLine, None),
                 Begun::Refused => return (State::Idle, None),
                 Begun::Part(pin) => {
-                    let list = is_open.then_some(list);
-                    return (State::Sending(Sending { pin, offset: 0, list }), None);
+                    let after = if is_open { After::Keys(list) } else { After::End };
+                    return (State::Sending(Sending { pin, offset: 0, after }), None);
                 }
             }
         }
@@ -151,7 +151,7 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 reply::value(self.output, &head, value, due.last);
                 Begun::Whole
             }
-            _ => begin(self.output, self.participant, &item, &head, due.last),
+            _ => begin(self.output, self.participant, &item, &Line(head, due.last)),
         }
     }
 }
@@ -177,7 +177,7 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
         let participant = &self.executor.participant;
-        let mut ahead = Ahead::new();
+        let mut ahead: Ahead<'_, KeyAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed), most, &list, self.now, participant);
         if ahead.is_empty() {
             return self.end_list(state);

@@ -30,6 +30,7 @@
 
 mod ahead;
 mod batch;
+mod binary;
 mod classes;
 mod costs;
 mod execute;
@@ -38,6 +39,7 @@ pub mod fuzzing;
 mod instruments;
 mod keys;
 mod ledger;
+mod login;
 mod sending;
 mod session;
 mod stats;
@@ -58,7 +60,9 @@ use std::time::Duration;
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::output::Spanning;
+use crate::base::protocol::Protocol;
 use crate::base::sync::Arc as SyncArc;
+use crate::base::users::Roster;
 use crate::store::{Item, Loan, Participant, Span, Table};
 
 use batch::Batch;
@@ -129,7 +133,12 @@ impl Switches {
     /// The CAS value of an item as peers are shown it.
     #[inline]
     fn cas_of(self, item: &Item<'_>) -> u64 {
-        if self.cas { item.cas() } else { NO_CAS }
+        self.shown(item.cas())
+    }
+
+    #[inline]
+    fn shown(self, cas: u64) -> u64 {
+        if self.cas { cas } else { NO_CAS }
     }
 }
 
@@ -151,6 +160,26 @@ pub struct Shared {
     pub registry: SyncArc<Registry>,
     /// As `verbosity` set it: 0, 1 or 2.
     pub verbosity: AtomicU8,
+    /// What is spoken at each listener, in their order; at any other, whatever comes first.
+    pub protocols: Vec<Protocol>,
+    /// Who is let in; `None` for everybody.
+    pub auth: Option<Auth>,
+}
+
+impl Shared {
+    /// Where all protocols are spoken, and everybody is let in.
+    pub fn open(facts: Facts, table: Arc<Table>, registry: SyncArc<Registry>) -> Shared {
+        let (verbosity, protocols) = (AtomicU8::new(0), Vec::new());
+        Shared { facts, table, registry, verbosity, protocols, auth: None }
+    }
+}
+
+/// How peers say who they are.
+#[derive(Debug)]
+pub struct Auth {
+    pub users: Roster,
+    /// Whether they may in the binary protocol. Otherwise they do not come far in it.
+    pub sasl: bool,
 }
 
 /// How much a call of `drive` may do. What it did is taken off.
@@ -216,6 +245,13 @@ impl Executor {
         Executor { shared, participant, counters, classes: Classes::default() }
     }
 
+    /// The session of a new connection to this listener; without one, of a datagram.
+    pub fn session(&self, listener: Option<u32>) -> Session {
+        let protocols = &self.shared.protocols;
+        let protocol = listener.and_then(|listener| protocols.get(listener as usize));
+        Session::of(protocol.copied().unwrap_or_default())
+    }
+
     /// From now on this thread does not wait for memory: it has others to serve.
     pub fn defer_waits(&mut self) {
         self.participant.defer_waits();
@@ -238,12 +274,15 @@ impl Executor {
             let state = &mut session.state;
             let step = match state {
                 State::Idle => batch.idle(state),
+                State::Opening(_) => batch.open(state),
                 State::KeyList(_) => batch.key_list(state),
                 State::Sending(_) => batch.send(state),
                 State::Filling(_) => batch.fill(state),
                 State::Swallowing(_) => batch.swallow(state),
                 State::SkippingLine => batch.skip_line(state),
                 State::Reporting(_) => batch.report(state),
+                State::Login(_) => batch.login(state),
+                State::Binary(_) => batch.binary(state),
                 State::Closed => Some(Verdict::Close),
             };
             if let Some(verdict) = step {
@@ -264,11 +303,14 @@ impl Executor {
         match std::mem::replace(&mut session.state, State::Closed) {
             State::Filling(filling) => self.participant.abandon(filling.reservation),
             State::Sending(sending) => self.participant.unpin(sending.pin),
-            State::Idle
+            State::Opening(_)
+            | State::Idle
             | State::KeyList(_)
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Login(_)
+            | State::Binary(_)
             | State::Closed => {}
         }
     }
@@ -278,12 +320,35 @@ impl Executor {
     pub fn awaits_much(session: &Session) -> bool {
         match &session.state {
             State::Filling(filling) => filling.reservation.missing() > DIRECT_BYTES_MIN,
-            State::Idle
+            State::Opening(_)
+            | State::Idle
             | State::KeyList(_)
             | State::Sending(_)
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Login(_)
+            | State::Binary(_)
+            | State::Closed => false,
+        }
+    }
+
+    /// True when a session has all of a value, and what remains to be done with it needs no more
+    /// input.
+    pub fn has_all(session: &Session) -> bool {
+        match &session.state {
+            State::Filling(filling) => {
+                filling.reservation.missing() == 0 && filling.answer.value_end().is_empty()
+            }
+            State::Opening(_)
+            | State::Idle
+            | State::KeyList(_)
+            | State::Sending(_)
+            | State::Swallowing(_)
+            | State::SkippingLine
+            | State::Reporting(_)
+            | State::Login(_)
+            | State::Binary(_)
             | State::Closed => false,
         }
     }
@@ -317,11 +382,14 @@ impl Executor {
         match &session.state {
             State::Filling(filling) => filling.reservation.held_bytes(),
             State::Sending(sending) => sending.pin.value_bytes(),
-            State::Idle
+            State::Opening(_)
+            | State::Idle
             | State::KeyList(_)
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Login(_)
+            | State::Binary(_)
             | State::Closed => 0,
         }
     }
@@ -340,12 +408,15 @@ impl Executor {
     ) -> usize {
         let own = match &session.state {
             State::Sending(sending) => self.participant.outdated_bytes_of(&sending.pin),
-            State::Idle
+            State::Opening(_)
+            | State::Idle
             | State::KeyList(_)
             | State::Filling(_)
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Login(_)
+            | State::Binary(_)
             | State::Closed => 0,
         };
         let mut last = None;

@@ -7,9 +7,9 @@
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::costs::Work;
-use super::session::{Sending, State};
+use super::session::{Access, After, Sending, State};
 use crate::base::limits::PIECE_BYTES_MAX;
-use crate::base::output::Spanning;
+use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::reply;
 use crate::store::{Item, Participant, Pin, Span};
 
@@ -32,30 +32,58 @@ pub(super) enum Begun {
     Refused,
 }
 
+/// What stands around the bytes of a value.
+pub(super) trait Frame {
+    /// Appends what comes before them.
+    fn begin(&self, output: &mut impl Output);
+
+    /// Appends what comes after them.
+    fn end(&self, output: &mut impl Output);
+
+    /// Appends what is told instead of all that.
+    fn refuse(&self, output: &mut impl Output);
+}
+
+/// A value of the text protocol; the last of its reply or not.
+pub(super) struct Line<'a>(pub reply::ValueHead<'a>, pub bool);
+
+impl Frame for Line<'_> {
+    fn begin(&self, output: &mut impl Output) {
+        reply::value_head(output, &self.0);
+    }
+
+    fn end(&self, output: &mut impl Output) {
+        reply::value_end(output, self.1);
+    }
+
+    fn refuse(&self, output: &mut impl Output) {
+        output.put(reply::REFCOUNT_OVERFLOW);
+    }
+}
+
 /// Answers with a value that is too large to be copied at once, as far as that goes.
 #[cold]
 pub(super) fn begin<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
-    head: &reply::ValueHead<'_>,
-    last: bool,
+    frame: &impl Frame,
 ) -> Begun {
     if output.takes_spans()
         && let Some(span) = participant.span_all(item)
     {
-        reply::value_head(output, head);
+        frame.begin(output);
         output.span(span);
-        reply::value_end(output, last);
+        frame.end(output);
         return Begun::Whole;
     }
     match participant.pin(item) {
         Some(pin) => {
-            reply::value_head(output, head);
+            frame.begin(output);
             Begun::Part(pin)
         }
         None => {
-            output.put(reply::REFCOUNT_OVERFLOW);
+            frame.refuse(output);
             Begun::Refused
         }
     }
@@ -75,11 +103,18 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
         }
         let State::Sending(sending) = std::mem::take(state) else { unreachable!() };
-        reply::value_end(self.output, sending.list.is_none());
         self.participant().unpin(sending.pin);
-        if let Some(list) = sending.list {
-            *state = State::KeyList(list);
-        }
+        *state = match sending.after {
+            After::Keys(list) => {
+                reply::value_end(self.output, false);
+                State::KeyList(list)
+            }
+            After::End => {
+                reply::value_end(self.output, true);
+                State::Idle
+            }
+            After::Packet => State::Binary(Access::Granted),
+        };
         None
     }
 

@@ -1,7 +1,9 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
 use crate::base::clock::{Expiry, Now};
-use crate::protocol::memcache::{KeyList as ListHead, KeyTouch};
+use crate::base::protocol::Protocol;
+use crate::protocol::binary::Echo;
+use crate::protocol::memcache::{KeyList as ListHead, KeyTouch, LINE_END};
 use crate::store::{Condition, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
@@ -11,9 +13,18 @@ pub struct Session {
     pub(super) state: State,
 }
 
+impl Session {
+    /// That of a connection from which nothing has come yet.
+    pub(super) fn of(protocol: Protocol) -> Session {
+        Session { state: State::Opening(protocol) }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) enum State {
-    /// A head comes next.
+    /// The first byte comes next.
+    Opening(Protocol),
+    /// A head of the text protocol comes next.
     #[default]
     Idle,
     /// A key or the end of the line comes next.
@@ -28,7 +39,39 @@ pub(super) enum State {
     SkippingLine,
     /// Statistics are being replied; nothing is read.
     Reporting(Report),
+    /// What comes next says who the peer is, in the text protocol; `Some` is the length of a token.
+    Login(Option<u32>),
+    /// A head of the binary protocol comes next.
+    Binary(Access),
     Closed,
+}
+
+/// Whether it is known who a peer of the binary protocol is, where that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Granted,
+    /// Not yet. `has_begun` says that it was asked for a name and a password.
+    Awaited {
+        has_begun: bool,
+    },
+}
+
+/// What a connection is to do after something that both protocols have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Text,
+    Login,
+    Binary(Access),
+}
+
+impl From<Next> for State {
+    fn from(next: Next) -> State {
+        match next {
+            Next::Text => State::Idle,
+            Next::Login => State::Login(None),
+            Next::Binary(access) => State::Binary(access),
+        }
+    }
 }
 
 /// A list of keys in progress.
@@ -74,8 +117,18 @@ pub(super) struct Sending {
     pub pin: Pin,
     /// Bytes of the value that were replied.
     pub offset: usize,
-    /// What follows the value; `None` when it ends the reply.
-    pub list: Option<KeyList>,
+    pub after: After,
+}
+
+/// What follows a value that is replied in pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    /// Other keys of its list.
+    Keys(KeyList),
+    /// The end of its list.
+    End,
+    /// Another request of the binary protocol.
+    Packet,
 }
 
 #[derive(Debug)]
@@ -97,7 +150,25 @@ pub(super) enum Plan {
 /// How the peer is told what came of a value that did not come at once: one variant a dialect.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Text { noreply: bool },
+    Text {
+        noreply: bool,
+    },
+    /// A packet of the binary protocol. Nothing follows the value.
+    Packet {
+        echo: Echo,
+        quiet: bool,
+    },
+}
+
+impl Answer {
+    /// What follows the value of which this is the answer.
+    #[inline]
+    pub fn value_end(&self) -> &'static [u8] {
+        match self {
+            Answer::Text { .. } => LINE_END,
+            Answer::Packet { .. } => b"",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +177,7 @@ pub(super) struct Swallowing {
     pub bytes: u64,
     /// What is told after them; empty for nothing.
     pub reply: &'static [u8],
+    pub next: Next,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +185,14 @@ pub(super) struct Report {
     pub group: Group,
     /// Rows replied so far, or groups of rows; of connections, the position from which to go on.
     pub rows: usize,
+    pub form: Form,
+}
+
+/// In what statistics are replied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Lines,
+    Packets(Echo),
 }
 
 /// A group of statistics.
@@ -123,4 +203,17 @@ pub(super) enum Group {
     Connections,
     Latency,
     Rings,
+}
+
+impl Group {
+    pub fn named(name: &[u8]) -> Option<Group> {
+        Some(match name {
+            b"" => Group::General,
+            b"settings" => Group::Settings,
+            b"conns" => Group::Connections,
+            b"latency" => Group::Latency,
+            b"rings" => Group::Rings,
+            _ => return None,
+        })
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::batch::{Batch, Step};
 use super::instruments;
 use super::ledger::LEDGER;
-use super::session::{Group, State};
+use super::session::{Access, Form, Group, Report, State};
 use super::{Rusage, Shared, Verdict};
 use std::net::SocketAddr;
 
@@ -18,7 +18,9 @@ use crate::base::census::Sighting;
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::reply;
+use crate::protocol::Rows;
+use crate::protocol::binary::reply::Packets;
+use crate::protocol::memcache::reply::Lines;
 
 /// Where a row's value comes from.
 enum Source {
@@ -74,9 +76,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::TouchMisses),
     metric(Metric::StoreTooLarge),
     metric(Metric::StoreNoMemory),
-    // Nobody can authenticate yet; monitors ask for the rows.
-    ("auth_cmds", Number(|_, _| 0)),
-    ("auth_errors", Number(|_, _| 0)),
+    metric(Metric::AuthCmds),
+    metric(Metric::AuthErrors),
     metric(Metric::IdleKicks),
     metric(Metric::BytesRead),
     metric(Metric::BytesWritten),
@@ -159,11 +160,6 @@ impl<O: Output> Batch<'_, O> {
     pub fn report(&mut self, state: &mut State) -> Step {
         let State::Reporting(report) = state else { unreachable!() };
         let shared = &self.executor.shared;
-        let rows = match report.group {
-            Group::General => GENERAL.len() + LEDGER.len(),
-            Group::Settings => shared.facts.settings.len(),
-            Group::Connections | Group::Latency | Group::Rings => 0,
-        };
         loop {
             let obstacle = if self.output.is_full() {
                 Some(Verdict::OutputFull)
@@ -173,88 +169,102 @@ impl<O: Output> Batch<'_, O> {
             if obstacle.is_some() {
                 return obstacle;
             }
-            let registry = &shared.registry;
-            let has_row = match report.group {
-                Group::Connections => match registry.census.next(report.rows) {
-                    Some((position, seen, address)) => {
-                        let number = registry.census.number(position);
-                        connection(self.output, number, (&seen, address), self.now);
-                        report.rows = position;
-                        true
-                    }
-                    None => false,
-                },
-                Group::Latency => instruments::latency(self.output, registry, report.rows),
-                Group::Rings => instruments::ring(self.output, registry, report.rows),
-                Group::General => {
-                    report.rows < rows && {
-                        general(self.output, shared, self.now, report.rows);
-                        true
-                    }
-                }
-                Group::Settings => {
-                    report.rows < rows && {
-                        setting(self.output, shared, report.rows);
-                        true
-                    }
+            let output = &mut *self.output;
+            let has_row = match report.form {
+                Form::Lines => next_row(&mut Lines(output), report, shared, self.now),
+                Form::Packets(echo) => {
+                    next_row(&mut Packets(output, echo), report, shared, self.now)
                 }
             };
             if !has_row {
                 break;
             }
-            report.rows += 1;
             self.budget.requests -= 1;
         }
-        self.output.put(reply::END);
-        *state = State::Idle;
+        *state = match report.form {
+            Form::Lines => {
+                Lines(&mut *self.output).end();
+                State::Idle
+            }
+            Form::Packets(echo) => {
+                Packets(&mut *self.output, echo).end();
+                State::Binary(Access::Granted)
+            }
+        };
         None
     }
 }
 
-fn general(output: &mut impl Output, shared: &Shared, now: Now, row: usize) {
-    let Some((name, source)) = GENERAL.get(row) else {
-        let (name, number) = LEDGER[row - GENERAL.len()];
+/// Writes the next row of a report, or the next group of rows. False past the last.
+fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now) -> bool {
+    let registry = &shared.registry;
+    let place = report.rows;
+    let has_row = match report.group {
+        Group::Connections => match registry.census.next(place) {
+            Some((position, seen, address)) => {
+                let number = registry.census.number(position);
+                connection(rows, number, (&seen, address), now);
+                report.rows = position;
+                true
+            }
+            None => false,
+        },
+        Group::Latency => instruments::latency(rows, registry, place),
+        Group::Rings => instruments::ring(rows, registry, place),
+        Group::General => general(rows, shared, now, place),
+        Group::Settings => setting(rows, shared, place),
+    };
+    report.rows += usize::from(has_row);
+    has_row
+}
+
+fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> bool {
+    let Some((name, source)) = GENERAL.get(place) else {
+        let Some((name, number)) = LEDGER.get(place - GENERAL.len()) else { return false };
         let figures = shared.table.figures();
-        return reply::stat_number(output, name, number(shared, &figures));
+        rows.number(name, number(shared, &figures));
+        return true;
     };
     match source {
-        Source::Metric(metric) => reply::stat_number(output, name, shared.registry.sum(*metric)),
-        Number(number) => reply::stat_number(output, name, number(shared, now)),
-        Text(text) => reply::stat(output, name, text(shared).as_bytes()),
+        Source::Metric(metric) => rows.number(name, shared.registry.sum(*metric)),
+        Number(number) => rows.number(name, number(shared, now)),
+        Text(text) => rows.row(name, text(shared).as_bytes()),
     }
+    true
 }
 
 /// The rows of one connection: memcached's names for what it has, and what it holds.
 //= protocol.txt "Connection statistics"
 fn connection(
-    output: &mut impl Output,
+    rows: &mut impl Rows,
     number: u64,
     (seen, address): (&Sighting, Option<SocketAddr>),
     now: Now,
 ) {
     let peer = address.map_or_else(|| "unix".to_owned(), |address| format!("tcp:{address}"));
-    reply::stat(output, &format!("{number}:addr"), peer.as_bytes());
-    reply::stat(output, &format!("{number}:state"), seen.doing.name().as_bytes());
+    rows.row(&format!("{number}:addr"), peer.as_bytes());
+    rows.row(&format!("{number}:state"), seen.doing.name().as_bytes());
     let silent = now.ticks.wrapping_sub(seen.active_at.into()) & u64::from(u32::MAX);
-    let rows = [
+    let numbers = [
         ("secs_since_last_cmd", silent / TICKS_PER_S),
         ("reply_bytes", seen.reply_bytes),
         ("request_bytes", seen.request_bytes),
         ("item_bytes", seen.item_bytes),
     ];
-    for (name, value) in rows {
-        reply::stat_number(output, &format!("{number}:{name}"), value);
+    for (name, value) in numbers {
+        rows.number(&format!("{number}:{name}"), value);
     }
 }
 
-fn setting(output: &mut impl Output, shared: &Shared, row: usize) {
-    let (name, value) = &shared.facts.settings[row];
+fn setting(rows: &mut impl Rows, shared: &Shared, place: usize) -> bool {
+    let Some((name, value)) = shared.facts.settings.get(place) else { return false };
     match *name {
         // The one setting that a peer can change.
         "verbosity" => {
             // Relaxed: it is a number by itself.
-            reply::stat_number(output, name, shared.verbosity.load(Ordering::Relaxed).into());
+            rows.number(name, shared.verbosity.load(Ordering::Relaxed).into());
         }
-        _ => reply::stat(output, name, value.as_bytes()),
+        _ => rows.row(name, value.as_bytes()),
     }
+    true
 }

@@ -1,9 +1,10 @@
 //! Storage commands: the value goes straight into the memory of its item.
 
 use super::batch::{Batch, Step};
+use super::binary::swallowing_packet;
 use super::classes::Class;
 use super::costs::Work;
-use super::session::{Answer, Filling, Plan, State, Swallowing};
+use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -26,7 +27,7 @@ impl<O: Output> Batch<'_, O> {
             cas: None,
         };
         let plan = self.plan(head.verb);
-        if let Some(outcome) = self.store_at_once(&item_head, plan) {
+        if let Some(outcome) = self.store_at_once(&item_head, plan, LINE_END) {
             self.tell(outcome, plan, head.noreply);
             return None;
         }
@@ -42,7 +43,8 @@ impl<O: Output> Batch<'_, O> {
         state: &mut State,
     ) -> Step {
         let (now, value_bytes) = (self.now, head.value_bytes);
-        let is_there = self.rest().len() >= value_bytes.saturating_add(LINE_END.len());
+        let end_bytes = answer.value_end().len();
+        let is_there = self.rest().len() >= value_bytes.saturating_add(end_bytes);
         let participant = self.participant();
         let reserved = if is_there {
             participant.reserve(*head, now)
@@ -62,27 +64,31 @@ impl<O: Output> Batch<'_, O> {
                     // What the peer meant to replace must not live on.
                     self.participant().delete(head.key, head.hash, now);
                 }
-                let reply = self.refused(refusal, &answer);
-                *state = swallowing(value_bytes, reply);
+                self.refuse(refusal, &answer, value_bytes, state);
             }
         }
         None
     }
 
-    /// Stores a value that is there, and for which there is room where it is looked for first.
-    /// `None` when nothing has happened: then the value is taken in steps.
-    #[inline]
-    pub fn store_at_once(&mut self, head: &ItemHead<'_>, plan: Plan) -> Option<Outcome> {
+    /// Stores a value that is there, and what follows it, and for which there is room where it is
+    /// looked for first. `None` when nothing has happened: then the value is taken in steps.
+    #[inline(always)]
+    pub fn store_at_once(
+        &mut self,
+        head: &ItemHead<'_>,
+        plan: Plan,
+        end: &[u8],
+    ) -> Option<Outcome> {
         let Plan::Put(condition) = plan else { return None };
         let (value, rest) = self.rest().split_at_checked(head.value_bytes)?;
-        if !rest.starts_with(LINE_END) {
+        if !rest.starts_with(end) {
             return None;
         }
         let now = self.now;
         let outcome = self.participant().put(head, value, condition, now)?;
         self.count(Metric::CmdSet);
         self.classify(Class::Store);
-        self.consume(value.len() + LINE_END.len());
+        self.consume(value.len() + end.len());
         Some(outcome)
     }
 
@@ -99,17 +105,23 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    fn refused(&self, refusal: Refusal, answer: &Answer) -> &'static [u8] {
+    /// Tells that there is no room for a value, of which so many bytes are still to come.
+    #[cold]
+    fn refuse(&mut self, refusal: Refusal, answer: &Answer, bytes: usize, state: &mut State) {
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
             Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
-        match answer {
-            Answer::Text { noreply: true } => b"",
-            Answer::Text { noreply: false } => reply,
-        }
+        *state = match *answer {
+            Answer::Text { noreply } => swallowing(bytes, if noreply { b"" } else { reply }),
+            Answer::Packet { echo, .. } => {
+                self.refuse_packet(refusal, echo);
+                // Lossless: a packet does not say more than 2^32.
+                swallowing_packet(bytes as u64, Access::Granted)
+            }
+        };
     }
 
     /// Goes on with a value that is being stored.
@@ -138,7 +150,8 @@ impl<O: Output> Batch<'_, O> {
                 }
             };
         }
-        let Some(end) = self.rest().first_chunk::<2>() else { return Some(Verdict::NeedInput) };
+        let end_bytes = filling.answer.value_end().len();
+        let Some(end) = self.rest().get(..end_bytes) else { return Some(Verdict::NeedInput) };
         if self.output.is_full() {
             return Some(Verdict::OutputFull);
         }
@@ -147,7 +160,7 @@ impl<O: Output> Batch<'_, O> {
         }
         self.consume(end.len());
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        if let Some(filling) = self.finish(filling, *end) {
+        if let Some(filling) = self.finish(filling, end, state) {
             self.consumed -= end.len();
             *state = State::Filling(filling);
             return Some(Verdict::WouldWait);
@@ -170,19 +183,19 @@ impl<O: Output> Batch<'_, O> {
             self.participant().delete(&copy[..key_bytes], hash, now);
         }
         self.participant().abandon(filling.reservation);
-        let reply = self.refused(refusal, &filling.answer);
-        *state = swallowing(missing, reply);
+        self.refuse(refusal, &filling.answer, missing, state);
     }
 
-    /// The whole value has come, and the two bytes after it. It is still there when it would have
-    /// to wait for memory to join it to another.
-    fn finish(&mut self, filling: Filling, end: [u8; 2]) -> Option<Filling> {
+    /// The whole value has come, and as many bytes after it as should. It is still there when it
+    /// would have to wait for memory to join it to another.
+    fn finish(&mut self, filling: Filling, end: &[u8], state: &mut State) -> Option<Filling> {
         let Filling { reservation, plan, answer, long } = filling;
         let now = self.now;
-        if end != *LINE_END {
+        if let Answer::Text { noreply } = answer
+            && end != LINE_END
+        {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
-            let Answer::Text { noreply } = answer;
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
             return None;
         }
@@ -196,16 +209,19 @@ impl<O: Output> Batch<'_, O> {
             Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
         };
         self.classify(Class::Store);
-        let Answer::Text { noreply } = answer;
-        self.tell(outcome, plan, noreply);
+        match answer {
+            Answer::Text { noreply } => self.tell(outcome, plan, noreply),
+            Answer::Packet { echo, quiet } => {
+                self.tell_packet(outcome, plan, (echo, quiet));
+                *state = State::Binary(Access::Granted);
+            }
+        }
         None
     }
 
     #[inline]
     fn tell(&mut self, outcome: Outcome, plan: Plan, noreply: bool) {
-        if matches!(plan, Plan::Put(Condition::Cas(_))) {
-            self.count_cas(outcome);
-        }
+        self.count_cas(outcome, plan);
         let reply = match outcome {
             Outcome::Stored { .. } => reply::STORED,
             Outcome::NotStored => reply::NOT_STORED,
@@ -239,7 +255,12 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    fn count_cas(&self, outcome: Outcome) {
+    /// Counts what came of a value that was to be stored by the cas of the item.
+    #[inline]
+    pub fn count_cas(&self, outcome: Outcome, plan: Plan) {
+        if !matches!(plan, Plan::Put(Condition::Cas(_))) {
+            return;
+        }
         match outcome {
             Outcome::Stored { .. } => self.count(Metric::CasHits),
             Outcome::Exists => self.count(Metric::CasBadval),
@@ -252,5 +273,6 @@ impl<O: Output> Batch<'_, O> {
 /// Waits for the rest of a value and its line end to pass by.
 pub(super) fn swallowing(value_bytes: usize, reply: &'static [u8]) -> State {
     // Lossless: no target has a wider usize.
-    State::Swallowing(Swallowing { bytes: (value_bytes + LINE_END.len()) as u64, reply })
+    let bytes = (value_bytes + LINE_END.len()) as u64;
+    State::Swallowing(Swallowing { bytes, reply, next: Next::Text })
 }

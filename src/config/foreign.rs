@@ -5,9 +5,6 @@
 //! with the reason, because a server that silently ignores it is worse than none.
 
 use super::error::StartError;
-use super::listen::Listeners;
-use super::plan::Plan;
-use crate::base::protocol::Protocol;
 
 /// Hidden from the help, which shows what there is.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -128,38 +125,6 @@ impl Foreign {
             ),
         ]
     }
-}
-
-/// Refuses what is in a plan and not obeyed yet: ignoring it would open what should be closed.
-pub(super) fn not_yet(plan: &Plan) -> Result<(), StartError> {
-    let Listeners { tcp, udp, unix } = &plan.listeners;
-    let unix = unix.iter().map(|unix| unix.protocol);
-    let mut spoken = tcp.iter().chain(udp).map(|bound| bound.protocol).chain(unix);
-    for (given, option, cause, remedy) in [
-        (
-            spoken.any(|protocol| protocol == Protocol::Binary),
-            "the binary protocol",
-            "only the text protocol is spoken",
-            "Leave -B out, or use -B ascii.",
-        ),
-        (
-            plan.sasl,
-            "-S",
-            "there is no authentication yet",
-            "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
-        ),
-        (
-            plan.auth_file.is_some(),
-            "-Y",
-            "there is no authentication yet",
-            "Listen on an address that only trusted hosts reach (-l), or on a socket (-s).",
-        ),
-    ] {
-        if given {
-            return Err(StartError::new("accept", option, cause, remedy));
-        }
-    }
-    Ok(())
 }
 
 /// What the `-o` list asks for.

@@ -1,6 +1,7 @@
 //! What the checks ask of the host.
 
 use std::net::UdpSocket;
+use std::path::PathBuf;
 
 use crate::sys::cgroup::{self, Limits};
 use crate::sys::topology::{self, Processor};
@@ -16,6 +17,8 @@ pub struct Host {
     pub limits: Limits,
     pub is_root: bool,
     pub has_ipv6: bool,
+    /// The file of users that the environment names for `-S`, as it does for memcached.
+    pub sasl_file: Option<PathBuf>,
 }
 
 impl Host {
@@ -26,6 +29,7 @@ impl Host {
             limits: cgroup::limits(),
             is_root: user::is_root(),
             has_ipv6: UdpSocket::bind("[::]:0").is_ok(),
+            sasl_file: std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from),
         }
     }
 
@@ -60,7 +64,8 @@ mod tests {
         let processor = |number| Processor { number, core: (0, number), node: 0 };
         let limits = Limits { processors: Some(1.5), memory_bytes: Some(512 << 20) };
         let processors = vec![processor(1), processor(3)];
-        let mut host = Host { processors, limits, is_root: false, has_ipv6: false };
+        let mut host =
+            Host { processors, limits, is_root: false, has_ipv6: false, sasl_file: None };
         let tell = |host: &Host| {
             let rings = (2, 0);
             host.describe(&Placement::of(&host.processors, &host.limits, Pin::Auto, rings))

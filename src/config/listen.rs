@@ -41,6 +41,14 @@ pub struct Listeners {
     pub unix: Option<UnixListener>,
 }
 
+impl Listeners {
+    /// What is spoken at those that connections come from, in the order in which they are bound.
+    pub fn protocols(&self) -> Vec<Protocol> {
+        let unix = self.unix.iter().map(|unix| unix.protocol);
+        self.tcp.iter().map(|bound| bound.protocol).chain(unix).collect()
+    }
+}
+
 /// One entry of `-l`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -205,7 +213,7 @@ pub(super) fn parse_port(option: &str, port: i64) -> Result<Option<u16>, StartEr
 mod tests {
     use super::*;
 
-    const SPEECH: Speech = Speech { protocol: Protocol::Negotiating, sasl: false, auth_file: None };
+    const SPEECH: Speech = Speech::open(Protocol::Negotiating);
 
     fn bound(text: &str) -> Result<Vec<Bound>, StartError> {
         let entries = split_entries(text).into_iter().map(parse_entry);

@@ -21,6 +21,7 @@ mod rate;
 mod settings;
 mod speech;
 mod throttle;
+mod users;
 
 pub use admin::{ADMIN_PORT_OFFSET, AdminKey, AdminPlan};
 pub use error::StartError;
@@ -29,6 +30,8 @@ pub use listen::{Bound, Listeners, UnixListener};
 pub use options::{Dispatch, FavorName, Options};
 pub use placement::{Pin, Placement};
 pub use plan::Plan;
+pub use speech::AuthPlan;
+pub use users::read_users;
 
 #[cfg(test)]
 mod tests;

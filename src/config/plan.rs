@@ -1,6 +1,6 @@
 //! The checked plan, and the checks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Parser;
 
@@ -14,14 +14,14 @@ use crate::sys::user::{self, User};
 
 use super::admin::AdminPlan;
 use super::error::StartError;
-use super::foreign::{Extended, not_yet};
+use super::foreign::Extended;
 use super::host::Host;
 use super::listen::{
     EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve, split_entries,
 };
 use super::options::{Dispatch, Options};
 use super::placement::{Pin, Placement, rings_by_default};
-use super::speech::{Speech, delimiter};
+use super::speech::{AuthPlan, Speech, delimiter};
 use super::throttle;
 
 const DEFAULT_PORT: u16 = 11211;
@@ -65,10 +65,8 @@ pub struct Plan {
     pub shutdown_enabled: bool,
     /// What is spoken where an address says nothing else.
     pub protocol: Protocol,
-    /// Whether the binary protocol asks for a name and a password.
-    pub sasl: bool,
-    /// The file of names and passwords that the text protocol asks for; it is not read yet.
-    pub auth_file: Option<PathBuf>,
+    /// Who may speak; `None` is everybody.
+    pub auth: Option<AuthPlan>,
     pub flush_enabled: bool,
     /// Whether keys may be listed.
     pub dumping_enabled: bool,
@@ -100,7 +98,7 @@ impl Plan {
         options.foreign.judge(&mut warnings)?;
         let extended = Extended::parse(&options.extended, &mut warnings)?;
         let (tcp_port, udp_port) = ports(options)?;
-        let speech = Speech::check(options, udp_port)?;
+        let speech = Speech::check(options, host, udp_port)?;
         let listeners = listeners(options, &speech, (tcp_port, udp_port), host)?;
         let first_tcp = listeners.tcp.first().map(|bound| bound.address.port());
         let key_file = options.own.admin_key_file.as_deref();
@@ -113,7 +111,7 @@ impl Plan {
         let pool_bytes = store::lendable_bytes(memory_bytes, conn_bytes);
         throttle::warn_of_crowd(connections_max, pool_bytes, &mut warnings);
         let (pin, threads) = (options.own.pin, (rings as usize, workers as usize));
-        let plan = Plan {
+        Ok(Plan {
             listeners,
             tcp_port,
             udp_port,
@@ -135,8 +133,7 @@ impl Plan {
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
             protocol: speech.protocol,
-            sasl: speech.sasl,
-            auth_file: speech.auth_file,
+            auth: speech.auth()?,
             flush_enabled: !options.disable_flush_all,
             dumping_enabled: !options.disable_dumping,
             watch_enabled: !options.disable_watch,
@@ -151,9 +148,7 @@ impl Plan {
             user: find_user(options.user.as_deref(), host, &mut warnings)?,
             admin,
             warnings,
-        };
-        not_yet(&plan)?;
-        Ok(plan)
+        })
     }
 
     /// The plan of a command line without the program's name, on this host. For tests and tools.

@@ -38,6 +38,8 @@ impl Plan {
         let path = |path: &PathBuf| path.display().to_string();
         let domain_socket = |unix: &UnixListener| path(&unix.path);
         let interfaces = self.interfaces.clone();
+        let auth = self.auth.as_ref();
+        let ascii = auth.filter(|auth| auth.ascii);
         vec![
             ("maxbytes", self.memory_bytes.to_string()),
             ("maxconns", self.connections_max.to_string()),
@@ -55,8 +57,8 @@ impl Plan {
             ("detail_enabled", yes_no(self.detail_enabled)),
             ("cas_enabled", yes_no(self.cas_enabled)),
             ("binding_protocol", self.protocol.name().into()),
-            ("auth_enabled_sasl", yes_no(self.sasl)),
-            ("auth_enabled_ascii", self.auth_file.as_ref().map_or_else(|| "no".into(), path)),
+            ("auth_enabled_sasl", yes_no(auth.is_some_and(|auth| auth.sasl))),
+            ("auth_enabled_ascii", ascii.map_or_else(|| "no".into(), |auth| path(&auth.file))),
             ("flush_enabled", yes_no(self.flush_enabled)),
             ("dump_enabled", yes_no(self.dumping_enabled)),
             ("reqs_per_event", self.requests_per_event.to_string()),

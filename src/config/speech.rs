@@ -1,58 +1,99 @@
 //! What is spoken, and who may speak: `-B`, `-S`, `-Y` and `-D`, by memcached's rules.
 //!
-//! A password goes with one protocol: `-S` with the binary one, `-Y` with text. Where the other
-//! could be spoken beside it, there would be a door without a lock.
+//! Where a name and a password are asked for, both protocols ask for them. `-Y` alone leaves no
+//! protocol but text, `-S` alone none but the binary one; together they leave both, and both ask
+//! for the users of the same file. No address is a door without a lock.
 
 use std::path::PathBuf;
 
 use super::error::StartError;
+use super::host::Host;
 use super::options::Options;
+use super::users::read_users;
 use crate::base::protocol::Protocol;
+use crate::base::users::Users;
 
 /// What holds for every address that says nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Speech {
     pub(super) protocol: Protocol,
-    pub(super) sasl: bool,
-    pub(super) auth_file: Option<PathBuf>,
+    /// The file of users, if peers have to say who they are.
+    users_file: Option<PathBuf>,
+    ascii: bool,
+    sasl: bool,
+}
+
+/// Who may speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthPlan {
+    pub file: PathBuf,
+    /// As they were when the file was read.
+    pub users: Users,
+    /// `-Y`: the text protocol lets them in.
+    pub ascii: bool,
+    /// `-S`: the binary protocol lets them in.
+    pub sasl: bool,
 }
 
 impl Speech {
-    pub(super) fn check(options: &Options, udp_port: Option<u16>) -> Result<Speech, StartError> {
+    /// Everybody may speak this.
+    #[cfg(test)]
+    pub(super) const fn open(protocol: Protocol) -> Speech {
+        Speech { protocol, users_file: None, ascii: false, sasl: false }
+    }
+
+    pub(super) fn check(
+        options: &Options,
+        host: &Host,
+        udp_port: Option<u16>,
+    ) -> Result<Speech, StartError> {
         let said = options.protocol.as_deref().map(named).transpose()?;
-        let (sasl, auth_file) = (options.enable_sasl, options.auth_file.clone());
+        let (sasl, ascii) = (options.enable_sasl, options.auth_file.is_some());
         let refuse = |option: &str, cause: &str, remedy: &str| {
             Err(StartError::new("accept", option, cause, remedy))
         };
-        if sasl && auth_file.is_some() {
-            let cause = "-S asks for a password in the binary protocol, -Y in text";
-            return refuse("-S with -Y", cause, "Choose one.");
-        }
         let only = |protocol| said.is_none_or(|said| said == protocol);
-        if sasl && !only(Protocol::Binary) {
+        if sasl && !ascii && !only(Protocol::Binary) {
             let cause = "You cannot allow the ASCII protocol while using SASL.";
-            return refuse("-S", cause, "Use -B binary, or leave -B out.");
+            return refuse("-S", cause, "Use -B binary, leave -B out, or add -Y FILE.");
         }
         if sasl && udp_port.is_some() {
             let cause = "Cannot enable UDP while using binary SASL authentication.";
             return refuse("-S", cause, "Leave -U out.");
         }
-        if auth_file.is_some() && !only(Protocol::Ascii) {
+        if ascii && !sasl && !only(Protocol::Ascii) {
             let cause =
                 "You cannot allow the BINARY protocol while using ascii authentication tokens.";
-            return refuse("-Y", cause, "Use -B ascii, or leave -B out.");
+            return refuse("-Y", cause, "Use -B ascii, leave -B out, or add -S.");
         }
-        if auth_file.is_some() && udp_port.is_some() {
+        if ascii && udp_port.is_some() {
             let cause = "Cannot use UDP with ascii authentication enabled (-U 0 to disable)";
             return refuse("-Y", cause, "Leave -U out.");
         }
-        let protocol = match (said, sasl, &auth_file) {
+        let users_file = options.auth_file.clone().or_else(|| match sasl {
+            true => host.sasl_file.clone(),
+            false => None,
+        });
+        if sasl && users_file.is_none() {
+            let cause = "there is no file of users";
+            let remedy = "Add -Y FILE, or name it in the environment: MEMCACHED_SASL_PWDB=FILE.";
+            return refuse("-S", cause, remedy);
+        }
+        let protocol = match (said, sasl, ascii) {
             (Some(said), _, _) => said,
-            (None, true, _) => Protocol::Binary,
-            (None, false, Some(_)) => Protocol::Ascii,
-            (None, false, None) => Protocol::Negotiating,
+            (None, true, false) => Protocol::Binary,
+            (None, false, true) => Protocol::Ascii,
+            (None, true, true) | (None, false, false) => Protocol::Negotiating,
         };
-        Ok(Speech { protocol, sasl, auth_file })
+        Ok(Speech { protocol, users_file, ascii, sasl })
+    }
+
+    /// Reads who may speak; `None` is everybody.
+    pub(super) fn auth(&self) -> Result<Option<AuthPlan>, StartError> {
+        let Speech { ascii, sasl, .. } = *self;
+        let Some(file) = self.users_file.clone() else { return Ok(None) };
+        let users = read_users(&file)?;
+        Ok(Some(AuthPlan { file, users, ascii, sasl }))
     }
 
     /// What is spoken at an address whose entry in `-l` says `said`.
@@ -62,16 +103,16 @@ impl Speech {
         };
         match said {
             None => Ok(self.protocol),
-            Some(Protocol::Binary) if self.auth_file.is_some() => {
+            Some(Protocol::Binary) if self.ascii && !self.sasl => {
                 let cause = "Cannot use binary protocol when ascii authentication enabled";
-                refuse("proto[binary]", cause, "Leave -Y or proto[binary] out.")
+                refuse("proto[binary]", cause, "Add -S, or leave -Y or proto[binary] out.")
             }
             // As in memcached: it negotiates the only answer.
-            Some(Protocol::Negotiating) if self.auth_file.is_some() => Ok(Protocol::Ascii),
-            Some(said @ (Protocol::Ascii | Protocol::Negotiating)) if self.sasl => {
+            Some(Protocol::Negotiating) if self.ascii && !self.sasl => Ok(Protocol::Ascii),
+            Some(said @ (Protocol::Ascii | Protocol::Negotiating)) if self.sasl && !self.ascii => {
                 let subject = format!("text (proto[...], {})", said.name());
-                let cause = "it would pass by the password that -S asks for";
-                refuse(&subject, cause, "Leave -S out, or use proto[binary].")
+                let cause = "-S asks for a password in the binary protocol alone";
+                refuse(&subject, cause, "Add -Y FILE, leave -S out, or use proto[binary].")
             }
             Some(said) => Ok(said),
         }
@@ -107,11 +148,12 @@ mod tests {
 
     fn speech(line: &str, udp_port: Option<u16>) -> Result<Speech, StartError> {
         let words = std::iter::once("ringcached").chain(line.split_whitespace());
-        Speech::check(&Options::try_parse_from(words).unwrap(), udp_port)
+        let host = Host { sasl_file: line.contains("-S").then(|| "pwdb".into()), ..Host::here() };
+        Speech::check(&Options::try_parse_from(words).unwrap(), &host, udp_port)
     }
 
     #[test]
-    fn a_password_goes_with_one_protocol() {
+    fn a_password_leaves_the_protocols_that_ask_for_it() {
         for (line, protocol) in [
             ("", Protocol::Negotiating),
             ("-B auto", Protocol::Negotiating),
@@ -121,15 +163,30 @@ mod tests {
             ("-S -B binary", Protocol::Binary),
             ("-Y f", Protocol::Ascii),
             ("-Y f -B ascii", Protocol::Ascii),
+            ("-S -Y f", Protocol::Negotiating),
+            ("-S -Y f -B ascii", Protocol::Ascii),
+            ("-S -Y f -B binary", Protocol::Binary),
         ] {
             assert_eq!(speech(line, None).unwrap().protocol, protocol, "{line}");
         }
-        for line in ["-S -B ascii", "-S -B auto", "-Y f -B binary", "-Y f -B auto", "-S -Y f"] {
-            let refused = speech(line, None).and_then(|speech| speech.at(None));
-            assert!(refused.is_err(), "{line}");
+        for line in ["-S -B ascii", "-S -B auto", "-Y f -B binary", "-Y f -B auto"] {
+            assert!(speech(line, None).is_err(), "{line}");
         }
-        assert!(speech("-S", Some(5)).is_err() && speech("-Y f", Some(5)).is_err());
+        for line in ["-S", "-Y f", "-S -Y f"] {
+            assert!(speech(line, Some(5)).is_err(), "{line}");
+        }
         assert!(speech("-B binary", Some(5)).is_ok());
+    }
+
+    #[test]
+    fn sasl_needs_a_file_of_users() {
+        let words = Options::try_parse_from(["ringcached", "-S"]).unwrap();
+        let host = Host { sasl_file: None, ..Host::here() };
+        assert!(Speech::check(&words, &host, None).unwrap_err().remedy.contains("-Y FILE"));
+        assert_eq!(speech("-S", None).unwrap().users_file, Some("pwdb".into()));
+        assert_eq!(speech("-S -Y f", None).unwrap().users_file, Some("f".into()));
+        assert_eq!(speech("-B binary", None).unwrap().auth(), Ok(None));
+        assert!(speech("-Y /nowhere/f", None).unwrap().auth().is_err());
     }
 
     #[test]
@@ -143,6 +200,10 @@ mod tests {
         let file = speech("-Y f", None).unwrap();
         assert!(file.at(binary).is_err());
         assert_eq!(file.at(negotiating), Ok(Protocol::Ascii));
+        let both = speech("-S -Y f", None).unwrap();
+        for said in [Protocol::Ascii, Protocol::Binary, Protocol::Negotiating] {
+            assert_eq!(both.at(Some(said)), Ok(said));
+        }
         let open = speech("-B ascii", None).unwrap();
         assert_eq!((open.at(binary), open.at(None)), (Ok(Protocol::Binary), Ok(Protocol::Ascii)));
     }

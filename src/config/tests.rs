@@ -10,7 +10,13 @@ use crate::sys::topology::Processor;
 fn host() -> Host {
     let processors = (0..4).map(|number| Processor { number, core: (0, number), node: 0 });
     let limits = Limits::default();
-    Host { processors: processors.collect(), limits, is_root: false, has_ipv6: true }
+    Host {
+        processors: processors.collect(),
+        limits,
+        is_root: false,
+        has_ipv6: true,
+        sasl_file: None,
+    }
 }
 
 fn on(host: Host, line: &str) -> Result<Plan, StartError> {
@@ -124,12 +130,10 @@ fn refusals() {
         "-l 127.0.0.1:x",
         "-d",
         "-P f",
-        "-B binary",
         "-B ASCII",
         "-S",
         "-Y f",
         "-Z",
-        "-l proto[binary]:127.0.0.1",
         "-e f",
         "-o idle_timeout=x",
         "-o ext_path=x",
@@ -149,7 +153,12 @@ fn refusals() {
 fn what_peers_may_do() {
     let plain = plan("");
     assert!(plain.flush_enabled && plain.dumping_enabled && plain.watch_enabled);
-    assert!(plain.cas_enabled && !plain.detail_enabled && !plain.sasl && !plain.shutdown_enabled);
+    assert!(
+        plain.cas_enabled
+            && !plain.detail_enabled
+            && plain.auth.is_none()
+            && !plain.shutdown_enabled
+    );
     assert_eq!((plain.prefix_delimiter, plain.protocol), (b':', Protocol::Negotiating));
     let strict = plan("-FXWC -D .x -B ascii");
     assert!(!strict.flush_enabled && !strict.dumping_enabled && !strict.watch_enabled);

@@ -194,8 +194,8 @@ pub struct Connection<S> {
     pub session: S,
 }
 
-impl<S: Default> Connection<S> {
-    pub fn new(socket: Socket, now: Now) -> Connection<S> {
+impl<S> Connection<S> {
+    pub fn new(socket: Socket, session: S, now: Now) -> Connection<S> {
         Connection {
             socket,
             phase: Phase::Open,
@@ -224,12 +224,10 @@ impl<S: Default> Connection<S> {
             away: Away::default(),
             input: Input::default(),
             output: Output::default(),
-            session: S::default(),
+            session,
         }
     }
-}
 
-impl<S> Connection<S> {
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -477,7 +475,7 @@ mod tests {
     const NOW: Now = Now { ticks: 7, epoch_unix_s: 0 };
 
     fn connection() -> Connection<()> {
-        Connection::new(Socket::for_test(3), NOW)
+        Connection::new(Socket::for_test(3), (), NOW)
     }
 
     #[test]

@@ -5,4 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod binary;
 pub mod memcache;
+mod rows;
+
+pub use rows::Rows;

@@ -79,7 +79,7 @@ impl<V: Service> Datagrams<V> {
 
     /// All that the commands of one datagram deserve. A command that is cut deserves nothing.
     fn answer(&mut self, payload: &[u8]) -> Vec<u8> {
-        let mut session = V::Session::default();
+        let mut session = self.service.session(None);
         let mut output = Memory::new(REPLY_BYTES_MAX);
         let mut rest = payload;
         let verdict = loop {

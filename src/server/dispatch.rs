@@ -27,8 +27,8 @@ const JOBS_MAX: usize = 1024;
 /// What reaches a ring from other threads.
 #[derive(Debug)]
 pub enum Message<S> {
-    /// A connection that another ring accepted for this one.
-    Connection(Socket),
+    /// A connection that another ring accepted for this one, and the number of the listener.
+    Connection(Socket, u32),
     /// A batch that a worker has executed.
     Home(Box<Batch<S>>),
 }

@@ -15,6 +15,12 @@ pub trait Service {
     /// What a connection must remember between two calls of `drive`.
     type Session: Default + Send;
 
+    /// The session of a connection that the listener of this number has accepted; without a number,
+    /// of a datagram.
+    fn session(&self, _listener: Option<u32>) -> Self::Session {
+        Self::Session::default()
+    }
+
     /// Executes requests from `input`; see `command::Executor::drive`.
     fn drive(
         &mut self,
@@ -69,6 +75,11 @@ pub trait Service {
         false
     }
 
+    /// True when a session that was lent memory for a value goes on without any input.
+    fn has_all(&self, _: &Self::Session) -> bool {
+        false
+    }
+
     /// Lends the memory that the next bytes of a value belong to; `None` when there is none. Until
     /// it is back, the session is shown no input and is not abandoned.
     fn lend_for_value(&mut self, _: &mut Self::Session, _: Now) -> Option<ValuePart> {
@@ -120,6 +131,10 @@ const _: () =
 
 impl Service for Executor {
     type Session = Session;
+
+    fn session(&self, listener: Option<u32>) -> Session {
+        Executor::session(self, listener)
+    }
 
     fn drive(
         &mut self,
@@ -179,6 +194,10 @@ impl Service for Executor {
 
     fn awaits_much(&self, session: &Session) -> bool {
         Executor::awaits_much(session)
+    }
+
+    fn has_all(&self, session: &Session) -> bool {
+        Executor::has_all(session)
     }
 
     fn lend_for_value(&mut self, session: &mut Session, now: Now) -> Option<ValuePart> {

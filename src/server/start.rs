@@ -1,14 +1,16 @@
 //! From a checked plan to a running server: the product, composed in one place.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::base::clock::Clock;
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
-use crate::config::{Plan, StartError};
+use crate::base::users::Roster;
+use crate::command::{Auth, Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
+use crate::config::{AuthPlan, Plan, StartError, read_users};
 use crate::store::{StorePlan, Table};
 use crate::sys::ladder::{FEATURES_TRIED, Rung};
 use crate::sys::{limits, probe};
@@ -32,6 +34,8 @@ pub struct Server {
     pub registry: Arc<Registry>,
     memory_bytes: u64,
     group_bytes: Option<u64>,
+    /// The file of users, if there is one.
+    users_file: Option<PathBuf>,
 }
 
 impl Server {
@@ -60,6 +64,8 @@ impl Server {
             table: Arc::clone(&table),
             registry: Arc::clone(&registry),
             verbosity: AtomicU8::new(plan.verbosity),
+            protocols: plan.listeners.protocols(),
+            auth: plan.auth.as_ref().map(auth),
         });
         let executor = {
             let (table, shared) = (Arc::clone(&table), Arc::clone(&shared));
@@ -76,12 +82,27 @@ impl Server {
             .map_err(refused)?;
         upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
         let Plan { memory_bytes, group_bytes, .. } = *plan;
-        Ok(Server { handle, shared, registry, memory_bytes, group_bytes })
+        let users_file = plan.auth.as_ref().map(|auth| auth.file.clone());
+        Ok(Server { handle, shared, registry, memory_bytes, group_bytes, users_file })
     }
 
     /// Stops accepting, answers what was asked, closes.
     pub fn drain(&self) {
         self.handle.drain();
+    }
+
+    /// Reads again what may have changed: the file of users. Says what came of it; `None` if there
+    /// is nothing to read. Who has been let in stays.
+    ///
+    /// # Errors
+    /// What is wrong with the file. The users stay as they were.
+    pub fn reload(&self) -> Option<Result<String, StartError>> {
+        let (Some(file), Some(auth)) = (&self.users_file, &self.shared.auth) else { return None };
+        Some(read_users(file).map(|users| {
+            let told = format!("{} users from {}", users.count(), file.display());
+            auth.users.replace(users);
+            told
+        }))
     }
 
     /// True when the last ring has ended.
@@ -177,6 +198,10 @@ fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
         fixed,
         rusage,
     }
+}
+
+fn auth(plan: &AuthPlan) -> Auth {
+    Auth { users: Roster::new(plan.users.clone()), sasl: plan.sasl }
 }
 
 fn switches(plan: &Plan) -> Switches {

@@ -8,6 +8,10 @@
 //! >| get \*300:k\r\n     sends 300 times k
 //! < END                  expects the line and CR LF
 //! <~ VERSION *           expects a line in which * is any run of bytes but spaces
+//! >b get key=k           sends a packet of the binary protocol, see `packet`
+//! <b get flags=0 value=v cas=*
+//!                        expects a packet
+//! <rows stat             expects packets of statistics, up to the empty one
 //! ! close                expects that the server closes; what follows is a new connection
 //! @ +2                   lets 2 seconds pass
 //! = differs: why         up to the next blank line, the original answers otherwise
@@ -15,6 +19,11 @@
 //! ```
 //!
 //! A blank line ends an exchange.
+
+#[path = "packet.rs"]
+pub mod packet;
+
+use packet::Packet;
 
 /// One line of a transcript that is not a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +33,10 @@ pub enum Step {
     Expect(Vec<u8>),
     /// A reply without its line end; `*` is any run of bytes but spaces.
     Match(Vec<u8>),
+    SendPacket(Packet),
+    ExpectPacket(Packet),
+    /// Packets like this one, and then this one.
+    ExpectRows(Packet),
     Close,
     /// Seconds.
     Pass(u32),
@@ -51,9 +64,21 @@ impl Exchange {
     pub fn seconds(&self) -> u32 {
         let passes = self.steps.iter().map(|(_, step)| match step {
             Step::Pass(seconds) => *seconds,
-            Step::Send(_) | Step::Expect(_) | Step::Match(_) | Step::Close => 0,
+            Step::Send(_)
+            | Step::Expect(_)
+            | Step::Match(_)
+            | Step::SendPacket(_)
+            | Step::ExpectPacket(_)
+            | Step::ExpectRows(_)
+            | Step::Close => 0,
         });
         passes.sum()
+    }
+
+    /// True if all can be sent before any reply is read.
+    pub fn is_blind(&self) -> bool {
+        let waits = |step: &Step| matches!(step, Step::SendPacket(packet) if packet.awaits_reply());
+        !self.steps.iter().any(|(_, step)| waits(step))
     }
 
     /// Whether memcached of this version should answer so.
@@ -104,6 +129,9 @@ fn step(line: &str) -> Option<Step> {
         ">|" => unescape(rest).map(Step::Send),
         "<" => Some(Step::Expect(rest.into())),
         "<~" => Some(Step::Match(rest.into())),
+        ">b" => Packet::parse(rest, 0x80).map(Step::SendPacket),
+        "<b" => Packet::parse(rest, 0x81).map(Step::ExpectPacket),
+        "<rows" => Packet::parse(rest, 0x81).map(Step::ExpectRows),
         "!" if rest == "close" => Some(Step::Close),
         "@" => rest.strip_prefix('+')?.parse().ok().map(Step::Pass),
         _ => None,

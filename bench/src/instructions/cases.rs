@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ringcached::base::census::Roll;
@@ -14,6 +14,7 @@ use ringcached::command::{Executor, Facts, Fixed, Rusage, Shared, Switches};
 use ringcached::config::Dispatch;
 use ringcached::net::output::{Output, Writer};
 use ringcached::net::throttle::Throttle;
+use ringcached::protocol::binary::{self, MAGIC, Opcode};
 use ringcached::protocol::memcache::reply::{self, ValueHead};
 use ringcached::protocol::memcache::{NextKey, Parsed, next_key, parse};
 use ringcached::server::fleet::Fleet;
@@ -66,6 +67,12 @@ pub const ALL: &[Case] = &[
     case("turn_miss_64", 400, |rounds| turns(rounds, gets(64, ITEMS))),
     case("turn_get_64_keys", 400, |rounds| turns(rounds, list(64))),
     case("turn_set_16", 1_000, |rounds| turns(rounds, sets(16))),
+    case("parse_packet", 20_000, parse_packet),
+    case("turn_packet_get_1", 2_000, |rounds| turns(rounds, packet_gets(1, 0))),
+    case("turn_packet_get_16", 1_000, |rounds| turns(rounds, packet_gets(16, 0))),
+    case("turn_packet_get_64", 400, |rounds| turns(rounds, packet_gets(64, 0))),
+    case("turn_packet_miss_64", 400, |rounds| turns(rounds, packet_gets(64, ITEMS))),
+    case("turn_packet_set_16", 1_000, |rounds| turns(rounds, packet_sets(16))),
 ];
 
 /// Runs one case so often.
@@ -93,6 +100,31 @@ fn list(count: u32) -> Vec<u8> {
 fn sets(count: u32) -> Vec<u8> {
     let set = |each| [b"set ", &key(each)[..], b" 0 0 32\r\n", &VALUE, b"\r\n"].concat();
     (0..count).flat_map(set).collect()
+}
+
+/// A request of the binary protocol.
+fn packet(opcode: Opcode, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let body = [extras, key, value].concat();
+    let (extras_bytes, key_bytes) = (extras.len().to_le_bytes()[0], key.len().to_le_bytes()[0]);
+    let [a, b, c, d, ..] = body.len().to_le_bytes();
+    let start = [MAGIC, opcode as u8, 0, key_bytes, extras_bytes, 0, 0, 0, d, c, b, a];
+    [&start[..], &[0; 12], &body].concat()
+}
+
+fn packet_gets(count: u32, first: u32) -> Vec<u8> {
+    (first..first + count).flat_map(|each| packet(Opcode::Get, b"", &key(each), b"")).collect()
+}
+
+fn packet_sets(count: u32) -> Vec<u8> {
+    (0..count).flat_map(|each| packet(Opcode::Set, &[0; 8], &key(each), &VALUE)).collect()
+}
+
+fn parse_packet(rounds: u32) -> io::Result<()> {
+    let set = packet_sets(1);
+    for _ in 0..rounds {
+        let _ = black_box(binary::parse(black_box(&set)));
+    }
+    Ok(())
 }
 
 fn parse_lists(rounds: u32, keys: u32) -> io::Result<()> {
@@ -203,8 +235,7 @@ fn turns(rounds: u32, requests: Vec<u8>) -> io::Result<()> {
         rusage: || Rusage { user: Duration::ZERO, system: Duration::ZERO },
     };
     let registry = Arc::new(registry);
-    let shared =
-        Shared { facts, table, registry: Arc::clone(&registry), verbosity: AtomicU8::new(0) };
+    let shared = Shared::open(facts, table, Arc::clone(&registry));
     let service = Executor::new(Arc::new(shared), participant, Arc::clone(&counters));
     let told = (counters, registry.census.roll());
     let replied_bytes = spin(rounds, requests, service, told)?;

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use ringcached::base::clock::Now;
@@ -195,8 +194,7 @@ fn executors(threads: u32) -> io::Result<(Arc<Common>, Vec<One>)> {
         fixed: Fixed::default(),
         rusage: || Rusage { user: Duration::ZERO, system: Duration::ZERO },
     };
-    let verbosity = AtomicU8::new(0);
-    let common = Arc::new(Common { facts, table, registry, verbosity });
+    let common = Arc::new(Common::open(facts, table, registry));
     let one = |thread| {
         let counters = common.registry.counters(&format!("ring {thread}"));
         let mut participant = common.table.participant(Arc::clone(&counters));

@@ -8,6 +8,7 @@ use crate::command::fuzzing::{End, Manner, Rig};
 #[allow(dead_code, reason = "versions and differences are the other runner's business")]
 mod format;
 
+use format::packet::{self, HEAD_BYTES, Names};
 use format::{Step, matches, options, parse};
 
 /// One file as one conversation.
@@ -17,6 +18,7 @@ struct Conversation {
     unsent: Vec<u8>,
     /// Replies that no line of the transcript has matched yet.
     replies: Vec<u8>,
+    names: Names,
 }
 
 impl Conversation {
@@ -24,7 +26,8 @@ impl Conversation {
     fn run(text: &str, manner: Manner) -> Result<(), String> {
         let Some(switches) = switches(&options(text)) else { return Ok(()) };
         let rig = Rig::switched(switches);
-        let mut talk = Conversation { rig, manner, unsent: Vec::new(), replies: Vec::new() };
+        let (unsent, replies) = (Vec::new(), Vec::new());
+        let mut talk = Conversation { rig, manner, unsent, replies, names: Names::new() };
         for exchange in parse(text)? {
             for (line, step) in &exchange.steps {
                 talk.take(step).map_err(|error| format!("{line}: {error}"))?;
@@ -41,7 +44,7 @@ impl Conversation {
     }
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
-        if !matches!(step, Step::Send(_)) {
+        if !matches!(step, Step::Send(_) | Step::SendPacket(_)) {
             self.deliver();
         }
         match step {
@@ -51,6 +54,26 @@ impl Conversation {
             }
             Step::Expect(wanted) => self.expect(wanted, |line| line == wanted),
             Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
+            Step::SendPacket(packet) => {
+                let bytes = packet.to_send(&self.names).ok_or("a name means nothing yet")?;
+                self.unsent.extend(bytes);
+                Ok(())
+            }
+            Step::ExpectPacket(packet) => {
+                let got = self.packet();
+                match packet.is(&got, &mut self.names) {
+                    true => Ok(()),
+                    false => Err(format!("wanted {packet:?}, got {}", packet::show(&got))),
+                }
+            }
+            Step::ExpectRows(last) => loop {
+                let got = self.packet();
+                if last.is(&got, &mut self.names) {
+                    return Ok(());
+                } else if got.len() <= HEAD_BYTES || got[..2] != [0x81, 0x10] {
+                    return Err(format!("wanted rows, got {}", packet::show(&got)));
+                }
+            },
             Step::Close => {
                 self.expect_silence()?;
                 if self.rig.end() != End::Closed {
@@ -81,6 +104,14 @@ impl Conversation {
                 String::from_utf8_lossy(&line)
             )),
         }
+    }
+
+    /// The next packet, or what there is of one.
+    fn packet(&mut self) -> Vec<u8> {
+        let head = self.replies.get(..HEAD_BYTES);
+        let len = head.map_or(HEAD_BYTES, |head| HEAD_BYTES + packet::body_bytes(head));
+        let rest = self.replies.split_off(len.min(self.replies.len()));
+        std::mem::replace(&mut self.replies, rest)
     }
 
     fn expect_silence(&self) -> Result<(), String> {

@@ -23,6 +23,7 @@
 mod error;
 mod head;
 mod keys;
+mod login;
 mod number;
 mod plain;
 pub mod reply;
@@ -32,6 +33,8 @@ mod words;
 pub use error::{Blame, ProtocolError};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
 pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
+pub use login::{AUTHENTICATION_FAILURE, Login, parse_login, parse_token};
+pub(super) use number::{DECIMAL_BYTES_MAX, write_decimal};
 
 /// What ends a value.
 pub const LINE_END: &[u8; 2] = b"\r\n";

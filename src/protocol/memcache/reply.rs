@@ -5,6 +5,7 @@ use super::number::{DECIMAL_BYTES_MAX, write_decimal};
 use crate::base::bytes::copy;
 use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
 use crate::base::output::Output;
+use crate::protocol::Rows;
 
 pub const STORED: &[u8] = b"STORED\r\n";
 pub const NOT_STORED: &[u8] = b"NOT_STORED\r\n";
@@ -159,20 +160,23 @@ pub fn number(output: &mut impl Output, number: u64) {
     });
 }
 
-/// Appends one row of statistics.
-pub fn stat(output: &mut impl Output, name: &str, value: &[u8]) {
-    output.put(b"STAT ");
-    output.put(name.as_bytes());
-    output.put(b" ");
-    output.put(value);
-    output.put(b"\r\n");
-}
+/// Statistics, a line for each row.
+#[derive(Debug)]
+pub struct Lines<'a, O>(pub &'a mut O);
 
-/// Appends one row of statistics whose value is a number.
-pub fn stat_number(output: &mut impl Output, name: &str, value: u64) {
-    let mut space = [0; DECIMAL_BYTES_MAX];
-    let len = write_decimal(&mut space, value);
-    stat(output, name, &space[..len]);
+impl<O: Output> Rows for Lines<'_, O> {
+    fn row(&mut self, name: &str, value: &[u8]) {
+        let Self(output) = self;
+        output.put(b"STAT ");
+        output.put(name.as_bytes());
+        output.put(b" ");
+        output.put(value);
+        output.put(LINE_END);
+    }
+
+    fn end(&mut self) {
+        self.0.put(END);
+    }
 }
 
 #[cfg(test)]
@@ -224,10 +228,12 @@ mod tests {
     #[test]
     fn rows() {
         let mut output = Memory::new(usize::MAX);
-        stat_number(&mut output, "curr_items", u64::MAX);
-        stat(&mut output, "version", b"1");
+        let mut lines = Lines(&mut output);
+        lines.number("curr_items", u64::MAX);
+        lines.row("version", b"1");
+        lines.end();
         number(&mut output, 0);
-        let want = "STAT curr_items 18446744073709551615\r\nSTAT version 1\r\n0\r\n";
+        let want = "STAT curr_items 18446744073709551615\r\nSTAT version 1\r\nEND\r\n0\r\n";
         assert_eq!(output.take(), want.as_bytes());
     }
 }

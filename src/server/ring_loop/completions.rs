@@ -152,7 +152,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         match result {
             Ok(socket) if self.fleet.is_draining() => self.ring.close(socket),
-            Ok(socket) if self.fleet.admission.enter() => self.place(socket),
+            Ok(socket) if self.fleet.admission.enter() => self.place(socket, listener),
             Ok(socket) => {
                 self.counters.bump(Metric::RejectedConnections);
                 self.ring.refuse(socket, REFUSAL);
@@ -170,17 +170,21 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Gives a new connection to the ring with the fewest.
-    fn place(&mut self, socket: Socket) {
+    fn place(&mut self, socket: Socket, listener: u32) {
         match self.fleet.place() {
-            ring if ring == self.settings.number => self.adopt(socket),
-            ring => self.fleet.dispatch.inboxes[ring].push(Message::Connection(socket)),
+            ring if ring == self.settings.number => self.adopt(socket, listener),
+            ring => {
+                let message = Message::Connection(socket, listener);
+                self.fleet.dispatch.inboxes[ring].push(message);
+            }
         }
     }
 
-    fn adopt(&mut self, socket: Socket) {
+    fn adopt(&mut self, socket: Socket, listener: u32) {
         let address = socket.peer();
         self.upkeep.locals += usize::from(socket.is_local());
-        let mut connection = Connection::new(socket, self.now);
+        let session = self.service.session(Some(listener));
+        let mut connection = Connection::new(socket, session, self.now);
         connection.bucket = address.and_then(|address| self.bucket(address.ip()));
         let id = self.connections.insert(connection);
         self.roll.enter(id.index, address);
@@ -198,7 +202,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let number = self.settings.number;
         while let Some(message) = self.fleet.dispatch.inboxes[number].pop() {
             match message {
-                Message::Connection(socket) => self.adopt(socket),
+                Message::Connection(socket, listener) => self.adopt(socket, listener),
                 Message::Home(batch) => self.come_home(batch),
             }
         }

@@ -71,7 +71,7 @@ mod tests {
     const NOW: Now = Now { ticks: 7, epoch_unix_s: 0 };
 
     fn arrive(connections: &mut Slots<Connection<()>>, filled: Filled) -> SlotId {
-        let id = connections.insert(Connection::new(Socket::for_test(3), NOW));
+        let id = connections.insert(Connection::new(Socket::for_test(3), (), NOW));
         connections.get_mut(id).unwrap().input.push(filled);
         id
     }
@@ -101,7 +101,7 @@ mod tests {
         let mut connections: Slots<Connection<()>> = Slots::default();
         let mut holders = Holders::default();
         for _ in 0..=NOTED_MIN {
-            let id = connections.insert(Connection::new(Socket::for_test(3), NOW));
+            let id = connections.insert(Connection::new(Socket::for_test(3), (), NOW));
             holders.note(id, connections.get_mut(id).unwrap());
             holders.note(id, connections.get_mut(id).unwrap());
         }

@@ -68,6 +68,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     connection.record_received(bytes, |_| true, self.now);
                 }
                 connection.awaits_much = self.service.awaits_much(&connection.session);
+                if self.service.has_all(&connection.session) {
+                    self.make_runnable(id);
+                }
             }
             Arrived::End => {
                 connection.ended = true;

@@ -1,9 +1,9 @@
 //! Large values over the fake ring, with the executor and the store that really take them: cut
 //! anywhere, stalled, left in the middle, too large, without their line end; in every dispatch
-//! mode, with far less memory than is stored.
+//! mode, with far less memory than is stored. Every other peer speaks the binary protocol, in which
+//! nothing follows a value.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU8;
 
 use super::seeds::for_each_seed;
 use crate::base::clock::{Clock, Now};
@@ -13,6 +13,7 @@ use crate::base::sync::Arc;
 use crate::command::{Executor, Facts, Fixed, Rusage, Session, Shared, Switches};
 use crate::config::Dispatch;
 use crate::net::throttle::Throttle;
+use crate::protocol::binary::{Opcode, PACKET_HEAD_BYTES, Status};
 use crate::server::fleet::Fleet;
 use crate::server::ring_loop::{RingLoop, Settings};
 use crate::server::worker::Worker;
@@ -173,7 +174,7 @@ fn shared(registry: &Arc<Registry>, memory_bytes: u64) -> Arc<Shared> {
     };
     let table = Arc::new(Table::open(plan).unwrap());
     let registry = Arc::clone(registry);
-    Arc::new(Shared { facts, table, registry, verbosity: AtomicU8::new(0) })
+    Arc::new(Shared::open(facts, table, registry))
 }
 
 /// What a peer asks for. Keys are its own.
@@ -217,6 +218,9 @@ impl Request {
     }
 
     fn bytes(&self, peer: usize) -> Vec<u8> {
+        if is_binary(peer) {
+            return self.packet(peer);
+        }
         let head = |verb, key, value: &[u8], tail: &str| {
             format!("{verb} {peer}-{key} 0 0 {}{tail}\r\n", value.len()).into_bytes()
         };
@@ -237,6 +241,46 @@ impl Request {
             Request::Get { key } => format!("get {peer}-{key}\r\n").into_bytes(),
         }
     }
+
+    fn packet(&self, peer: usize) -> Vec<u8> {
+        let name = |key: &usize| format!("{peer}-{key}").into_bytes();
+        match self {
+            Request::Set { key, value, .. } | Request::TooLarge { key, value } => {
+                packet(self.opcode(), &[0; 8], &name(key), value)
+            }
+            Request::Append { key, value } => packet(self.opcode(), b"", &name(key), value),
+            // Only lines can be left out. This is an opcode that is none.
+            Request::BadChunk { value, .. } => packet(0xfe, b"", b"", value),
+            Request::Get { key } => packet(self.opcode(), b"", &name(key), b""),
+        }
+    }
+
+    fn opcode(&self) -> u8 {
+        let opcode = match self {
+            Request::Set { noreply: true, .. } => Opcode::SetQ,
+            Request::Set { .. } | Request::TooLarge { .. } => Opcode::Set,
+            Request::Append { .. } => Opcode::Append,
+            Request::BadChunk { .. } => return 0xfe,
+            Request::Get { .. } => Opcode::Get,
+        };
+        opcode as u8
+    }
+}
+
+fn is_binary(peer: usize) -> bool {
+    peer % 2 == 1
+}
+
+/// A request of the binary protocol.
+fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let body = [extras, key, value].concat();
+    let mut packet =
+        vec![0x80, opcode, 0, key.len().to_le_bytes()[0], extras.len().to_le_bytes()[0]];
+    packet.extend([0; 3]);
+    packet.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+    packet.extend([0; 12]);
+    packet.extend(body);
+    packet
 }
 
 /// A value in which every place is told from those near it.
@@ -266,8 +310,68 @@ impl Reader<'_> {
         starts
     }
 
+    /// As `takes`, a reply of the binary protocol; the cas may be any.
+    fn takes_packet(&mut self, request: &Request, status: Status, extras: u8, body: &[u8]) -> bool {
+        let [_, _, high, low] = u32::from(status.code()).to_be_bytes();
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        let start = [&[0x81, request.opcode(), 0, 0, extras, 0, high, low], &length[..]].concat();
+        let (bytes, rest) = self.rest.split_at(self.rest.len().min(PACKET_HEAD_BYTES + body.len()));
+        let is_it = bytes.starts_with(&start) && bytes.get(PACKET_HEAD_BYTES..) == Some(body);
+        self.rest = if is_it { rest } else { self.rest };
+        is_it
+    }
+
+    fn takes_error(&mut self, request: &Request, status: Status) -> bool {
+        let text = match status {
+            Status::NoMemory => b"Out of memory allocating item",
+            _ => status.text(),
+        };
+        self.takes_packet(request, status, 0, text)
+    }
+
+    /// As `read`, of the binary protocol.
+    fn read_packet(&mut self, request: &Request) -> bool {
+        match request {
+            Request::Set { key, value, noreply } => {
+                // As with others, whether a quiet one was stored is seen only later; but that it
+                // was not is told.
+                if self.takes_error(request, Status::NoMemory) {
+                    self.known.remove(key);
+                    return true;
+                }
+                self.known.insert(*key, value.clone());
+                *noreply || self.takes_packet(request, Status::Ok, 0, b"")
+            }
+            Request::Append { key, value } => {
+                if self.takes_packet(request, Status::Ok, 0, b"") {
+                    self.known.get_mut(key).expect("appended to nothing").extend(value);
+                    return true;
+                }
+                self.takes_error(request, Status::NotStored)
+                    || self.takes_error(request, Status::NoMemory)
+            }
+            Request::BadChunk { .. } => self.takes_error(request, Status::UnknownCommand),
+            Request::TooLarge { key, .. } => {
+                self.known.remove(key);
+                self.takes_error(request, Status::TooLarge)
+            }
+            Request::Get { key } => {
+                if self.takes_error(request, Status::NotFound) {
+                    self.known.remove(key);
+                    return true;
+                }
+                let Some(value) = self.known.get(key) else { return false };
+                let body = [&[0; 4][..], value].concat();
+                self.takes_packet(request, Status::Ok, 4, &body)
+            }
+        }
+    }
+
     /// False when there is no reply to it any more.
     fn read(&mut self, request: &Request) -> bool {
+        if is_binary(self.peer) {
+            return self.read_packet(request);
+        }
         match request {
             Request::Set { key, value, noreply: true } => {
                 // Whether it was stored is seen only later.

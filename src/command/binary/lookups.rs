@@ -1,0 +1,165 @@
+//! Lookups: `get` and its like, in runs.
+//!
+//! Clients send them by the dozen, quiet ones with a `noop` at the end: so a whole run is looked
+//! for ahead, as lists of keys are.
+
+use super::super::ahead::{Ahead, LookupAhead};
+use super::super::batch::{Batch, Step};
+use super::super::classes::Class;
+use super::super::keys::Tally;
+use super::super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
+use super::super::session::{After, Sending, State};
+use super::super::{Switches, Verdict};
+use super::Asked;
+use crate::base::clock::Expiry;
+use crate::base::output::{Output, Spanning};
+use crate::protocol::binary::reply::{self, ValueHead};
+use crate::protocol::binary::{Echo, Status};
+use crate::store::{Item, Participant, Pin, Span};
+
+/// How the answer to a lookup looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub echo: Echo,
+    /// A miss is not told.
+    pub quiet: bool,
+    /// The reply names the key.
+    pub with_key: bool,
+}
+
+/// A value, and nothing after it.
+struct Packet<'a>(ValueHead<'a>);
+
+impl Frame for Packet<'_> {
+    fn begin(&self, output: &mut impl Output) {
+        reply::value_head(output, &self.0);
+    }
+
+    fn end(&self, _: &mut impl Output) {}
+
+    fn refuse(&self, output: &mut impl Output) {
+        reply::error(output, self.0.echo, Status::NoMemory);
+    }
+}
+
+/// Answers with an item; a large value is held by a pin.
+#[inline]
+fn hit<O: Spanning<Span>>(
+    output: &mut O,
+    participant: &Participant,
+    item: &Item<'_>,
+    (key, manner, switches): (&[u8], Manner, Switches),
+) -> Option<Pin> {
+    let head = ValueHead {
+        echo: manner.echo,
+        key: if manner.with_key { key } else { b"" },
+        flags: item.flags(),
+        value_bytes: item.value_bytes(),
+        cas: switches.cas_of(item),
+    };
+    match item.value() {
+        Some(value) if value.len() < SPAN_BYTES_MIN => {
+            reply::value(output, &head, value);
+            None
+        }
+        _ => match begin(output, participant, item, &Packet(head)) {
+            Begun::Whole | Begun::Refused => None,
+            Begun::Part(pin) => Some(pin),
+        },
+    }
+}
+
+#[cold]
+fn miss(output: &mut impl Output, key: &[u8], manner: Manner) {
+    match manner {
+        Manner { quiet: true, .. } => {}
+        Manner { with_key: true, echo, .. } => reply::missing_key(output, echo, key),
+        Manner { echo, .. } => reply::error(output, echo, Status::NotFound),
+    }
+}
+
+fn sending(pin: Pin) -> State {
+    State::Sending(Sending { pin, offset: 0, after: After::Packet })
+}
+
+impl<O: Spanning<Span>> Batch<'_, O> {
+    /// Answers the lookups that come next, of which the first is there.
+    #[inline]
+    pub(super) fn lookups(&mut self, state: &mut State) -> Step {
+        if let Some(verdict) = self.obstacle() {
+            return Some(verdict);
+        }
+        // No more than will be answered now: whoever goes on has to read the others again.
+        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX);
+        let participant = &self.executor.participant;
+        let switches = self.executor.shared.facts.switches;
+        let mut ahead: Ahead<'_, LookupAhead<'_>> = Ahead::new();
+        ahead.read((self.input, self.consumed), most, participant);
+        let (mut tally, mut step) = (Tally::default(), None);
+        for place in 0.. {
+            let Some((LookupAhead { lookup, next, .. }, seek)) = ahead.key(place) else { break };
+            if self.output.is_full() {
+                step = Some(Verdict::OutputFull);
+                break;
+            }
+            self.budget.requests -= 1;
+            self.consumed = *next;
+            tally.lists += 1;
+            let opcode = lookup.opcode;
+            let (quiet, with_key) = (opcode.is_quiet(), opcode.returns_key());
+            let manner = Manner { echo: lookup.echo, quiet, with_key };
+            match seek.get(lookup.key, self.now) {
+                Ok(item) => {
+                    tally.hits += 1;
+                    let asked = (lookup.key, manner, switches);
+                    if let Some(pin) = hit(self.output, participant, &item, asked) {
+                        *state = sending(pin);
+                        break;
+                    }
+                }
+                Err(reason) => {
+                    tally.miss(reason);
+                    miss(self.output, lookup.key, manner);
+                }
+            }
+        }
+        tally.tell(false, &self.executor.counters);
+        self.executor.classes.count(Class::Get, u32::try_from(tally.lists).unwrap_or(u32::MAX));
+        step
+    }
+
+    /// Answers one lookup; the item gets the exptime, if there is one.
+    pub(super) fn look_up(
+        &mut self,
+        asked: &Asked<'_>,
+        exptime: Option<u32>,
+        with_key: bool,
+        state: &mut State,
+    ) {
+        let (participant, now) = (&self.executor.participant, self.now);
+        let switches = self.executor.shared.facts.switches;
+        let found = match exptime {
+            Some(exptime) => {
+                let expiry = Expiry::from_wire(exptime.into(), now);
+                participant.touch(asked.key, asked.hash, expiry, now)
+            }
+            None => participant.get(asked.key, asked.hash, now),
+        };
+        let manner = Manner { echo: asked.echo, quiet: asked.quiet, with_key };
+        let mut tally = Tally::default();
+        match found {
+            Ok(item) => {
+                tally.hits = 1;
+                let asked = (asked.key, manner, switches);
+                if let Some(pin) = hit(self.output, participant, &item, asked) {
+                    *state = sending(pin);
+                }
+            }
+            Err(reason) => {
+                tally.miss(reason);
+                miss(self.output, asked.key, manner);
+            }
+        }
+        tally.tell(exptime.is_some(), &self.executor.counters);
+    }
+}
