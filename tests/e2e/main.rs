@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod auth;
 mod cores;
 mod crash;
 mod crowd;
@@ -18,6 +19,7 @@ mod limits;
 mod memory;
 mod neighbours;
 mod order;
+mod protocols;
 mod rate;
 mod sockets;
 mod spans;
