@@ -13,7 +13,6 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
 use ringcached::admin::{Admin, AdminSocket, Control, Ended, Responder, Severity, Signals};
 use ringcached::base::clock::Clock;
 use ringcached::base::sync::Arc;
@@ -25,7 +24,7 @@ use ringcached::server::start::Server;
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let options = match Options::read(std::env::args_os()) {
         Ok(options) => options,
         Err(error) => {
             // Help and version come as errors that are meant for standard output.

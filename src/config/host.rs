@@ -19,6 +19,8 @@ pub struct Host {
     pub has_ipv6: bool,
     /// The file of users that the environment names for `-S`, as it does for memcached.
     pub sasl_file: Option<PathBuf>,
+    /// `MEMCACHED_PORT_FILENAME`: the file that is to name the ports that are bound.
+    pub port_file: Option<PathBuf>,
 }
 
 impl Host {
@@ -30,6 +32,7 @@ impl Host {
             is_root: user::is_root(),
             has_ipv6: UdpSocket::bind("[::]:0").is_ok(),
             sasl_file: std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from),
+            port_file: std::env::var_os("MEMCACHED_PORT_FILENAME").map(PathBuf::from),
         }
     }
 
@@ -64,8 +67,8 @@ mod tests {
         let processor = |number| Processor { number, core: (0, number), node: 0 };
         let limits = Limits { processors: Some(1.5), memory_bytes: Some(512 << 20) };
         let processors = vec![processor(1), processor(3)];
-        let mut host =
-            Host { processors, limits, is_root: false, has_ipv6: false, sasl_file: None };
+        let (is_root, has_ipv6, port_file, sasl_file) = (false, false, None, None);
+        let mut host = Host { processors, limits, is_root, has_ipv6, port_file, sasl_file };
         let tell = |host: &Host| {
             let rings = (2, 0);
             host.describe(&Placement::of(&host.processors, &host.limits, Pin::Auto, rings))

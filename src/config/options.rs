@@ -1,12 +1,15 @@
 //! The command line, as text that parses: memcached's letters, names and order, then ours.
 //!
-//! Nothing is judged here that needs two options or the host; that is `plan`'s business.
+//! Nothing is judged here that needs two options or the host; that is `plan`'s business. Words are
+//! read as getopt_long(3) reads them, see `getopt`; clap knows the options, their values and help.
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use super::foreign::Foreign;
+use super::extended;
+use super::getopt::Words;
 use super::placement::Pin;
 use super::rate::RateOptions;
 use super::throttle::ThrottleOptions;
@@ -79,11 +82,22 @@ impl ReceiveName {
     }
 }
 
-/// An in-memory cache on io_uring that speaks memcached's protocol.
+/// What stands above our own options in the help.
+pub(super) const OWN: &str = "Options of ringcached";
+
+/// The version of this server, and that of the memcached whose words it speaks: scripts that run
+/// something of the name memcached read the second word.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const VERSION_AS_MEMCACHED: &str = concat!("1.6.45 (ringcached ", env!("CARGO_PKG_VERSION"), ")");
+
+const TEMPLATE: &str = "{name} {version}\n{about}\n\n{usage-heading} {usage}\n\n{all-args}\n";
+
+/// An in-memory cache on io_uring that speaks memcached's protocols.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "ringcached",
-    version,
+    version = VERSION,
+    help_template = TEMPLATE,
     disable_help_flag = true,
     disable_version_flag = true,
     args_override_self = true,
@@ -110,9 +124,19 @@ pub struct Options {
     #[arg(short = 'A', long)]
     pub enable_shutdown: bool,
 
-    /// Addresses to listen on: HOST, HOST:PORT, [V6]:PORT; repeat it or use commas [all]
+    /// Addresses to listen on: HOST, HOST:PORT, [V6]:PORT, and before it, in any order, what is
+    /// spoken there, proto[ascii|binary|negotiating]:, and a name, tag[NAME]:; repeat it or use
+    /// commas [all]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub listen: Vec<String>,
+
+    /// Go into the background; the program that was started ends once clients are served
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+
+    /// Raise the limit of core files as far as it goes
+    #[arg(short = 'r', long)]
+    pub enable_coredumps: bool,
 
     /// User to become once the sockets are bound, when started as root
     #[arg(short = 'u', long, value_name = "USER")]
@@ -128,13 +152,13 @@ pub struct Options {
 
     /// Most connections at a time
     #[arg(short = 'c', long, value_name = "NUM", default_value_t = 1024)]
-    pub conn_limit: u32,
+    pub conn_limit: i64,
 
-    /// Lock all memory into RAM
+    /// Lock all memory into RAM, as it comes into use
     #[arg(short = 'k', long)]
     pub lock_memory: bool,
 
-    /// Log trouble once a second; given twice, what was served too
+    /// Log trouble once a second; -vv logs what was served, too, and -vvv no more than that
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub verbose: u8,
 
@@ -142,21 +166,41 @@ pub struct Options {
     #[arg(short = 'h', long, action = ArgAction::Help)]
     pub help: Option<bool>,
 
+    /// Print the licence
+    #[arg(short = 'i', long)]
+    pub license: bool,
+
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     pub version: Option<bool>,
 
+    /// File to write the process id to, for as long as the server runs
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+
+    /// No effect: size classes are what they are
+    #[arg(short = 'f', long, value_name = "NUM")]
+    pub slab_growth_factor: Option<String>,
+
+    /// No effect: a slot is as small as its item
+    #[arg(short = 'n', long, value_name = "NUM", allow_hyphen_values = true)]
+    pub slab_min_size: Option<i64>,
+
+    /// Take all of -m from the system at start, in huge pages as far as there are any
+    #[arg(short = 'L', long)]
+    pub enable_largepages: bool,
+
     /// What separates a key's prefix from the rest, for statistics by prefix, which it turns on [:]
-    #[arg(short = 'D', value_name = "CHAR")]
+    #[arg(short = 'D', long, value_name = "CHAR")]
     pub prefix_delimiter: Option<String>,
 
     /// Threads that serve connections, one ring each [one per allowed core]
     #[arg(short = 't', long, value_name = "NUM")]
-    pub threads: Option<u32>,
+    pub threads: Option<i64>,
 
     /// Most requests of one connection in a row, in steps of 16
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
-    pub max_reqs_per_event: u32,
+    pub max_reqs_per_event: i64,
 
     /// Show 0 in place of each CAS value; cas never succeeds then
     #[arg(short = 'C', long)]
@@ -164,7 +208,7 @@ pub struct Options {
 
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long, value_name = "NUM", default_value_t = 1024)]
-    pub listen_backlog: u32,
+    pub listen_backlog: i64,
 
     /// What clients speak: ascii, binary, or auto, what they begin with [auto]
     #[arg(short = 'B', long, value_name = "NAME")]
@@ -194,20 +238,59 @@ pub struct Options {
     #[arg(short = 'Y', long, value_name = "FILE")]
     pub auth_file: Option<PathBuf>,
 
-    /// Extended options; only idle_timeout=SECONDS has an effect
-    #[arg(short = 'o', long, value_name = "NAME=VALUE", value_delimiter = ',')]
+    /// Refused: the cache is not kept over a restart
+    #[arg(short = 'e', long, value_name = "FILE")]
+    pub memory_file: Option<PathBuf>,
+
+    /// Refused: there is no TLS
+    #[arg(short = 'Z', long)]
+    pub enable_ssl: bool,
+
+    // Its help is made from the table of what it may name.
+    #[arg(short = 'o', long, value_name = "NAME[=VALUE],...")]
     pub extended: Vec<String>,
+
+    /// No effect: connections go to the ring with the fewest
+    #[arg(short = 'N', long, alias = "napi_ids", value_name = "NUM", allow_hyphen_values = true)]
+    pub napi_ids: Option<i64>,
 
     #[command(flatten)]
     pub own: Own,
 
-    #[command(flatten)]
-    pub foreign: Foreign,
+    /// What was passed over when the words were read.
+    #[arg(skip)]
+    pub(super) notes: Vec<String>,
+}
+
+impl Options {
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// What is to be printed in place of serving: what is wrong, or the help or the version that
+    /// was asked for.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+        let mut words = words.into_iter();
+        let program = words.next().unwrap_or_default();
+        let command = command(&program);
+        let Words { words, notes } = Words::read(words, &command, OWN);
+        let matches = command.try_get_matches_from(std::iter::once(program).chain(words))?;
+        let options = Options::from_arg_matches(&matches)?;
+        Ok(Options { notes, ..options })
+    }
+}
+
+/// The command for a program of this name: under memcached's, it has memcached's version.
+fn command(program: &OsStr) -> Command {
+    let command = Options::command().mut_arg("extended", |arg| arg.help(extended::help()));
+    if Path::new(program).file_name() == Some(OsStr::new("memcached")) {
+        return command.name("memcached").version(VERSION_AS_MEMCACHED);
+    }
+    command
 }
 
 /// The options that memcached does not have.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of ringcached")]
+#[command(next_help_heading = OWN)]
 pub struct Own {
     /// Who executes a batch of requests
     #[arg(long, value_name = "WHO", value_enum, default_value_t)]

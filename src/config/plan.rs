@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use clap::Parser;
-
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::protocol::Protocol;
 use crate::net::rate::RateLimits;
@@ -14,13 +12,15 @@ use crate::sys::user::{self, User};
 
 use super::admin::AdminPlan;
 use super::error::StartError;
-use super::foreign::Extended;
+use super::extended::Extended;
+use super::foreign::judge;
 use super::host::Host;
 use super::listen::{
     EVERYWHERE, Listeners, UnixListener, parse_entry, parse_port, resolve, split_entries,
 };
 use super::options::{Dispatch, Options};
 use super::placement::{Pin, Placement, rings_by_default};
+use super::process::ProcessPlan;
 use super::speech::{AuthPlan, Speech, delimiter};
 use super::throttle;
 
@@ -60,7 +60,6 @@ pub struct Plan {
     pub item_bytes_max: usize,
     pub requests_per_event: u32,
     pub backlog: u32,
-    pub lock_memory: bool,
     pub verbosity: u8,
     pub shutdown_enabled: bool,
     /// What is spoken where an address says nothing else.
@@ -76,8 +75,9 @@ pub struct Plan {
     pub prefix_delimiter: u8,
     /// Whether statistics by prefix are kept from the start.
     pub detail_enabled: bool,
-    /// 0 is never.
-    pub idle_timeout_s: u32,
+    /// What `-o` asks for.
+    pub extended: Extended,
+    pub process: ProcessPlan,
     pub throttle: Throttle,
     /// What the control group lets the process have.
     pub group_bytes: Option<u64>,
@@ -94,9 +94,8 @@ pub struct Plan {
 
 impl Plan {
     pub fn check(options: &Options, host: &Host) -> Result<Plan, StartError> {
-        let mut warnings = Vec::new();
-        options.foreign.judge(&mut warnings)?;
-        let extended = Extended::parse(&options.extended, &mut warnings)?;
+        let mut warnings = options.notes.clone();
+        let mut extended = Extended::parse(&options.extended)?;
         let (tcp_port, udp_port) = ports(options)?;
         let speech = Speech::check(options, host, udp_port)?;
         let listeners = listeners(options, &speech, (tcp_port, udp_port), host)?;
@@ -104,10 +103,13 @@ impl Plan {
         let key_file = options.own.admin_key_file.as_deref();
         let admin = AdminPlan::check(options.own.admin.as_deref(), key_file, first_tcp, udp_port)?;
         let memory_bytes = memory_bytes(options.memory_limit)?;
+        let item_bytes_max = item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?;
+        judge(options, item_bytes_max as u64, &mut extended)?;
+        warnings.extend(extended.warning());
         let rings = rings(options.threads, host, &mut warnings)?;
         let workers = workers(options, rings, &mut warnings)?;
-        let connections_max = positive("-c", options.conn_limit)?;
-        let conn_bytes = options.own.throttle.conn_bytes(memory_bytes)?;
+        let connections_max = positive("-c", options.conn_limit, CONNECTIONS_WORDS)?;
+        let conn_bytes = conn_bytes(options, &extended, memory_bytes, &mut warnings)?;
         let pool_bytes = store::lendable_bytes(memory_bytes, conn_bytes);
         throttle::warn_of_crowd(connections_max, pool_bytes, &mut warnings);
         let (pin, threads) = (options.own.pin, (rings as usize, workers as usize));
@@ -126,10 +128,9 @@ impl Plan {
             pin,
             placement: Placement::of(&host.processors, &host.limits, pin, threads),
             receive: receive(options)?,
-            item_bytes_max: item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?,
-            requests_per_event: positive("-R", options.max_reqs_per_event)?,
-            backlog: positive("-b", options.listen_backlog)?,
-            lock_memory: options.lock_memory,
+            item_bytes_max,
+            requests_per_event: positive("-R", options.max_reqs_per_event, REQUESTS_WORDS)?,
+            backlog: positive("-b", options.listen_backlog, "out of range")?,
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
             protocol: speech.protocol,
@@ -140,7 +141,8 @@ impl Plan {
             cas_enabled: !options.disable_cas,
             prefix_delimiter: delimiter(options.prefix_delimiter.as_deref())?,
             detail_enabled: options.prefix_delimiter.is_some(),
-            idle_timeout_s: extended.idle_timeout_s,
+            extended,
+            process: ProcessPlan::of(options, host),
             throttle: options.own.throttle.check()?,
             group_bytes: host.limits.memory_bytes,
             rate: options.own.rate.check()?,
@@ -154,7 +156,7 @@ impl Plan {
     /// The plan of a command line without the program's name, on this host. For tests and tools.
     pub fn parse(arguments: &[&str]) -> Result<Plan, StartError> {
         let arguments = std::iter::once("ringcached").chain(arguments.iter().copied());
-        let options = Options::try_parse_from(arguments).map_err(|error| {
+        let options = Options::read(arguments.map(Into::into)).map_err(|error| {
             StartError::new("parse", "the command line", error, "See ringcached -h.")
         })?;
         Plan::check(&options, &Host::here())
@@ -252,12 +254,18 @@ fn item_bytes_max(text: Option<&str>, memory_bytes: u64) -> Result<usize, StartE
     };
     let bytes = parse_size("-I", text)?;
     match usize::try_from(bytes) {
-        _ if bytes < ITEM_BYTES_MIN => refuse("less than 1024 bytes", "Use -I 1k or more."),
+        _ if bytes < ITEM_BYTES_MIN => {
+            refuse("Item max size cannot be less than 1024 bytes.", "Use -I 1k or more.")
+        }
         Ok(size) if size <= VALUE_BYTES_MAX && bytes <= half => Ok(size),
         Ok(size) if size <= VALUE_BYTES_MAX => {
-            refuse("more than half of the memory limit", "Raise -m, or lower -I.")
+            let words = "Cannot set item size limit higher than 1/2 of memory max.";
+            refuse(words, "Raise -m, or lower -I.")
         }
-        Ok(_) | Err(_) => refuse("more than a gigabyte", "Use -I 1g or less."),
+        Ok(_) | Err(_) => {
+            let words = "Cannot set item size limit higher than a gigabyte.";
+            refuse(words, "Use -I 1g or less.")
+        }
     }
 }
 
@@ -281,14 +289,17 @@ pub(super) fn parse_size(option: &str, text: &str) -> Result<u64, StartError> {
     }
 }
 
-fn rings(threads: Option<u32>, host: &Host, warnings: &mut Vec<String>) -> Result<u32, StartError> {
+fn rings(threads: Option<i64>, host: &Host, warnings: &mut Vec<String>) -> Result<u32, StartError> {
     let usual = rings_by_default(&host.processors, &host.limits);
-    let Some(threads) = threads else { return Ok(usual.min(THREADS_MAX)) };
-    if !(1..=THREADS_MAX).contains(&threads) {
+    let Some(given) = threads else { return Ok(usual.min(THREADS_MAX)) };
+    let Some(threads) = u32::try_from(given).ok().filter(|n| (1..=THREADS_MAX).contains(n)) else {
         let remedy = "Use one thread per core, which is the default.";
-        let cause = format!("not a number of threads from 1 to {THREADS_MAX}");
-        return Err(StartError::new("start", format!("-t {threads}"), cause, remedy));
-    }
+        let cause = match given {
+            ..=0 => "Number of threads must be greater than 0".into(),
+            _ => format!("more than {THREADS_MAX} threads"),
+        };
+        return Err(StartError::new("start", format!("-t {given}"), cause, remedy));
+    };
     if threads > usual {
         warnings.push(format!("-t {threads} is more than the {usual} cores this process may use"));
     }
@@ -333,13 +344,34 @@ fn receive(options: &Options) -> Result<Asked, StartError> {
     Ok(Asked { mode, cap_bytes: own.receive_cap, min_wait_us: own.min_wait, zero_copy_bytes })
 }
 
-fn positive(option: &str, value: u32) -> Result<u32, StartError> {
-    // memcached and the kernel take these as signed.
+const CONNECTIONS_WORDS: &str = "Maximum connections must be greater than 0";
+const REQUESTS_WORDS: &str = "Number of requests per event must be greater than 0";
+
+/// A number that memcached and the kernel take as signed, and that is to be more than 0: what
+/// memcached says where it is not, is `words`.
+fn positive(option: &str, value: i64, words: &str) -> Result<u32, StartError> {
     if value > 0 && i32::try_from(value).is_ok() {
-        return Ok(value);
+        return Ok(u32::try_from(value).expect("as positive as an i32"));
     }
+    let cause = if value > 0 { "out of range" } else { words };
     let remedy = "Use a number from 1 to 2147483647.";
-    Err(StartError::new("accept", format!("{option} {value}"), "out of range", remedy))
+    Err(StartError::new("accept", format!("{option} {value}"), cause, remedy))
+}
+
+/// What connections may hold: our own option knows best.
+fn conn_bytes(
+    options: &Options,
+    extended: &Extended,
+    memory_bytes: u64,
+    warnings: &mut Vec<String>,
+) -> Result<Option<u64>, StartError> {
+    let own = options.own.throttle.conn_bytes(memory_bytes)?;
+    if own.is_some() {
+        return Ok(own);
+    }
+    let Some((bytes, warning)) = extended.conn_bytes(memory_bytes) else { return Ok(None) };
+    warnings.extend(warning);
+    Ok(Some(bytes))
 }
 
 fn find_user(

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use crate::net::rate::{BURST_MS_MIN, EXEMPT_MAX, Prefix, RateLimits};
 
 use super::error::StartError;
+use super::options::OWN;
 use super::plan::parse_size;
 
 /// More than an hour is a slip.
 const BURST_MS_MAX: u32 = 3_600_000;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of ringcached")]
+#[command(next_help_heading = OWN)]
 pub struct RateOptions {
     /// Requests a second of one peer address, keys of a list each; who asks for more waits
     /// [0, no limit]

@@ -27,6 +27,12 @@ impl Plan {
             ("send_zero_copy", rung.zero_copy_bytes.to_string()),
         ]);
         rows.extend(FIXED.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        for (name, value) in &self.extended.shown {
+            match rows.iter_mut().find(|(each, _)| each == name) {
+                Some((_, shown)) => shown.clone_from(value),
+                None => rows.push((*name, value.clone())),
+            }
+        }
         let place = |name: &str| ORDER.iter().position(|each| *each == name);
         rows.sort_by_key(|(name, _)| place(name));
         rows
@@ -64,9 +70,9 @@ impl Plan {
             ("reqs_per_event", self.requests_per_event.to_string()),
             ("tcp_backlog", self.backlog.to_string()),
             ("item_size_max", self.item_bytes_max.to_string()),
+            ("maxconns_fast", yes_no(self.extended.maxconns_fast)),
             ("slab_chunk_max", store::slot_bytes_max(self.memory_bytes).to_string()),
-            ("idle_timeout", self.idle_timeout_s.to_string()),
-            ("drop_privileges", yes_no(self.user.is_some())),
+            ("idle_timeout", self.extended.idle_timeout_s.to_string()),
             ("favor", self.favor.name().into()),
             ("dispatch", self.dispatch.name().into()),
             ("num_workers", self.workers.to_string()),
@@ -93,7 +99,6 @@ const FIXED: &[(&str, &str)] = &[
     ("growth_factor", "1.09"),
     // Key and value of the smallest slot.
     ("chunk_size", "8"),
-    ("maxconns_fast", "yes"),
     ("hashpower_init", "0"),
     ("slab_reassign", "yes"),
     ("slab_automove", "1"),
@@ -119,6 +124,10 @@ const FIXED: &[(&str, &str)] = &[
     ("read_buf_mem_limit", "0"),
     ("track_sizes", "no"),
     ("inline_ascii_response", "no"),
+    // A filter of system calls; the systemd unit has one.
+    ("drop_privileges", "no"),
+    // A tenth of the pages is on probation, and none is kept free.
+    ("slab_automove_freeratio", "0.000"),
     ("num_napi_ids", "0"),
     ("memory_file", "(null)"),
     ("client_flags_size", "4"),
@@ -179,6 +188,7 @@ const ORDER: &[&str] = &[
     "track_sizes",
     "inline_ascii_response",
     "drop_privileges",
+    "slab_automove_freeratio",
     "num_napi_ids",
     "memory_file",
     "client_flags_size",

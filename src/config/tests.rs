@@ -1,8 +1,6 @@
 //! What command lines mean.
 
-use clap::Parser;
-
-use super::{Bound, Dispatch, Host, Options, Plan, StartError};
+use super::{Bound, Dispatch, Host, Options, Plan, ProcessPlan, StartError};
 use crate::base::protocol::Protocol;
 use crate::sys::cgroup::Limits;
 use crate::sys::topology::Processor;
@@ -10,18 +8,13 @@ use crate::sys::topology::Processor;
 fn host() -> Host {
     let processors = (0..4).map(|number| Processor { number, core: (0, number), node: 0 });
     let limits = Limits::default();
-    Host {
-        processors: processors.collect(),
-        limits,
-        is_root: false,
-        has_ipv6: true,
-        sasl_file: None,
-    }
+    let (is_root, has_ipv6, sasl_file, port_file) = (false, true, None, None);
+    Host { processors: processors.collect(), limits, is_root, has_ipv6, sasl_file, port_file }
 }
 
 fn on(host: Host, line: &str) -> Result<Plan, StartError> {
     let words = std::iter::once("ringcached").chain(line.split_whitespace());
-    let options = Options::try_parse_from(words).expect(line);
+    let options = Options::read(words.map(Into::into)).expect(line);
     Plan::check(&options, &host)
 }
 
@@ -40,8 +33,8 @@ fn defaults_are_memcacheds() {
     assert!(plan.listeners.udp.is_empty());
     assert_eq!((plan.memory_bytes, plan.connections_max), (64 << 20, 1024));
     assert_eq!((plan.requests_per_event, plan.backlog), (20, 1024));
-    assert_eq!((plan.item_bytes_max, plan.idle_timeout_s), (1 << 20, 0));
-    assert!(plan.evict && !plan.lock_memory && !plan.shutdown_enabled);
+    assert_eq!((plan.item_bytes_max, plan.extended.idle_timeout_s), (1 << 20, 0));
+    assert!(plan.evict && !plan.process.lock_memory && !plan.shutdown_enabled);
     assert_eq!((plan.rings, plan.workers, plan.dispatch), (4, 4, Dispatch::Auto));
     assert_eq!(plan.admin.as_ref().unwrap().address.to_string(), "127.0.0.1:21211");
     assert!(plan.warnings.is_empty());
@@ -60,7 +53,7 @@ fn every_way_of_writing_an_option() {
     assert_eq!(addresses("--port=5 -l 127.0.0.1"), ["127.0.0.1:5"]);
     assert_eq!(addresses("-p-1 -l 127.0.0.1"), ["127.0.0.1:0"]);
     assert_eq!(addresses("-p -1 -l 127.0.0.1"), ["127.0.0.1:0"]);
-    assert!(plan("-MkA").lock_memory);
+    assert!(plan("-MkA").process.lock_memory);
     assert!(!plan("-MkA").evict);
     let line = "-p 1 -U 0 -l 127.0.0.1 -m 64 -c 9 -t 2 -I 2m -R 7 -b 5 -k -v -u nobody";
     let plan = plan(line);
@@ -128,8 +121,12 @@ fn refusals() {
         "-a 1000",
         "-l :5",
         "-l 127.0.0.1:x",
-        "-d",
-        "-P f",
+        "-f 1",
+        "-n 0",
+        "-N 0",
+        "-t 2 -N 3",
+        "-o xyz",
+        "-o hashpower=9",
         "-B ASCII",
         "-S",
         "-Y f",
@@ -180,9 +177,38 @@ fn each_address_speaks_its_own() {
 
 #[test]
 fn what_is_ignored_is_said() {
-    let plan = plan("-f 1.1 -n 48 -L -B auto -o modern,idle_timeout=3 -o hashpower=9");
-    assert_eq!(plan.idle_timeout_s, 3);
-    assert_eq!(plan.warnings.len(), 5, "{:?}", plan.warnings);
+    let line = "x -f 1.1 -n 48 -m 64mb -B auto -N 1 -o modern,idle_timeout=3 -o hashpower=20";
+    let plan = plan(line);
+    assert_eq!(plan.extended.idle_timeout_s, 3);
+    let [passed_over, not_read, unused] = plan.warnings.as_slice() else {
+        panic!("{:?}", plan.warnings)
+    };
+    assert!(passed_over.contains("\"x\""), "{passed_over}");
+    assert!(not_read.contains("64mb is read as 64"), "{not_read}");
+    assert!(unused.ends_with(": -o hashpower, -f, -n, -N"), "{unused}");
+}
+
+#[test]
+fn what_the_process_is_to_do() {
+    assert_eq!(plan("").process, ProcessPlan::default());
+    let process = ProcessPlan {
+        pid_file: Some("f".into()),
+        port_file: Some("p".into()),
+        core_dumps: true,
+        lock_memory: true,
+        populate: true,
+    };
+    let host = Host { port_file: Some("p".into()), ..host() };
+    assert_eq!(on(host, "-d -P f -rkL").unwrap().process, process);
+}
+
+#[test]
+fn memory_for_connections_by_either_name() {
+    assert_eq!(plan("").conn_bytes, None);
+    assert_eq!(plan("-o read_buf_mem_limit=8").conn_bytes, Some(8 << 20));
+    assert_eq!(plan("-o read_buf_mem_limit=8 --conn-memory 9m").conn_bytes, Some(9 << 20));
+    let most = plan("-o read_buf_mem_limit=99");
+    assert_eq!((most.conn_bytes, most.warnings.len()), (Some(32 << 20), 1));
 }
 
 #[test]
@@ -222,12 +248,21 @@ fn the_command_is_well_formed() {
     use clap::CommandFactory;
     Options::command().debug_assert();
     let help = Options::command().render_help().to_string();
-    let places: Vec<_> = ["-p,", "-U,", "-s,", "-a,", "-A,", "-l,", "-u,", "-m,", "-M,", "-c,"]
-        .iter()
-        .chain(&["-k,", "-v,", "-h,", "-V,", "-t,", "-R,", "-b,", "-I,", "-o,", "--dispatch"])
-        .map(|option| help.find(option).unwrap_or_else(|| panic!("{option} in {help}")))
-        .collect();
+    let places: Vec<_> =
+        ["-p,", "-U,", "-s,", "-a,", "-A,", "-l,", "-d,", "-r,", "-u,", "-m,", "-M,", "-c,"]
+            .iter()
+            .chain(&["-k,", "-v,", "-h,", "-i,", "-V,", "-P,", "-f,", "-n,", "-L,", "-D,", "-t,"])
+            .chain(&["-R,", "-C,", "-b,", "-B,", "-I,", "-S,", "-F,", "-X,", "-W,", "-Y,", "-e,"])
+            .chain(&["-Z,", "-o,", "-N,", "--dispatch"])
+            .map(|option| help.find(option).unwrap_or_else(|| panic!("{option} in {help}")))
+            .collect();
     assert!(places.is_sorted(), "{help}");
-    let version = Options::try_parse_from(["ringcached", "-V"]).unwrap_err().to_string();
-    assert_eq!(version, format!("ringcached {}\n", env!("CARGO_PKG_VERSION")));
+    let version = |program: &str| {
+        let words = [program, "-V"].map(Into::into);
+        Options::read(words).unwrap_err().to_string()
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(version("/usr/bin/ringcached"), format!("ringcached {own}\n"));
+    assert_eq!(version("memcached"), format!("memcached 1.6.45 (ringcached {own})\n"));
+    assert_eq!(version("./memcached"), version("memcached"));
 }

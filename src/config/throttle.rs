@@ -4,6 +4,7 @@ use crate::base::limits::IDLE_CONNECTION_BYTES;
 use crate::net::throttle::{FLOOR_BYTES_MIN, Throttle};
 
 use super::error::StartError;
+use super::options::OWN;
 use super::plan::parse_size;
 
 const CONN_BYTES_MIN: u64 = 1 << 20;
@@ -11,7 +12,7 @@ const CONN_BYTES_MIN: u64 = 1 << 20;
 const SILENCE_MS_MAX: u32 = 86_400_000;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of ringcached")]
+#[command(next_help_heading = OWN)]
 pub struct ThrottleOptions {
     /// Part of -m for connections: their replies and requests that wait [a tenth of -m,
     /// at least 16m, at most 1g, but no more than a quarter]

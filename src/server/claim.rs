@@ -43,7 +43,7 @@ pub fn claim(plan: &Plan) -> Result<Claim, StartError> {
             StartError::new("become", &user.name, error, remedy)
         })?;
     }
-    if plan.lock_memory {
+    if plan.process.lock_memory {
         lock_memory(plan.memory_bytes)?;
     }
     Ok(claim)

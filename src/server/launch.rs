@@ -48,7 +48,7 @@ impl Shape {
             dispatch: plan.dispatch,
             connections_max: plan.connections_max,
             requests_per_event: plan.requests_per_event,
-            idle_timeout_s: plan.idle_timeout_s,
+            idle_timeout_s: plan.extended.idle_timeout_s,
             throttle: plan.throttle,
             rate: plan.rate,
             rung,
