@@ -11,9 +11,13 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use ringcached::admin::{Admin, AdminSocket, Control, Ended, Responder, Severity, Signals};
+use ringcached::admin::{
+    Admin, AdminSocket, Control, Detached, Ended, PidFile, Responder, Severity, Signals, Starter,
+    detach,
+};
 use ringcached::base::clock::Clock;
 use ringcached::base::sync::Arc;
 use ringcached::config::{Host, Options, Plan, StartError};
@@ -22,6 +26,8 @@ use ringcached::server::start::Server;
 
 /// What memcached says for wrong arguments, from sysexits.h.
 const EX_USAGE: u8 = 64;
+
+const LICENSE: &str = include_str!("../LICENSE");
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args_os()) {
@@ -32,11 +38,30 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if options.license {
+        return print(LICENSE, true);
+    }
+    if !options.daemon || options.own.check {
+        return run(&options, None);
+    }
+    // Before all else: threads and what locks memory would stay behind.
+    match detach(options.enable_coredumps) {
+        Ok(Detached::Starter(code)) => ExitCode::from(code),
+        Ok(Detached::Server(starter)) => run(&options, Some(starter)),
+        Err(error) => {
+            say(Severity::Error, format!("cannot go into the background: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves, and tells who started it, if somebody waits to hear.
+fn run(options: &Options, starter: Option<Starter>) -> ExitCode {
     let host = Host::here();
-    let plan = Plan::check(&options, &host);
+    let plan = Plan::check(options, &host);
     let served = match plan {
         Ok(plan) if options.own.check => return check(&host, &plan),
-        plan => plan.and_then(|plan| serve(&plan)),
+        plan => plan.and_then(|plan| serve(&plan, starter)),
     };
     match served {
         Ok(ended) => {
@@ -53,11 +78,15 @@ fn main() -> ExitCode {
 /// Prints what this host offers; fails where the server could not serve.
 fn check(host: &Host, plan: &Plan) -> ExitCode {
     let (text, can_serve) = report(host, &plan.placement);
-    let printed = io::stdout().write_all(text.as_bytes());
-    if can_serve && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    print(&text, can_serve)
 }
 
-fn serve(plan: &Plan) -> Result<&'static str, StartError> {
+fn print(text: &str, is_good: bool) -> ExitCode {
+    let printed = io::stdout().write_all(text.as_bytes());
+    if is_good && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(plan: &Plan, starter: Option<Starter>) -> Result<&'static str, StartError> {
     let refused = |what: &'static str| {
         move |error: io::Error| {
             let remedy = "Look for a sandbox that forbids it, or a limit of descriptors.";
@@ -70,6 +99,9 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     }
     let socket = plan.admin.as_ref().map(AdminSocket::bind).transpose()?;
     let claim = claim(plan)?;
+    for warning in &claim.warnings {
+        say(Severity::Warning, warning);
+    }
     let statistics = socket.as_ref().map(AdminSocket::address);
     let announcement = announcement(plan, &claim.addresses, statistics);
     let clock = Clock::start();
@@ -80,6 +112,15 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
     if let Some(excess) = server.excess() {
         say(Severity::Warning, excess);
     }
+    match server.populated() {
+        Some(Ok(line)) => say(Severity::Notice, line),
+        Some(Err(line)) => say(Severity::Warning, line),
+        None => {}
+    }
+    let pid_file = plan.process.pid_file.as_deref().and_then(write_pid);
+    if let Some(Err(error)) = starter.map(|starter| starter.release(plan.verbosity > 0)) {
+        say(Severity::Warning, format!("cannot let go of the terminal: {error}"));
+    }
     let control: Arc<dyn Control> = server;
     let answer = |socket| Responder::new(socket, &registry, &control, clock.clone());
     let responder = socket.map(answer);
@@ -89,11 +130,21 @@ fn serve(plan: &Plan) -> Result<&'static str, StartError> {
         // A socket that outlives its server is replaced by the next one anyway.
         let _ = std::fs::remove_file(&unix.path);
     }
+    if let Some(Err(error)) = pid_file.map(PidFile::remove) {
+        say(Severity::Warning, format!("cannot remove the file of the process id: {error}"));
+    }
     Ok(match ended {
         Ended::Drained => "stopped",
         Ended::TimedOut => "stopped; some connections were still busy",
         Ended::Forced => "stopped at once",
     })
+}
+
+/// Writes the file with the process id; a server without it serves as well.
+fn write_pid(path: &Path) -> Option<PidFile> {
+    let warn = |warning| say(Severity::Warning, warning);
+    let written = PidFile::write(path, warn);
+    written.map_err(|error| warn(format!("cannot write {}: {error}", path.display()))).ok()
 }
 
 fn announcement(plan: &Plan, addresses: &[String], statistics: Option<SocketAddr>) -> String {

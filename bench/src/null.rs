@@ -152,6 +152,7 @@ pub fn run(options: &NullOptions) -> io::Result<()> {
     let listener = Listener::tcp(address, BACKLOG)?;
     let sockets = Sockets { stream: vec![listener], ..Sockets::default() };
     let shape = Shape {
+        maxconns_fast: true,
         rings: 1,
         workers: 0,
         dispatch: Dispatch::Inline,

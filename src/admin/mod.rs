@@ -15,6 +15,7 @@
 mod figures;
 mod journal;
 mod limit;
+mod pid_file;
 mod responder;
 mod run;
 mod served;
@@ -26,9 +27,11 @@ pub mod wire;
 use std::os::fd::BorrowedFd;
 
 pub use crate::server::start::ClassFigures;
+pub use pid_file::PidFile;
 pub use responder::{AdminSocket, Responder};
 pub use run::{Admin, Ended};
 
+pub use crate::sys::daemon::{Detached, Starter, detach};
 pub use crate::sys::signals::Signals;
 
 /// What admin asks of the server. Calls come from one thread and must not wait for a ring.

@@ -355,6 +355,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_each() {
+        let readme = include_str!("../../README.md");
+        for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
+            let ways = ["`", "="].map(|end| format!("`{}{end}", row.name));
+            assert!(ways.iter().any(|way| readme.contains(way)), "{}", row.name);
+        }
+    }
+
+    #[test]
     fn the_help_names_each_once() {
         let help = help();
         for row in TABLE.iter().filter(|row| !row.help.is_empty()) {

@@ -35,9 +35,9 @@ pub use listen::{Bound, Listeners, UnixListener};
 pub use options::{Dispatch, FavorName, Options};
 pub use placement::{Pin, Placement};
 pub use plan::Plan;
+pub use process::ProcessPlan;
 pub use speech::AuthPlan;
 pub use users::read_users;
-pub use process::ProcessPlan;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 //!
 //! A setting of memcached's that this server does not have is shown as what is true here: there are
 //! no LRU lists, so `lru_segmented` is "no", but what has expired is swept out, so `lru_crawler` is
-//! "yes". Exporters need the row, not the feature.
+//! "yes". Exporters need the row, not the feature. What was asked for on the command line is shown as
+//! it was asked for: who compares the rows with a unit file finds them equal, and what has no effect
+//! was said at start.
 
 use std::path::PathBuf;
 
@@ -232,5 +234,18 @@ mod tests {
         assert_eq!((value("receive").as_str(), value("min_wait").as_str()), ("multishot", "0"));
         assert_eq!(value("slab_chunk_max"), "4096", "an eighth of a page of 32 KiB");
         assert!(rows.iter().all(|(_, value)| !value.contains([' ', '\r', '\n'])));
+    }
+
+    #[test]
+    fn what_was_asked_for_is_shown() {
+        let words = ["-f", "1.5", "-n", "64", "-C", "-D", "/", "-o", "hashpower=20,no_modern"];
+        let rows = Plan::parse(&words).unwrap().settings(Rung::LOWEST);
+        let names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ORDER, "no row twice");
+        let value = |name| rows.iter().find(|(each, _)| *each == name).unwrap().1.as_str();
+        assert_eq!((value("growth_factor"), value("chunk_size")), ("1.50", "64"));
+        assert_eq!((value("cas_enabled"), value("stat_key_prefix")), ("no", "/"));
+        assert_eq!((value("hashpower_init"), value("maxconns_fast")), ("20", "no"));
+        assert_eq!((value("slab_automove"), value("hash_algorithm")), ("0", "jenkins"));
     }
 }

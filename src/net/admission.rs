@@ -29,6 +29,11 @@ impl Admission {
         counted
     }
 
+    /// True when one more would be counted in.
+    pub fn has_place(&self) -> bool {
+        self.current.load(Ordering::Relaxed) < self.limit
+    }
+
     pub fn leave(&self) {
         self.current.fetch_sub(1, Ordering::Relaxed);
     }
@@ -47,8 +52,9 @@ mod tests {
     fn the_limit_is_exact() {
         let admission = Admission::new(2);
         assert!(admission.enter() && admission.enter());
-        assert!(!admission.enter());
+        assert!(!admission.enter() && !admission.has_place());
         admission.leave();
+        assert!(admission.has_place());
         assert!(admission.enter());
         assert_eq!(admission.current(), 2);
     }

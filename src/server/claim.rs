@@ -5,9 +5,10 @@
 //!   \_______ may need root _________________/  \___ must not come before ___/
 //! ```
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{Host, Placement, Plan, StartError};
@@ -22,6 +23,8 @@ pub struct Claim {
     pub sockets: Sockets,
     /// Where they listen, for people.
     pub addresses: Vec<String>,
+    /// What was not granted and can be done without.
+    pub warnings: Vec<String>,
 }
 
 /// Takes what `plan` needs, and gives up root where it says so.
@@ -36,32 +39,65 @@ pub fn claim(plan: &Plan) -> Result<Claim, StartError> {
         StartError::new("allow", subject, shortage, remedy)
     })?;
     limits::raise_locked_memory();
-    let claim = bind(plan)?;
+    if plan.process.core_dumps && !limits::raise_core().unwrap_or(false) {
+        let remedy = "Raise ulimit -c (LimitCORE=), or leave -r out.";
+        let cause = "failed to ensure corefile creation";
+        return Err(StartError::new("allow", "a core", cause, remedy));
+    }
+    let mut claim = bind(plan)?;
+    if let Some(path) = &plan.process.port_file
+        && plan.listeners.unix.is_none()
+        && let Err(error) = write_ports(path, &claim.sockets)
+    {
+        claim.warnings.push(format!("cannot write the ports to {}: {error}", path.display()));
+    }
     if let Some(user) = &plan.user {
         user::become_user(user).map_err(|error| {
             let remedy = "Start as root with CAP_SETUID and CAP_SETGID, or as that user.";
             StartError::new("become", &user.name, error, remedy)
         })?;
     }
-    if plan.process.lock_memory {
-        lock_memory(plan.memory_bytes)?;
+    if plan.process.core_dumps {
+        // It is a help, and no more: where it is refused, there is no core.
+        let _ = user::allow_core();
+    }
+    if plan.process.lock_memory
+        && let Err(cause) = lock_memory(plan.memory_bytes)
+    {
+        // As in memcached, whose operators give -k in containers that do not allow it.
+        let remedy = "raise ulimit -l (LimitMEMLOCK=) above -m";
+        claim.warnings.push(format!("-k has no effect: {cause}; {remedy}"));
     }
     Ok(claim)
 }
 
 /// Locks the process into RAM. A limit below `memory_bytes` would only show later, as a refusal of
 /// the table's memory.
-fn lock_memory(memory_bytes: u64) -> Result<(), StartError> {
-    let refuse = |cause: &dyn Display| {
-        let remedy = "Raise ulimit -l (LimitMEMLOCK=) above -m, or leave -k out.";
-        StartError::new("lock", "memory into RAM", cause, remedy)
-    };
-    let allowed = limits::lockable_bytes().map_err(|error| refuse(&error))?;
+fn lock_memory(memory_bytes: u64) -> Result<(), String> {
+    let allowed = limits::lockable_bytes().map_err(|error| error.to_string())?;
     if allowed < memory_bytes {
-        let cause = format!("{} of {} MiB may be locked", allowed >> 20, memory_bytes >> 20);
-        return Err(refuse(&cause));
+        return Err(format!("{} of {} MiB may be locked", allowed >> 20, memory_bytes >> 20));
     }
-    limits::lock_memory().map_err(|error| refuse(&error))
+    limits::lock_memory().map_err(|error| error.to_string())
+}
+
+/// Names the ports that were bound, in memcached's words. The file is whole when it is there.
+fn write_ports(path: &Path, sockets: &Sockets) -> io::Result<()> {
+    let mut text = String::new();
+    let mut add = |protocol: &str, address: SocketAddr| {
+        let family = if address.is_ipv4() { "INET" } else { "INET6" };
+        let _ = writeln!(text, "{protocol} {family}: {}", address.port());
+    };
+    for listener in &sockets.stream {
+        listener.local_address()?.into_iter().for_each(|address| add("TCP", address));
+    }
+    for socket in &sockets.datagram {
+        add("UDP", socket.local_addr()?);
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".lck");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
 }
 
 /// What this host and its kernel offer, as text, and whether the server can serve on it.
@@ -91,10 +127,21 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
         claim.addresses.push(path.to_string());
     }
     for address in plan.listeners.udp.iter().map(|bound| bound.address) {
-        claim.sockets.datagram.push(bind_udp(address)?);
+        let socket = bind_udp(address)?;
+        let address = socket.local_addr().unwrap_or(address);
+        claim.sockets.datagram.push(socket);
         claim.addresses.push(format!("udp {address}"));
     }
+    if let Some(mark) = plan.extended.socket_mark
+        && let Err(error) = mark_all(&claim.sockets, mark)
+    {
+        claim.warnings.push(format!("-o sock_cookie_id={mark} has no effect: {error}"));
+    }
     Ok(claim)
+}
+
+fn mark_all(sockets: &Sockets, mark: u32) -> io::Result<()> {
+    sockets.stream.iter().try_for_each(|listener| listener.mark(mark))
 }
 
 /// Binds for datagrams, on loopback alone: elsewhere they would amplify attacks.
@@ -196,6 +243,23 @@ mod tests {
         assert!(error.cause.contains("no socket") && error.remedy.contains("-s"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn ports_are_named_in_a_file() {
+        let path = std::env::temp_dir().join(format!("ringcached-ports-{}", std::process::id()));
+        let mut plan = plan("-p -1 -U -1 -l 127.0.0.1");
+        plan.process.port_file = Some(path.clone());
+        let claim = claim(&plan).unwrap();
+        let port = |address: &String| address.rsplit_once(':').unwrap().1.to_owned();
+        let ports: Vec<_> = claim.addresses.iter().map(port).collect();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("TCP INET: {}\nUDP INET: {}\n", ports[0], ports[1]));
+        assert_ne!(ports[1], "0");
+        std::fs::remove_file(&path).unwrap();
+        plan.process.port_file = Some("/nowhere/ports".into());
+        let claim = super::claim(&plan).unwrap();
+        assert!(claim.warnings[0].contains("/nowhere/ports"), "{:?}", claim.warnings);
     }
 
     #[test]

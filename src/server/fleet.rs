@@ -14,6 +14,8 @@ pub struct Fleet<S> {
     pub admission: Admission,
     /// What each peer address has had, where that is limited.
     pub peers: Option<Peers>,
+    /// Whether connections beyond the limit wait for a place.
+    pub has_queue: bool,
     /// Connections of each ring, or on their way to it.
     loads: Vec<AtomicU32>,
     draining: AtomicBool,
@@ -34,6 +36,7 @@ impl<S> Fleet<S> {
             dispatch: Dispatch::new(doorbells, workers, connections_max as usize),
             admission: Admission::new(connections_max),
             peers: None,
+            has_queue: false,
             loads: doorbells.iter().map(|_| AtomicU32::new(0)).collect(),
             draining: AtomicBool::new(false),
             rings_left: AtomicU32::new(rings),
@@ -44,6 +47,11 @@ impl<S> Fleet<S> {
     /// With limits for each peer address.
     pub fn with_peers(self, peers: Option<Peers>) -> Fleet<S> {
         Fleet { peers, ..self }
+    }
+
+    /// With a queue for connections beyond the limit, or without one.
+    pub fn with_queue(self, has_queue: bool) -> Fleet<S> {
+        Fleet { has_queue, ..self }
     }
 
     /// Stops accepting; connections are closed once they have their replies.
@@ -91,5 +99,9 @@ impl<S> Fleet<S> {
     pub fn leave(&self, ring: usize) {
         self.loads[ring].fetch_sub(1, Ordering::Relaxed);
         self.admission.leave();
+        if self.has_queue {
+            // The one that accepts. It looks at the count when it has said that it sleeps.
+            self.dispatch.inboxes[0].wake();
+        }
     }
 }

@@ -33,6 +33,8 @@ pub struct Shape {
     pub workers: usize,
     pub dispatch: Dispatch,
     pub connections_max: u32,
+    /// Whether connections beyond that are told so and closed, or wait.
+    pub maxconns_fast: bool,
     pub requests_per_event: u32,
     pub idle_timeout_s: u32,
     pub throttle: Throttle,
@@ -47,6 +49,7 @@ impl Shape {
             workers: plan.workers as usize,
             dispatch: plan.dispatch,
             connections_max: plan.connections_max,
+            maxconns_fast: plan.extended.maxconns_fast,
             requests_per_event: plan.requests_per_event,
             idle_timeout_s: plan.extended.idle_timeout_s,
             throttle: plan.throttle,
@@ -105,7 +108,8 @@ where
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
-    let fleet = Arc::new(fleet.with_peers(Peers::new(shape.rate, shape.connections_max)));
+    let fleet = fleet.with_peers(Peers::new(shape.rate, shape.connections_max));
+    let fleet = Arc::new(fleet.with_queue(!shape.maxconns_fast));
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));

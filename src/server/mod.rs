@@ -21,6 +21,7 @@ pub mod fleet;
 mod keeper;
 pub mod launch;
 mod overhead;
+mod populate;
 pub mod ring_loop;
 pub mod service;
 #[cfg(test)]

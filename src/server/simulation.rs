@@ -34,6 +34,9 @@ use super::fleet::Fleet;
 use super::ring_loop::{RingLoop, Settings};
 use super::worker::Worker;
 
+/// Connections that a world lets in.
+const CONNECTIONS_MAX: u32 = 24;
+
 struct World {
     ring: RingLoop<FakeRing, Echo>,
     workers: Vec<Worker<Echo>>,
@@ -63,11 +66,27 @@ impl World {
         loans_max: usize,
         limits: &RateLimits,
     ) -> World {
+        World::built(seed, dispatch, (idle_timeout_s, loans_max), limits, false)
+    }
+
+    /// A world in which connections beyond the limit wait.
+    fn with_queue(seed: u64) -> World {
+        World::built(seed, Dispatch::Inline, (0, 16), &RateLimits::default(), true)
+    }
+
+    fn built(
+        seed: u64,
+        dispatch: Dispatch,
+        (idle_timeout_s, loans_max): (u32, usize),
+        limits: &RateLimits,
+        has_queue: bool,
+    ) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
         let doorbells = [Arc::new(EventFd::new().unwrap())];
-        let fleet = Fleet::new(&doorbells, workers, 24, EventFd::new().unwrap());
-        let fleet = Arc::new(fleet.with_peers(Peers::new(*limits, 24)));
+        let fleet = Fleet::new(&doorbells, workers, CONNECTIONS_MAX, EventFd::new().unwrap());
+        let fleet = fleet.with_peers(Peers::new(*limits, CONNECTIONS_MAX));
+        let fleet = Arc::new(fleet.with_queue(has_queue));
         let registry = Registry::default();
         let elapsed_ns = Arc::new(AtomicU64::new(0));
         let clock = Clock::manual(Arc::clone(&elapsed_ns));

@@ -21,6 +21,7 @@ use super::claim::Claim;
 use super::keeper;
 use super::launch::{Handle, Shape, launch};
 use super::overhead;
+use super::populate::populate;
 use super::upkeep;
 
 /// What memcached's clients are told: the version of this server.
@@ -36,6 +37,7 @@ pub struct Server {
     group_bytes: Option<u64>,
     /// The file of users, if there is one.
     users_file: Option<PathBuf>,
+    populated: Option<Result<String, String>>,
 }
 
 impl Server {
@@ -58,6 +60,9 @@ impl Server {
             let megabytes = format!("{} MiB for items", plan.memory_bytes >> 20);
             StartError::new("reserve", megabytes, error, "Choose a smaller -m.")
         })?;
+        let threads = plan.rings as usize;
+        let populate = || populate(&table, threads, plan.group_bytes);
+        let populated = plan.process.populate.then(populate);
         let table = Arc::new(table);
         let shared = Arc::new(Shared {
             facts: facts(plan, rung, overhead::of(plan, &table.figures())),
@@ -83,7 +88,7 @@ impl Server {
         upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
         let Plan { memory_bytes, group_bytes, .. } = *plan;
         let users_file = plan.auth.as_ref().map(|auth| auth.file.clone());
-        Ok(Server { handle, shared, registry, memory_bytes, group_bytes, users_file })
+        Ok(Server { handle, shared, registry, memory_bytes, group_bytes, users_file, populated })
     }
 
     /// Stops accepting, answers what was asked, closes.
@@ -156,6 +161,11 @@ impl Server {
             mib(fixed),
             mib(limit + fixed),
         )
+    }
+
+    /// How much memory was taken at start, if all was to be; the error says why it was not.
+    pub fn populated(&self) -> Option<&Result<String, String>> {
+        self.populated.as_ref()
     }
 
     /// Says so, where the control group lets the process have less than it may come to take.

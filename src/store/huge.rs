@@ -42,23 +42,50 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Takes one range of the arena from the system, in a huge page if there is one. Says how many
+    /// bytes it is, and whether it is huge; `None` when there is no range of that number.
+    ///
+    /// # Errors
+    /// What the system says where there is no memory.
+    pub fn populate(&self, range: usize) -> io::Result<Option<(usize, bool)>> {
+        let is_huge = self.arena.collapse(range).unwrap_or(false);
+        if is_huge {
+            // Relaxed: a figure.
+            self.huge_pages.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some((HUGE_PAGE_BYTES, true)));
+        }
+        let bytes = self.arena.populate(range)?;
+        Ok((bytes > 0).then_some((bytes, false)))
+    }
+
+    /// Remembers that all ranges have been taken: none is left for upkeep.
+    pub fn note_populated(&self) {
+        self.huge_next.store(usize::MAX / HUGE_PAGE_BYTES, Ordering::Relaxed);
+    }
+}
+
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use crate::base::hash::KeyHasher;
     use crate::store::{StorePlan, Table};
 
-    #[test]
-    fn only_what_is_used_soon_becomes_huge() {
-        let plan = StorePlan {
+    fn table(memory_bytes: u64) -> Table {
+        Table::open(StorePlan {
             favor: crate::store::Favor::Objects,
-            memory_bytes: 256 << 20,
+            memory_bytes,
             item_bytes_max: 1 << 20,
             evict: true,
             threads: 1,
             hasher: KeyHasher::with_seed(1),
             loan_bytes: None,
-        };
-        let table = Table::open(plan).unwrap();
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn only_what_is_used_soon_becomes_huge() {
+        let table = table(256 << 20);
         let mut made = 0;
         while table.make_huge_page().unwrap_or(false) {
             made += 1;
@@ -66,5 +93,20 @@ mod tests {
         }
         let huge_bytes = table.figures().huge_bytes;
         assert!(huge_bytes == 0 || huge_bytes == made << 21, "{huge_bytes}");
+    }
+
+    #[test]
+    fn all_of_the_arena_note_populated_once() {
+        let table = table(65 << 20);
+        let (mut bytes, mut huge_bytes) = (0, 0);
+        for range in 0.. {
+            let Some((more, is_huge)) = table.populate(range).unwrap() else { break };
+            bytes += more;
+            huge_bytes += if is_huge { more } else { 0 };
+        }
+        assert_eq!(bytes as u64, table.figures().limit_bytes);
+        assert_eq!(huge_bytes as u64, table.figures().huge_bytes);
+        table.note_populated();
+        assert!(!table.make_huge_page().unwrap(), "none is left");
     }
 }

@@ -50,6 +50,23 @@ pub fn raise_locked_memory() {
     }
 }
 
+/// Raises RLIMIT_CORE as far as this process may; false when no core would be left all the same.
+pub fn raise_core() -> io::Result<bool> {
+    let resource = Resource::RLIMIT_CORE;
+    if setrlimit(resource, RLIM_INFINITY, RLIM_INFINITY).is_err() {
+        let (_, hard) = getrlimit(resource)?;
+        let _ = setrlimit(resource, hard, hard);
+    }
+    Ok(getrlimit(resource)?.0 > 0)
+}
+
+/// What the host could give to a process now without swapping; `None` where it does not say.
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// How much memory this process may lock: all of it where it is root.
 pub fn lockable_bytes() -> io::Result<u64> {
     if super::user::is_root() {
@@ -90,6 +107,11 @@ mod tests {
         assert_eq!(shortage.needed, u64::MAX - 1);
         assert!(shortage.to_string().contains("are allowed"), "{shortage}");
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, soft);
+    }
+
+    #[test]
+    fn a_host_says_what_it_has() {
+        assert!(available_bytes().unwrap() > 1 << 20);
     }
 
     #[test]

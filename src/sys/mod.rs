@@ -23,6 +23,7 @@
 pub mod blocks;
 pub mod buffers;
 pub mod cgroup;
+pub mod daemon;
 mod entry;
 #[cfg(test)]
 pub mod fake;

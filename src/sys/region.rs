@@ -148,19 +148,33 @@ impl Region {
     /// # Panics
     /// If the range is outside.
     pub fn collapse(self, offset: usize) -> io::Result<()> {
-        let start: *mut libc::c_void = self.span(offset, HUGE_PAGE_BYTES).as_ptr().cast();
-        let advise = |len, advice| {
-            // SAFETY: the range is inside the mapping, and neither advice changes a byte of it.
-            match unsafe { libc::madvise(start, len, advice) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
+        let _ = self.span(offset, HUGE_PAGE_BYTES);
         // A range without any page is refused, so it is given its first.
-        advise(4096, libc::MADV_POPULATE_WRITE)?;
-        advise(HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)?;
+        self.advise(offset, 4096, libc::MADV_POPULATE_WRITE)?;
+        self.advise(offset, HUGE_PAGE_BYTES, libc::MADV_COLLAPSE)?;
         // It is mapped here and not by who uses it first, who would wait for the next collapse.
-        advise(4096, libc::MADV_POPULATE_WRITE)
+        self.advise(offset, 4096, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Takes `len` bytes at `offset` from the system, as if each page of them were written to.
+    ///
+    /// # Errors
+    /// What madvise(2) says: ENOMEM where there is no memory.
+    ///
+    /// # Panics
+    /// If the range is outside.
+    pub fn populate(self, offset: usize, len: usize) -> io::Result<()> {
+        self.advise(offset, len, libc::MADV_POPULATE_WRITE)
+    }
+
+    /// Gives an advice that changes no byte.
+    fn advise(self, offset: usize, len: usize, advice: libc::c_int) -> io::Result<()> {
+        let start: *mut libc::c_void = self.span(offset, len).as_ptr().cast();
+        // SAFETY: the range is inside the mapping, and no such advice changes a byte of it.
+        match unsafe { libc::madvise(start, len, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

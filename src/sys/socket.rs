@@ -144,6 +144,14 @@ impl Listener {
         Ok(self.socket.local_addr()?.as_socket())
     }
 
+    /// Marks what comes from it for firewalls; connections inherit it.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says: it takes CAP_NET_ADMIN.
+    pub fn mark(&self, mark: u32) -> io::Result<()> {
+        self.socket.set_mark(mark)
+    }
+
     /// True when somebody waits to be accepted.
     pub(super) fn has_arrivals(&self) -> bool {
         is_readable(self.socket.as_fd())

@@ -78,6 +78,7 @@ fn readme_names_what_exists() {
     };
     let mut complaints = Complaints::new();
     readme::check(&text, &house, &mut complaints);
+    readme::check_whole(&text, &house, &mut complaints);
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 

@@ -88,6 +88,16 @@ pub fn check(text: &str, house: &House, complaints: &mut Complaints) {
     }
 }
 
+/// Complains of every long option that the text does not name.
+pub fn check_whole(text: &str, house: &House, complaints: &mut Complaints) {
+    for option in house.options.iter().filter(|option| option.starts_with("--")) {
+        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+        if !text.match_indices(option.as_str()).any(|(at, _)| ends(&text[at + option.len()..])) {
+            complaints.push(format!("README.md: nothing on {option}"));
+        }
+    }
+}
+
 fn check_span(span: &str, house: &House, complain: &mut impl FnMut(String)) {
     let first = span.split_whitespace().next().unwrap_or_default();
     if is_option(first) || is_server(first) {
@@ -229,6 +239,17 @@ mod tests {
         for text in bad {
             assert_eq!(complaints(text).len(), 1, "{text}: {:?}", complaints(text));
         }
+    }
+
+    #[test]
+    fn an_option_that_is_not_named_is_found() {
+        let mut complaints = Complaints::new();
+        check_whole(
+            "`--check` `--extended` `--memory-limits` --verbose",
+            &house(),
+            &mut complaints,
+        );
+        assert_eq!(complaints, ["README.md: nothing on --memory-limit"]);
     }
 
     #[test]

@@ -16,7 +16,10 @@ pub const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["base", "sys", "net", "store"]),
     ("server", &["base", "sys", "protocol", "net", "store", "command", "config"]),
     // Signals and waiting are the kernel's; their `unsafe` may only be in `sys`.
-    ("admin", &["base", "sys::poll", "sys::signals", "sys::wake", "config", "server"]),
+    (
+        "admin",
+        &["base", "sys::daemon", "sys::poll", "sys::signals", "sys::wake", "config", "server"],
+    ),
 ];
 
 /// What `main.rs` composes; it is in no room.

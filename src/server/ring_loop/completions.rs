@@ -2,7 +2,6 @@
 
 use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
-use crate::net::admission::REFUSAL;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held, Phase, Recall, Receive};
 use crate::server::dispatch::Message;
@@ -152,13 +151,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         match result {
             Ok(socket) if self.fleet.is_draining() => self.ring.close(socket),
-            Ok(socket) if self.fleet.admission.enter() => self.place(socket, listener),
-            Ok(socket) => {
-                self.counters.bump(Metric::RejectedConnections);
-                self.ring.refuse(socket, REFUSAL);
-            }
+            Ok(socket) if self.may_enter() => self.place(socket, listener),
+            Ok(socket) => self.turn_away(socket, listener),
             Err(Fault::Passing) => {}
-            Err(_) if self.fleet.is_draining() || self.upkeep.accepts_paused => {}
+            Err(_) if self.fleet.is_draining() || self.is_deaf_on_purpose() => {}
             Err(fault) => {
                 let has_memory = fault != Fault::NoMemory;
                 let metric =
@@ -170,7 +166,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Gives a new connection to the ring with the fewest.
-    fn place(&mut self, socket: Socket, listener: u32) {
+    pub(super) fn place(&mut self, socket: Socket, listener: u32) {
         match self.fleet.place() {
             ring if ring == self.settings.number => self.adopt(socket, listener),
             ring => {

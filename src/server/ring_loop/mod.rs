@@ -20,6 +20,7 @@ mod completions;
 mod execution;
 mod holders;
 mod memory;
+mod queue;
 mod rate;
 mod relief;
 mod spans;
@@ -116,6 +117,8 @@ pub struct RingLoop<R, V: Service> {
     spare: Vec<Box<Batch<V::Session>>>,
     /// Listeners whose accept is not armed.
     deaf: Vec<u32>,
+    /// Connections beyond the limit.
+    queue: queue::Queue,
     /// Executed in this turn, here.
     done: execution::Done,
     upkeep: upkeep::Upkeep,
@@ -160,6 +163,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             spent: Vec::new(),
             spare: Vec::new(),
             deaf: (0..settings.listeners).collect(),
+            queue: queue::Queue::default(),
             done: execution::Done::default(),
             upkeep: upkeep::Upkeep::default(),
         }
@@ -212,7 +216,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
             && !is_any_lane_due
-            && inbox.doorbell.lie_down(|| inbox.is_empty() && !self.upkeep.must_drain(&self.fleet));
+            && inbox.doorbell.lie_down(|| {
+                inbox.is_empty()
+                    && !self.upkeep.must_drain(&self.fleet)
+                    && !self.is_anybody_to_let_in()
+            });
         self.counters.add(Metric::RingSleeps, u64::from(may_sleep));
         self.let_others_go_on();
         let result = self.ring.enter(may_sleep);

@@ -110,7 +110,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             return;
         }
         self.upkeep.accepts_paused = is_dire;
-        self.counters.set(Metric::AcceptsPaused, u64::from(is_dire));
+        self.tell_of_accepts();
         if !is_dire || self.fleet.is_draining() {
             return;
         }

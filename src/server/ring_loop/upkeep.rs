@@ -96,7 +96,8 @@ impl Upkeep {
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Arms the listeners that are not, and shares the memory for replies out.
     pub(super) fn hear(&mut self) {
-        let may_accept = !self.upkeep.accept_failed && !self.upkeep.accepts_paused;
+        self.let_in();
+        let may_accept = !self.upkeep.accept_failed && !self.is_deaf_on_purpose();
         if !self.deaf.is_empty() && may_accept && !self.fleet.is_draining() {
             for listener in self.deaf.drain(..) {
                 self.ring.accept(listener);
@@ -106,6 +107,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if self.upkeep.accepts_paused {
             self.pause_or_resume_accepts();
         }
+    }
+
+    /// True while listeners are not armed for want of memory, or of places.
+    pub(super) fn is_deaf_on_purpose(&self) -> bool {
+        self.upkeep.accepts_paused || self.queue.is_closed()
     }
 
     pub(super) fn tick(&mut self) {

@@ -33,3 +33,48 @@ fn nobody_is_looked_at_while_all_are_idle() {
 fn who_may_be_idle_for_so_long_only_is_looked_at() {
     assert!(crowd(5).ring.looks_at_ticks());
 }
+
+#[test]
+fn who_comes_beyond_the_limit_waits_for_a_place() {
+    for seed in 0..20 {
+        let _told = Told { seed };
+        let mut world = World::with_queue(seed);
+        let peers = 3 * CONNECTIONS_MAX as usize;
+        let peer = || {
+            let mut peer = Peer::default();
+            peer.outgoing.extend(b"a1\n");
+            peer
+        };
+        world.ring.ring_mut().arriving.extend((0..peers).map(|_| peer()));
+        for turn in 0..4000 {
+            // Nobody goes before the places are taken.
+            if turn > 500 {
+                let served = |peer: &&mut Peer| !peer.got.is_empty();
+                world.peers().filter(served).for_each(|peer| peer.finished = true);
+            }
+            world.turn();
+            assert!(world.fleet.admission.current() <= CONNECTIONS_MAX);
+        }
+        assert_eq!(world.peers().count(), peers);
+        assert!(world.peers().all(|peer| peer.closed && peer.got == replies(b"a1\n")));
+        assert_eq!(world.registry.sum(Metric::RejectedConnections), 0);
+        assert!(world.registry.sum(Metric::ListenDisabledNum) > 0);
+        assert_eq!(world.registry.sum(Metric::AcceptsPaused), 0, "it listens again");
+    }
+}
+
+#[test]
+fn who_waits_for_a_place_does_not_hold_up_the_end() {
+    for seed in 0..20 {
+        let _told = Told { seed };
+        let mut world = World::with_queue(seed);
+        let peers = CONNECTIONS_MAX as usize + 5;
+        world.ring.ring_mut().arriving.extend((0..peers).map(|_| Peer::default()));
+        (0..500).for_each(|_| world.turn());
+        assert_eq!(world.fleet.admission.current(), CONNECTIONS_MAX);
+        world.fleet.drain();
+        (0..500).for_each(|_| world.turn());
+        assert!(world.ring.has_ended());
+        assert!(world.peers().all(|peer| peer.closed));
+    }
+}

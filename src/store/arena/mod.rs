@@ -155,6 +155,20 @@ impl Arena {
         self.region.collapse(range * HUGE_PAGE_BYTES).map(|()| true)
     }
 
+    /// Takes the range of that number from the system, and says how many bytes it is: 0 when there
+    /// is no such range.
+    ///
+    /// # Errors
+    /// See `Region::populate`.
+    pub(in crate::store) fn populate(&self, range: usize) -> io::Result<usize> {
+        let start = range * HUGE_PAGE_BYTES;
+        let len = self.region.len().saturating_sub(start).min(HUGE_PAGE_BYTES);
+        if len > 0 {
+            self.region.populate(start, len)?;
+        }
+        Ok(len)
+    }
+
     pub(in crate::store) fn map(len: usize) -> io::Result<Arena> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if len > SLOT_ALIGN << Ref::BITS {
