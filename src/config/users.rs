@@ -10,7 +10,7 @@ use crate::base::users::{USER_BYTES_MAX, USERS_MAX, Users};
 /// A longer file is not one of users.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-const _: () = assert!(FILE_BYTES_MAX as usize > 4 * USERS_MAX * USER_BYTES_MAX);
+const _: () = assert!(FILE_BYTES_MAX > 4 * (USERS_MAX * USER_BYTES_MAX) as u64);
 
 /// Reads who may use the server.
 ///

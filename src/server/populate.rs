@@ -40,6 +40,7 @@ pub(super) fn populate(
             }
         }
     };
+    #[allow(clippy::needless_collect, reason = "all threads begin before one is waited for")]
     let taken = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads.min(THREADS_MAX)).map(|_| scope.spawn(work)).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("no thread panics"));

@@ -71,7 +71,7 @@ mod tests {
     use crate::store::{StorePlan, Table};
 
     fn table(memory_bytes: u64) -> Table {
-        Table::open(StorePlan {
+        let opened = Table::open(StorePlan {
             favor: crate::store::Favor::Objects,
             memory_bytes,
             item_bytes_max: 1 << 20,
@@ -79,8 +79,8 @@ mod tests {
             threads: 1,
             hasher: KeyHasher::with_seed(1),
             loan_bytes: None,
-        })
-        .unwrap()
+        });
+        opened.expect("there is memory")
     }
 
     #[test]

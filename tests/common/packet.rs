@@ -181,8 +181,8 @@ impl Draft {
     fn finish(self, opcode: u8) -> Packet {
         let Draft { key, extras, value, .. } = &self;
         let body = u32::try_from(key.len() + extras.len() + value.len()).unwrap();
-        let key_bytes = self.key_bytes.unwrap_or(key.len().try_into().unwrap());
-        let extras_bytes = self.extras_bytes.unwrap_or(extras.len().try_into().unwrap());
+        let key_bytes = self.key_bytes.unwrap_or_else(|| key.len().try_into().unwrap());
+        let extras_bytes = self.extras_bytes.unwrap_or_else(|| extras.len().try_into().unwrap());
         let mut bytes = vec![self.magic, opcode];
         bytes.extend(key_bytes.to_be_bytes());
         bytes.extend([extras_bytes, self.datatype]);

@@ -13,8 +13,7 @@ use std::thread::JoinHandle;
 /// A folder of a test's own, with the server in it under the name memcached; none where another
 /// program stands in for ours, or this machine has no rings.
 fn folder(test: &str) -> Option<PathBuf> {
-    let Some(server) = Server::start(Kind::Auto, &[]).filter(Server::is_ours) else { return None };
-    drop(server);
+    drop(Server::start(Kind::Auto, &[]).filter(Server::is_ours)?);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("as-memcached-{test}"));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();

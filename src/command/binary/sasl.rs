@@ -43,15 +43,13 @@ impl<O: Output> Batch<'_, O> {
 
     /// How much of a request that follows its head has to be there before it is begun.
     pub(super) fn token_bytes(&self, head: &Head<'_>) -> usize {
-        match head.request {
-            Request::SaslAuth { mechanism, token_bytes }
-            | Request::SaslStep { mechanism, token_bytes }
-                if self.is_looked_at(mechanism, token_bytes) =>
-            {
-                token_bytes as usize
-            }
-            _ => 0,
+        if let Request::SaslAuth { mechanism, token_bytes }
+        | Request::SaslStep { mechanism, token_bytes } = head.request
+            && self.is_looked_at(mechanism, token_bytes)
+        {
+            return token_bytes as usize;
         }
+        0
     }
 
     fn is_looked_at(&self, mechanism: &[u8], token_bytes: u32) -> bool {

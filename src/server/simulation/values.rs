@@ -322,10 +322,8 @@ impl Reader<'_> {
     }
 
     fn takes_error(&mut self, request: &Request, status: Status) -> bool {
-        let text = match status {
-            Status::NoMemory => b"Out of memory allocating item",
-            _ => status.text(),
-        };
+        let is_for_item = status == Status::NoMemory;
+        let text = if is_for_item { b"Out of memory allocating item" } else { status.text() };
         self.takes_packet(request, status, 0, text)
     }
 
