@@ -2,9 +2,10 @@
 //!
 //! Unit files, scripts and container images rely on more of that than on what is written down:
 //! letters in one word (`-vvu nobody`), values at once or in the next word, white space before a
-//! value (`["-m 64"]` in a list of arguments is one word), long names cut short (`--memory-l=64`), words
-//! that belong to no option and are passed over, numbers that end where their digits do. What comes
-//! out says the same in one form, `--name=value`; whether it makes sense is not asked here.
+//! value (`["-m 64"]` in a list of arguments is one word), long names cut short
+//! (`--memory-l=64`), words that belong to no option and are passed over, numbers that end where
+//! their digits do. What comes out says the same in one form, `--name=value`; whether it makes
+//! sense is not asked here.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

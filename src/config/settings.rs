@@ -2,9 +2,9 @@
 //!
 //! A setting of memcached's that this server does not have is shown as what is true here: there are
 //! no LRU lists, so `lru_segmented` is "no", but what has expired is swept out, so `lru_crawler` is
-//! "yes". Exporters need the row, not the feature. What was asked for on the command line is shown as
-//! it was asked for: who compares the rows with a unit file finds them equal, and what has no effect
-//! was said at start.
+//! "yes". Exporters need the row, not the feature. What was asked for on the command line is shown
+//! as it was asked for: who compares the rows with a unit file finds them equal, and what has no
+//! effect was said at start.
 
 use std::path::PathBuf;
 

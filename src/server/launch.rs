@@ -107,9 +107,9 @@ where
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
     let ended = EventFd::new().map_err(|error| refused("a doorbell", error))?;
+    let peers = Peers::new(shape.rate, shape.connections_max);
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
-    let fleet = fleet.with_peers(Peers::new(shape.rate, shape.connections_max));
-    let fleet = Arc::new(fleet.with_queue(!shape.maxconns_fast));
+    let fleet = Arc::new(fleet.with_peers(peers).with_queue(!shape.maxconns_fast));
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));
@@ -150,8 +150,7 @@ where
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
         let run = move || {
             let service = service(Arc::clone(&counters));
-            let datagrams = Datagrams { socket, service, counters, fleet, clock };
-            datagrams.run().expect("a socket has a time-out");
+            Datagrams { socket, service, counters, fleet, clock }.run().expect("it has a time-out");
         };
         let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a thread", error))?);

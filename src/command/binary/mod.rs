@@ -16,7 +16,7 @@ use super::ahead::{HeadAhead, Heads};
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
-use super::session::{Access, Form, Group, Next, Plan, Report, State, Swallowing};
+use super::session::{Access, Form, Group, Next, Report, State, Swallowing};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
@@ -26,7 +26,7 @@ use crate::protocol::binary::reply::{self, Packets};
 use crate::protocol::binary::{
     Arithmetic, Echo, Head, Opcode, Parsed, Request, Status, parse, parse_lookup,
 };
-use crate::store::{ArithmeticError, Change, Changed, Condition, Deletion, Direction, Side, Span};
+use crate::store::{ArithmeticError, Change, Changed, Deletion, Direction, Span};
 
 use sasl::Credentials;
 
@@ -75,7 +75,8 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
                 let participant = &self.executor.participant;
                 heads.read((self.input, self.consumed), (head, consumed), participant);
                 let ahead = heads.take(self.consumed);
-                let ahead = ahead.unwrap_or(HeadAhead::about_none(head, self.consumed, consumed));
+                let ahead =
+                    ahead.unwrap_or_else(|| HeadAhead::about_none(head, self.consumed, consumed));
                 self.begin_request(&ahead, access, state)
             }
             Parsed::Invalid { error, echo, consumed } => {
@@ -143,28 +144,19 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         let cas = (head.cas != 0).then_some(cas);
         let with_key = Opcode::of(echo.opcode).is_some_and(Opcode::returns_key);
         let about = |key| Asked { key, hash, echo, quiet, cas };
-        let put = |condition| Plan::Put(cas.map_or(condition, Condition::Cas));
-        let join = |side| storing::join(side, cas);
         match head.request {
             Request::Get { key } => self.look_up(&about(key), None, with_key, state),
             Request::GetAndTouch { key, exptime } => {
                 self.look_up(&about(key), Some(exptime), with_key, state);
             }
             Request::Touch { key, exptime } => self.touch_one(&about(key), exptime),
-            Request::Set(stored) => {
-                return self.store_one(&about(stored.key), &stored, put(Condition::Always), state);
-            }
-            Request::Add(stored) => {
-                return self.store_one(&about(stored.key), &stored, put(Condition::Absent), state);
-            }
-            Request::Replace(stored) => {
-                return self.store_one(&about(stored.key), &stored, put(Condition::Present), state);
-            }
-            Request::Append(stored) => {
-                return self.store_one(&about(stored.key), &stored, join(Side::Append), state);
-            }
-            Request::Prepend(stored) => {
-                return self.store_one(&about(stored.key), &stored, join(Side::Prepend), state);
+            Request::Set(stored)
+            | Request::Add(stored)
+            | Request::Replace(stored)
+            | Request::Append(stored)
+            | Request::Prepend(stored) => {
+                let plan = storing::plan(&head.request, cas);
+                return self.store_one(&about(stored.key), &stored, plan, state);
             }
             Request::Delete { key } => self.delete_one(&about(key)),
             Request::Increment(number) => {
@@ -173,9 +165,15 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             Request::Decrement(number) => {
                 return self.count_one(&about(number.key), &number, Direction::Down);
             }
-            Request::Flush { delay } => self.flush_packet(echo, quiet, delay),
+            Request::Flush { delay } if self.may_flush() => {
+                self.flush(delay.into());
+                self.done(echo, quiet, 0);
+            }
+            Request::Flush { .. } => reply::error(self.output, echo, Status::AuthFailure),
             Request::Noop => self.done(echo, false, 0),
-            Request::Version => self.version_packet(echo),
+            Request::Version => {
+                reply::text(self.output, echo, self.executor.shared.facts.version.as_bytes());
+            }
             Request::Verbosity { level } => {
                 self.set_verbosity(level);
                 self.done(echo, quiet, 0);
@@ -198,18 +196,6 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             }
         }
         None
-    }
-
-    fn version_packet(&mut self, echo: Echo) {
-        reply::text(self.output, echo, self.executor.shared.facts.version.as_bytes());
-    }
-
-    fn flush_packet(&mut self, echo: Echo, quiet: bool, delay: u32) {
-        if !self.may_flush() {
-            return reply::error(self.output, echo, Status::AuthFailure);
-        }
-        self.flush(delay.into());
-        self.done(echo, quiet, 0);
     }
 
     fn touch_one(&mut self, asked: &Asked<'_>, exptime: u32) {

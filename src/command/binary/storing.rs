@@ -7,12 +7,26 @@ use super::Asked;
 use crate::base::clock::Expiry;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::binary::{Echo, Status, StoreHead, reply};
+use crate::protocol::binary::{Echo, Request, Status, StoreHead, reply};
 use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Side};
 
-/// How a value is joined to another, which must have this cas, if any.
-pub(super) fn join(side: Side, cas: Option<u64>) -> Plan {
-    Plan::Join(Join { side, cas, create: false })
+/// What becomes of the value of a storage command, where the item that is there must have this cas,
+/// if any.
+#[inline]
+pub(super) fn plan(request: &Request<'_>, cas: Option<u64>) -> Plan {
+    let join = |side| Plan::Join(Join { side, cas, create: false });
+    let put = |condition| Plan::Put(cas.map_or(condition, Condition::Cas));
+    if matches!(request, Request::Append(_)) {
+        join(Side::Append)
+    } else if matches!(request, Request::Prepend(_)) {
+        join(Side::Prepend)
+    } else if matches!(request, Request::Add(_)) {
+        put(Condition::Absent)
+    } else if matches!(request, Request::Replace(_)) {
+        put(Condition::Present)
+    } else {
+        put(Condition::Always)
+    }
 }
 
 impl<O: Output> Batch<'_, O> {
