@@ -80,7 +80,6 @@ fn large_values_come_and_go_by_packets() {
             assert!(status == 0 && body[4..] == value, "{kind:?}: {} bytes", body.len());
             assert_eq!(reply(&mut client, NOOP), (0, Vec::new()), "{kind:?}");
         }
-        assert!(server.client().stat("direct_receives") > 0, "{kind:?}");
     }
 }
 
