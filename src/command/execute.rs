@@ -11,7 +11,7 @@ use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::{Delta, Head, ProtocolError, reply};
+use crate::protocol::memcache::{self, Delta, Head, ProtocolError, reply};
 use crate::store::{ArithmeticError, Change, Changed, Direction};
 
 /// Highest level of `verbosity`.
@@ -149,7 +149,7 @@ impl<O: Output> Batch<'_, O> {
 
     fn version(&mut self) {
         self.output.put(b"VERSION ");
-        self.output.put(self.executor.shared.facts.version.as_bytes());
+        self.output.put(memcache::VERSION.as_bytes());
         self.output.put(b"\r\n");
     }
 

@@ -84,6 +84,7 @@ pub const DIRECT_BYTES_MIN: usize = 4 << 10;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub pid: u32,
+    /// Of this server, not of the protocol.
     pub version: &'static str,
     pub threads: u32,
     pub connections_max: u32,

@@ -20,7 +20,7 @@ use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::Rows;
 use crate::protocol::binary::reply::Packets;
-use crate::protocol::memcache::reply::Lines;
+use crate::protocol::memcache::{self, reply::Lines};
 
 /// Where a row's value comes from.
 enum Source {
@@ -41,7 +41,7 @@ const GENERAL: &[(&str, Source)] = &[
     ("pid", Number(|shared, _| shared.facts.pid.into())),
     ("uptime", Number(|_, now| now.uptime_s())),
     ("time", Number(|_, now| now.unix_s())),
-    ("version", Text(|shared| shared.facts.version.into())),
+    ("version", Text(|_| memcache::VERSION.into())),
     ("pointer_size", Number(|_, _| usize::BITS.into())),
     ("rusage_user", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.user))),
     ("rusage_system", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.system))),
@@ -99,6 +99,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::CrawlerReclaimed),
     metric(Metric::CrawlerItemsChecked),
     // What follows is ours.
+    ("ringcached_version", Text(|shared| shared.facts.version.into())),
     metric(Metric::Promoted),
     metric(Metric::GhostHits),
     metric(Metric::UpkeepUs),

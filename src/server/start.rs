@@ -24,7 +24,7 @@ use super::overhead;
 use super::populate::populate;
 use super::upkeep;
 
-/// What memcached's clients are told: the version of this server.
+/// The version of this server; clients of memcached are told memcached's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A running server and what its figures are read from.

@@ -45,7 +45,7 @@ fn store_many(client: &mut Client, prefix: &str, count: usize, size: usize) {
         }
     }
     client.send(&request);
-    client.ask("version", concat!("VERSION ", env!("CARGO_PKG_VERSION")));
+    client.ask("version", "VERSION 1.6.45");
 }
 
 #[test]

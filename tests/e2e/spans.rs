@@ -43,7 +43,7 @@ fn fill_up(client: &mut Client, memory_bytes: usize) {
         client.send(format!("set fill:{number} 0 0 {} noreply\r\n", value.len()));
         client.send([&value[..], b"\r\n"].concat());
     }
-    client.ask("version", concat!("VERSION ", env!("CARGO_PKG_VERSION")));
+    client.ask("version", "VERSION 1.6.45");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::protocol::binary::reply::{self, Packets};
 use crate::protocol::binary::{
     Arithmetic, Echo, Head, Opcode, Parsed, Request, Status, parse, parse_lookup,
 };
+use crate::protocol::memcache;
 use crate::store::{ArithmeticError, Change, Changed, Deletion, Direction, Span};
 
 use sasl::Credentials;
@@ -172,7 +173,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             Request::Flush { .. } => reply::error(self.output, echo, Status::AuthFailure),
             Request::Noop => self.done(echo, false, 0),
             Request::Version => {
-                reply::text(self.output, echo, self.executor.shared.facts.version.as_bytes());
+                reply::text(self.output, echo, memcache::VERSION.as_bytes());
             }
             Request::Verbosity { level } => {
                 self.set_verbosity(level);

@@ -71,7 +71,7 @@ fn a_listener_may_settle_what_is_spoken() {
     for manner in MANNERS {
         let mut rig = Rig::new(false);
         for (protocol, sent, replies, end) in [
-            (Protocol::Negotiating, &b"version\r\n"[..], &b"VERSION 0.0.0\r\n"[..], End::Open),
+            (Protocol::Negotiating, &b"version\r\n"[..], &b"VERSION 1.6.45\r\n"[..], End::Open),
             (Protocol::Negotiating, noop, done, End::Open),
             // As it is for memcached: a line like others.
             (
@@ -135,7 +135,7 @@ fn no_packet_of_a_stranger_is_executed() {
     }
     // Which version it is may be asked by all.
     let version = packet(0x0b, b"", "", b"", 0);
-    assert_packets(true, &[version, get()], &[(0, "0.0.0"), failure], End::Closed);
+    assert_packets(true, &[version, get()], &[(0, "1.6.45"), failure], End::Closed);
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub enum ProtocolError {
     BadFormat,
     BadExptime,
     BadDelta,
+    /// `delete` with more words than a key.
+    BadDelete,
     /// The value is not followed by CR LF.
     BadDataChunk,
     BadShutdownMode,
@@ -37,6 +39,9 @@ impl ProtocolError {
             Self::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
             Self::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Self::BadDelete => {
+                b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+            }
             Self::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
             Self::BadShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
         }
@@ -49,6 +54,7 @@ impl ProtocolError {
             | Self::BadFormat
             | Self::BadExptime
             | Self::BadDelta
+            | Self::BadDelete
             | Self::BadDataChunk
             | Self::BadShutdownMode => Blame::Request,
         }

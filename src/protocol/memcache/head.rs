@@ -161,10 +161,7 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"incr" => Ok(Head::Incr(parse_delta(&words)?)),
         b"decr" => Ok(Head::Decr(parse_delta(&words)?)),
         b"touch" => parse_touch(&words),
-        b"delete" => {
-            let noreply = words.noreply();
-            Ok(Head::Delete { key: key_of(&words, 2)?, noreply })
-        }
+        b"delete" => parse_delete(&words),
         // A list of keys without a key, or it would not have come here.
         b"get" | b"gets" | b"gat" | b"gats" => Err(BAD_FORMAT),
         b"version" => Ok(Head::Version),
@@ -236,6 +233,18 @@ fn parse_delta<'a>(words: &Words<'a>) -> Result<Delta<'a>, Refusal> {
     let noreply = words.noreply();
     let delta = decimal(words.at(2)).ok_or(Refusal { error: ProtocolError::BadDelta, noreply })?;
     Ok(Delta { key, delta, noreply })
+}
+
+/// Old clients send a time, which must be 0. 1.6.45 does not look at what follows the key;
+/// memccapable wants it refused, as older memcacheds do.
+fn parse_delete<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
+    let key = key_of(words, 2)?;
+    let noreply = words.noreply();
+    match (words.count(), words.at(2)) {
+        (2, _) | (3, b"0" | b"noreply") => Ok(Head::Delete { key, noreply }),
+        (4, b"0") if noreply => Ok(Head::Delete { key, noreply }),
+        _ => Err(Refusal { error: ProtocolError::BadDelete, noreply }),
+    }
 }
 
 fn parse_touch<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {

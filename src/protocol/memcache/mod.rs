@@ -12,7 +12,8 @@
 //! cannot depend on how the input was cut. Neither keeps a state: an incomplete head is searched
 //! again when more of it has come, which is bounded by `HEAD_BYTES_MAX` and by a key's length.
 //!
-//! Where releases of memcached differ, 1.6.45 is followed. Differences that are meant:
+//! Where releases of memcached differ, 1.6.45 is followed, and clients who ask are told so: some
+//! choose what to say, or to expect, by the version. Differences that are meant:
 //! - A head longer than `HEAD_BYTES_MAX` always closes the connection; memcached looks only when it
 //!   has run out of input. A list of keys has no limit, `gat` included.
 //! - A key that is too long in a list of keys ends the list with one `CLIENT_ERROR bad command line
@@ -35,6 +36,9 @@ pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
 pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
 pub use login::{AUTHENTICATION_FAILURE, Login, parse_login, parse_token};
 pub(super) use number::{DECIMAL_BYTES_MAX, write_decimal};
+
+/// The release of memcached whose words are spoken.
+pub const VERSION: &str = "1.6.45";
 
 /// What ends a value.
 pub const LINE_END: &[u8; 2] = b"\r\n";

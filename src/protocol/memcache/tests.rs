@@ -75,7 +75,7 @@ fn other_heads() {
     let key: &[u8] = b"a\x00\x01\r\xff";
     let table: &[(&[u8], Head<'_>)] = &[
         (b"delete a\x00\x01\r\xff\r\n", Head::Delete { key, noreply: false }),
-        (b"delete k 5 noreply\r\n", Head::Delete { key: b"k", noreply: true }),
+        (b"delete k 0 noreply\r\n", Head::Delete { key: b"k", noreply: true }),
         (b"touch k -1\r\n", Head::Touch { key: b"k", exptime: -1, noreply: false }),
         (b"incr k 7\r\n", Head::Incr(Delta { key: b"k", delta: 7, noreply: false })),
         (b"decr k 007 noreply\r\n", Head::Decr(Delta { key: b"k", delta: 7, noreply: true })),
@@ -124,6 +124,8 @@ fn what_is_refused_at_once() {
         (b"touch k x\r\n", (BadExptime, false)),
         (b"touch k noreply\r\n", (BadExptime, true)),
         (b"incr k\r\n", (BadFormat, false)),
+        (b"delete k 5\r\n", (BadDelete, false)),
+        (b"delete k 0 0 noreply\r\n", (BadDelete, true)),
         (b"incr k +1\r\n", (BadDelta, false)),
         (b"decr k 18446744073709551616 noreply\r\n", (BadDelta, true)),
         (b"delete\r\n", (BadFormat, false)),
