@@ -93,19 +93,27 @@ impl<'b, K: Sought> Ahead<'b, K> {
     /// Asks for the items of the group that begins at `place`.
     #[inline]
     fn sight(&mut self, place: usize) {
-        self.group(place).for_each(|seek| seek.iter_mut().for_each(Seek::sight));
+        for seek in self.group(place) {
+            if let Some(seek) = seek.as_mut() {
+                seek.sight();
+            }
+        }
     }
 
     /// Asks for those of them that are not where they were looked for first.
     #[inline]
     fn sight_away(&mut self, place: usize) {
-        self.group(place).for_each(|seek| seek.iter_mut().for_each(Seek::sight_away));
+        for seek in self.group(place) {
+            if let Some(seek) = seek.as_mut() {
+                seek.sight_away();
+            }
+        }
     }
 
     #[inline]
-    fn group(&mut self, place: usize) -> impl Iterator<Item = &mut Option<Seek<'b>>> {
+    fn group(&mut self, place: usize) -> &mut [Option<Seek<'b>>] {
         let end = self.len.min(place + GROUP);
-        self.seeks.get_mut(place..end).into_iter().flatten()
+        self.seeks.get_mut(place..end).unwrap_or_default()
     }
 
     /// Begins to look for all that was read.

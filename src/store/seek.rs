@@ -37,7 +37,7 @@ pub struct Seek<'p> {
 
 impl Participant {
     /// Begins to look for a key.
-    #[inline]
+    #[inline(always)]
     pub fn seek(&self, hash: KeyHash) -> Seek<'_> {
         let (stripe, segment) = self.table.way(hash);
         let (home, other) = segment.both(hash);
@@ -51,7 +51,7 @@ impl<'p> Seek<'p> {
         self.hash
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn sight(&mut self) {
         let table = &self.one.table;
         match self.home.glance(Tag::of(self.hash)) {
@@ -67,7 +67,7 @@ impl<'p> Seek<'p> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn sight_away(&mut self) {
         if self.is_away {
             match self.other.first(Tag::of(self.hash)) {
