@@ -108,7 +108,7 @@ impl Participant {
 
     /// Asks for what storing will look at next: the item that is there, or else the ghost. The
     /// index line should have come by now.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_stored(&self, hash: KeyHash) {
         if self.table.prefetch_item(hash).is_none() {
             self.table.prefetch_ghost(hash);

@@ -107,9 +107,10 @@ def test_touch_and_expiry(port):
     client.set("brief", "v", time=1)
     client.set("touched", "v", time=1)
     client.set("absolute", "v", time=int(time.time()) + 2)
+    same(client.get("brief"), "v")
+    # In binary, libmemcached waits for more after a touch that hits, for longer than a second.
     same(client.touch("touched", 100), True)
     same(client.touch("none", 100), False)
-    same(client.get("brief"), "v")
     time.sleep(3.1)
     same(client.get_multi(["brief", "touched", "absolute"]), {"touched": "v"})
 
