@@ -117,10 +117,17 @@ pub enum ShutdownMode {
 /// Parses the first request head of `input`.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
-    parse_list(input)
-        .or_else(|| plain_store(input))
-        .or_else(|| plain_get(input))
-        .unwrap_or_else(|| parse_head(input))
+    // Each returns by itself: what one found is not to be carried past the others.
+    if let Some(parsed) = parse_list(input) {
+        return parsed;
+    }
+    if let Some(parsed) = plain_store(input) {
+        return parsed;
+    }
+    if let Some(parsed) = plain_get(input) {
+        return parsed;
+    }
+    parse_head(input)
 }
 
 pub(super) fn parse_head(input: &[u8]) -> Parsed<'_> {
