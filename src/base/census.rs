@@ -51,6 +51,8 @@ doings! {
     AwaitsBuffer "awaits_buffer",
     /// Memory for an item.
     AwaitsItem "awaits_item",
+    /// That less is sent from where it lies, to be sent a large value.
+    AwaitsSpan "awaits_span",
     /// Room in the queue to the workers.
     Queueing "queueing",
     AtWorker "at_worker",

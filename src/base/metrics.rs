@@ -57,6 +57,8 @@ metrics! {
     ReplyWaits "reply_waits" Counter,
     /// Turns in which a request was put off because it wanted memory that others held back.
     ItemWaits "item_waits" Counter,
+    /// Times a connection waited to be sent a large value because too many others were.
+    SpanWaits "span_waits" Counter,
     /// Connections closed by themselves: the peer sends no more, and has its replies.
     ClosedEnded "closed_ended" Counter,
     /// Connections that broke.
@@ -73,7 +75,8 @@ metrics! {
     ClosedForPool "closed_for_pool" Counter,
     /// Connections closed because items found no place in the memory that they kept.
     ClosedForItems "closed_for_items" Counter,
-    /// Connections closed because they kept large values that are gone, and did not read them.
+    /// Connections closed because they kept large values that are gone, or kept others from being
+    /// sent some, and did not read them.
     ClosedForSpans "closed_for_spans" Counter,
     /// Connections that are received from no more until they hold less.
     ThrottleParked "throttle_parked" Gauge,

@@ -39,6 +39,13 @@ pub trait Spanning<S>: Output {
     /// True when it takes them now.
     fn takes_spans(&self) -> bool;
 
+    /// True when it takes them however much is being sent from where it lies.
+    fn takes_any_span(&self) -> bool;
+
+    /// True when so many bytes may be copied now, and two reply heads beside them, with no look at
+    /// `is_full` in between.
+    fn has_room_for(&self, bytes: usize) -> bool;
+
     /// Appends the bytes of a span.
     ///
     /// # Panics
@@ -88,6 +95,14 @@ impl Output for Memory {
 impl<S> Spanning<S> for Memory {
     fn takes_spans(&self) -> bool {
         false
+    }
+
+    fn takes_any_span(&self) -> bool {
+        false
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.len + bytes <= self.limit
     }
 
     fn span(&mut self, _: S) {

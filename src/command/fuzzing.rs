@@ -229,6 +229,7 @@ impl Rig {
                 Verdict::Yield => assert_eq!(budget.requests, 0),
                 Verdict::Defer => cost = Cost::Any,
                 Verdict::WouldWait => unreachable!("one thread waits for nobody"),
+                Verdict::SpansFull => unreachable!("plain memory takes no spans"),
                 Verdict::Close => {
                     self.end = End::Closed;
                     return consumed;

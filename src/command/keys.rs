@@ -105,12 +105,15 @@ impl<O: Spanning<Span>> Answering<'_, O> {
             if stop.is_some() {
                 return (after(list, is_open), stop);
             }
+            let Some(begun) = self.answer(key, seek, &list) else {
+                return (after(list, is_open), Some(Verdict::SpansFull));
+            };
             self.tally.lists += u64::from(key.begins);
             self.budget.requests -= 1;
             *self.consumed = key.next;
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
-            match self.answer(key, seek, &list) {
+            match begun {
                 Begun::Whole => {}
                 Begun::Refused if is_open => return (State::SkippingLine, None),
                 Begun::Refused => return (State::Idle, None),
@@ -123,9 +126,10 @@ impl<O: Spanning<Span>> Answering<'_, O> {
         (after(list, is_open), None)
     }
 
-    /// Finds the item of one key and writes it, or as much of it as may be written at once.
+    /// Finds the item of one key and writes it, or as much of it as may be written at once. `None`
+    /// when that is nothing, and the key is still due.
     #[inline]
-    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Begun {
+    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Option<Begun> {
         let found = match list.touch {
             Touch::Expiry(expiry) => self.participant.touch(due.key, seek.hash(), expiry, self.now),
             Touch::No | Touch::Bad => seek.get(due.key, self.now),
@@ -137,23 +141,24 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 if due.last {
                     self.output.put(reply::END);
                 }
-                return Begun::Whole;
+                return Some(Begun::Whole);
             }
         };
-        self.tally.hits += 1;
         let head = reply::ValueHead {
             key: due.key,
             flags: item.flags(),
             value_bytes: item.value_bytes(),
             cas: list.with_cas.then(|| self.switches.cas_of(&item)),
         };
-        match item.value() {
+        let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
                 reply::value(self.output, &head, value, due.last);
-                Begun::Whole
+                Some(Begun::Whole)
             }
             _ => begin(self.output, self.participant, &item, &Line(head, due.last)),
-        }
+        };
+        self.tally.hits += u64::from(begun.is_some());
+        begun
     }
 }
 

@@ -39,6 +39,7 @@ pub const LEDGER: &[Row] = &[
     ("debited_page_bytes", |_, figures| figures.pages_debited * figures.page_bytes),
     ("free_page_bytes", |_, figures| figures.pages_free * figures.page_bytes),
     ("limbo_bytes", |_, figures| figures.limbo_bytes),
+    ("pinned_bytes", |_, figures| figures.pinned_bytes),
     ("huge_bytes", |_, figures| figures.huge_bytes),
     ("outside_bytes", |_, figures| figures.outside_bytes),
     ("fixed_bytes", |shared, _| shared.facts.fixed.bytes),

@@ -225,6 +225,10 @@ pub enum Verdict {
     /// The next step wants memory that others hold back a moment longer, and this thread may not
     /// wait. It is to quiesce; what is left of the input, shown again, is executed then or refused.
     WouldWait,
+    /// The next value is too large to be copied now, and too much is being sent from where it lies
+    /// to others: their peers must read first. What is left of the input, shown again, is executed
+    /// then.
+    SpansFull,
     /// Send what was replied, then close. What is left of the input is of no use.
     Close,
     /// As `Close`; and the peer, who may, wants the server to stop.
@@ -403,6 +407,11 @@ impl Executor {
     /// Takes back what an output was given to send from where it is, and has sent.
     pub fn take_span_back(&mut self, span: Span) {
         self.participant.give_back(span);
+    }
+
+    /// True while more values may be sent from where they lie.
+    pub fn may_span_more(&self) -> bool {
+        self.participant.may_pin_more()
     }
 
     /// Bytes of values that only those who are being sent them keep any more: of the one that a

@@ -2,7 +2,8 @@
 //!
 //! A value that lies in one piece is done with as soon as it is found: its pin goes with the span.
 //! Of any other the session has a pin, and as much is spanned as a peer may owe us: the rest when
-//! it has read.
+//! it has read. Where too much is pinned in all, a value that is soon copied is copied after all,
+//! if there is room for it; any other must wait.
 
 use super::Verdict;
 use super::batch::{Batch, Step};
@@ -61,32 +62,38 @@ impl Frame for Line<'_> {
     }
 }
 
-/// Answers with a value that is too large to be copied at once, as far as that goes.
+/// Answers with a value that is too large to be copied at once, as far as that goes. `None`, and
+/// nothing is written, while too much is being sent: the key must be shown again later.
 #[cold]
 pub(super) fn begin<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
     frame: &impl Frame,
-) -> Begun {
-    if output.takes_spans()
-        && let Some(span) = participant.span_all(item)
-    {
+) -> Option<Begun> {
+    let takes_spans = output.takes_spans();
+    if takes_spans && !participant.may_pin(item) && !output.takes_any_span() {
+        let bytes = item.value_bytes();
+        if Work::Copy(bytes).is_long() || !output.has_room_for(bytes) {
+            return None;
+        }
+        frame.begin(output);
+        item.runs().for_each(|run| output.put(run));
+        frame.end(output);
+        return Some(Begun::Whole);
+    }
+    if takes_spans && let Some(span) = participant.span_all(item) {
         frame.begin(output);
         output.span(span);
         frame.end(output);
-        return Begun::Whole;
+        return Some(Begun::Whole);
     }
-    match participant.pin(item) {
-        Some(pin) => {
-            frame.begin(output);
-            Begun::Part(pin)
-        }
-        None => {
-            frame.refuse(output);
-            Begun::Refused
-        }
-    }
+    let Some(pin) = participant.pin(item) else {
+        frame.refuse(output);
+        return Some(Begun::Refused);
+    };
+    frame.begin(output);
+    Some(Begun::Part(pin))
 }
 
 impl<O: Spanning<Span>> Batch<'_, O> {

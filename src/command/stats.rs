@@ -105,6 +105,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::UpkeepUs),
     metric(Metric::ReplyWaits),
     metric(Metric::ItemWaits),
+    metric(Metric::SpanWaits),
     metric(Metric::ThrottleLevel),
     metric(Metric::ThrottleActive),
     metric(Metric::ThrottleParked),

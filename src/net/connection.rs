@@ -97,6 +97,8 @@ pub enum Held {
     Memory,
     /// There is no memory for an item; it is tried again in every turn.
     Items,
+    /// Too much is being sent from where it lies; it waits in a queue until less is.
+    Spans,
     /// The queue to the workers is full.
     Queue,
     /// A worker has the batch.
@@ -111,8 +113,10 @@ pub enum Recall {
     No,
     /// To see whether the peer reads.
     Sounded,
-    /// Others need the memory.
+    /// Others need the memory that values keep which are gone.
     Needed,
+    /// Others wait to be sent values, live as these are or not.
+    Wanted,
     /// It has not ended for long.
     Overdue,
 }
@@ -159,6 +163,8 @@ pub struct Connection<S> {
     pub spends_much: bool,
     /// True exactly while a send is in flight.
     pub sending: bool,
+    /// True exactly while it is one of spans.
+    pub gathered: bool,
     /// Whether that send was asked to end.
     pub recall: Recall,
     /// True from the moment the peer has said that it will send no more.
@@ -206,6 +212,7 @@ impl<S> Connection<S> {
             singly: 0,
             spends_much: false,
             sending: false,
+            gathered: false,
             recall: Recall::No,
             ended: false,
             runnable: false,
@@ -324,6 +331,7 @@ impl<S> Connection<S> {
             (Phase::Open, _, Held::Memory) => Doing::AwaitsBlock,
             (Phase::Open, _, Held::Output) => Doing::MustRead,
             (Phase::Open, _, Held::Items) => Doing::AwaitsItem,
+            (Phase::Open, _, Held::Spans) => Doing::AwaitsSpan,
             (Phase::Open, _, Held::Queue) => Doing::Queueing,
             (Phase::Open, _, Held::Away) => Doing::AtWorker,
             (Phase::Open, Receive::Starved, Held::No) => Doing::AwaitsBuffer,

@@ -254,8 +254,14 @@ impl<'a, I: Iterator<Item = &'a mut Block>> Reader<'a, I> {
 pub trait Blocks {
     fn take(&mut self) -> Block;
 
-    /// True when `take` works for all that may be written before `is_full` is asked again.
-    fn has_more(&self) -> bool;
+    /// How often `take` works.
+    fn left(&self) -> usize;
+
+    /// True when it works for all that may be written before `is_full` is asked again.
+    #[inline]
+    fn has_more(&self) -> bool {
+        self.left() >= BLOCKS_AHEAD
+    }
 }
 
 /// In a ring: its pool.
@@ -264,8 +270,9 @@ impl Blocks for BlockPool {
         BlockPool::take(self)
     }
 
-    fn has_more(&self) -> bool {
-        self.free() >= BLOCKS_AHEAD
+    #[inline]
+    fn left(&self) -> usize {
+        self.free()
     }
 }
 
@@ -275,8 +282,9 @@ impl Blocks for Vec<Block> {
         self.pop().expect("a writer asks whether the output is full")
     }
 
-    fn has_more(&self) -> bool {
-        self.len() >= BLOCKS_AHEAD
+    #[inline]
+    fn left(&self) -> usize {
+        self.len()
     }
 }
 
@@ -291,18 +299,21 @@ pub struct Writer<'a, B> {
     blocks_max: usize,
     /// Bytes of spans that do not count for that. Who writes more of them finds it full.
     span_bytes: usize,
+    takes_any_span: bool,
 }
 
 impl<'a, B: Blocks> Writer<'a, B> {
     pub fn new(output: &'a mut Output, source: &'a mut B, limit_bytes: usize) -> Writer<'a, B> {
         let blocks_max = limit_bytes.div_ceil(BLOCK_BYTES);
-        Writer { output, source, limit_bytes, blocks_max, span_bytes: 0 }
+        Writer { output, source, limit_bytes, blocks_max, span_bytes: 0, takes_any_span: false }
     }
 
-    /// The first so many bytes of spans take no room: they need no block.
+    /// The first so many bytes of spans take no room: they need no block. They are taken however
+    /// much is sent from where it lies, or while that is not too much.
     #[must_use]
-    pub fn with_room_for_spans(mut self, bytes: usize) -> Writer<'a, B> {
+    pub fn with_room_for_spans(mut self, bytes: usize, takes_any: bool) -> Writer<'a, B> {
         self.span_bytes = bytes;
+        self.takes_any_span = takes_any;
         self
     }
 
@@ -337,6 +348,17 @@ impl<B: Blocks> output::Output for Writer<'_, B> {
 impl<B: Blocks> output::Spanning<Span> for Writer<'_, B> {
     fn takes_spans(&self) -> bool {
         true
+    }
+
+    fn takes_any_span(&self) -> bool {
+        self.takes_any_span
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        // The end of a block is left out where a piece does not fit.
+        let blocks = bytes.div_ceil(BLOCK_BYTES - REPLY_HEAD_BYTES_MAX);
+        let room = self.limit_bytes.saturating_sub(self.output.unsent_bytes());
+        bytes <= room && blocks + BLOCKS_AHEAD <= self.source.left()
     }
 
     fn span(&mut self, span: Span) {
@@ -403,6 +425,32 @@ mod tests {
         assert!(puts >= 1);
         output.clear(&mut pool, drop);
         spare.drain(..).for_each(|block| pool.give(block));
+        assert_eq!(pool.used_bytes(), 0);
+    }
+
+    /// Whatever stands in the last block, and whatever the length of the pieces.
+    #[test]
+    fn room_for_a_copy_is_room() {
+        let mut pool = BlockPool::map(0).unwrap();
+        let mut copied = 0;
+        for (free, before) in (2..9).flat_map(|free| [(free, 0), (free, 1), (free, 16_000)]) {
+            for bytes in (0..9).flat_map(|blocks| [blocks * BLOCK_BYTES + 1, blocks * 15_000]) {
+                let mut spare: Vec<_> = (0..free).map(|_| pool.take()).collect();
+                let mut output = Output::default();
+                let mut writer = Writer::new(&mut output, &mut spare, 100_000);
+                writer.put(&vec![1; before]);
+                if !writer.is_full() && output::Spanning::<Span>::has_room_for(&writer, bytes) {
+                    writer.put(&[2; REPLY_HEAD_BYTES_MAX]);
+                    vec![3; bytes].chunks(4000).for_each(|run| writer.put(run));
+                    writer.put(&[4; REPLY_HEAD_BYTES_MAX]);
+                    assert!(bytes + before <= 100_000);
+                    copied = copied.max(bytes);
+                }
+                output.clear(&mut pool, drop);
+                spare.drain(..).for_each(|block| pool.give(block));
+            }
+        }
+        assert!(copied > 64 << 10, "{copied}");
         assert_eq!(pool.used_bytes(), 0);
     }
 

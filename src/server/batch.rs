@@ -25,6 +25,8 @@ pub struct Batch<S> {
     pub limit_bytes: usize,
     /// Bytes of spans beside them.
     pub span_bytes: usize,
+    /// Whether there may be spans however much is sent from where it lies.
+    pub takes_any_span: bool,
     /// Most requests that may be executed; on the way home, those that were.
     pub requests: u32,
     /// Blocks to write the reply in.
@@ -69,6 +71,8 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Bytes of spans beside them.
     pub span_bytes: usize,
+    /// Whether there may be spans however much is sent from where it lies.
+    pub takes_any_span: bool,
 }
 
 /// Executes the requests of one input until a verdict. `NeedInput` means that nothing whole is
@@ -82,7 +86,7 @@ pub fn execute<V: Service, B: Blocks>(
 ) -> (Verdict, u32) {
     let (session, input, output) = parts;
     let writer = Writer::new(output, blocks, limits.output_bytes);
-    let mut writer = writer.with_room_for_spans(limits.span_bytes);
+    let mut writer = writer.with_room_for_spans(limits.span_bytes, limits.takes_any_span);
     let mut budget = Budget { requests: limits.requests, cost: limits.cost };
     // A session in the middle of a long reply goes on without any input.
     let mut has_begun = false;
@@ -105,6 +109,7 @@ pub fn execute<V: Service, B: Blocks>(
             | Verdict::Yield
             | Verdict::Defer
             | Verdict::WouldWait
+            | Verdict::SpansFull
             | Verdict::Close
             | Verdict::Shutdown => break verdict,
         }

@@ -102,6 +102,7 @@ impl<V: Service> Datagrams<V> {
             | Verdict::Yield
             | Verdict::Defer
             | Verdict::WouldWait
+            | Verdict::SpansFull
             | Verdict::Close => output.take(),
         }
     }

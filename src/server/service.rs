@@ -111,6 +111,20 @@ pub trait Service {
         0
     }
 
+    /// True while more values may be sent from where they lie; after `Verdict::SpansFull`, when it
+    /// is worth to go on.
+    fn may_span_more(&self) -> bool {
+        true
+    }
+
+    /// So many connections of this thread wait for that now, and so many did before.
+    fn tell_spanless(&mut self, _before: usize, _now: usize) {}
+
+    /// How many of all threads do.
+    fn spanless(&self) -> usize {
+        0
+    }
+
     /// True in the middle of a long reply.
     fn is_amid_reply(&self, _: &Self::Session) -> bool {
         false
@@ -222,6 +236,18 @@ impl Service for Executor {
 
     fn outdated_excess_bytes(&self) -> usize {
         usize::try_from(self.table().outdated_excess_bytes()).unwrap_or(usize::MAX)
+    }
+
+    fn may_span_more(&self) -> bool {
+        Executor::may_span_more(self)
+    }
+
+    fn tell_spanless(&mut self, before: usize, now: usize) {
+        self.table().tell_spanless(before, now);
+    }
+
+    fn spanless(&self) -> usize {
+        self.table().spanless()
     }
 
     fn is_amid_reply(&self, session: &Session) -> bool {

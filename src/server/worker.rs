@@ -75,6 +75,7 @@ impl<V: Service> Worker<V> {
             cost: Cost::Any,
             output_bytes: batch.limit_bytes,
             span_bytes: batch.span_bytes,
+            takes_any_span: batch.takes_any_span,
         };
         let (came_ns, queued_ns) = (batch.came_ns, batch.queued_ns);
         let begun_ns = self.clock.elapsed_ns();

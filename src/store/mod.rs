@@ -159,6 +159,8 @@ pub struct Figures {
     pub classes: u64,
     /// Of items that left the index and that somebody may still look at; part of the pages.
     pub limbo_bytes: u64,
+    /// Of items that are being sent from where they lie, and pages that they keep.
+    pub pinned_bytes: u64,
     /// What the table takes beside its pages.
     pub outside_bytes: u64,
     /// Pages that are lent, or kept for that.

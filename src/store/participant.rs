@@ -55,6 +55,8 @@ pub struct Participant {
     /// Requests, and items that came and went, not yet told either.
     requests: Cell<u32>,
     items: Cell<i64>,
+    /// Bytes that it has pinned, or unpinned if it is negative, not yet told the table.
+    pub(in crate::store) pinned: Cell<i64>,
 }
 
 impl Table {
@@ -79,6 +81,7 @@ impl Table {
             looks: Cell::new(0),
             requests: Cell::new(0),
             items: Cell::new(0),
+            pinned: Cell::new(0),
         }
     }
 }
@@ -294,27 +297,12 @@ impl Participant {
         self.limbo.borrow_mut().push(retired, bytes);
     }
 
-    /// Keeps an item readable beyond `quiesce`. `None` when it has too many pins already.
-    pub fn pin(&self, item: &Item<'_>) -> Option<Pin> {
-        self.table.arena.pin(item)
-    }
-
     /// The next contiguous bytes of a pinned value from `offset` on; none at its end.
     ///
     /// # Panics
     /// If the pin is of another table.
     pub fn pinned<'a>(&'a self, pin: &'a Pin, offset: usize) -> &'a [u8] {
         self.table.arena.pinned(pin, offset)
-    }
-
-    /// Gives a pin back.
-    ///
-    /// # Panics
-    /// If the pin is of another table.
-    pub fn unpin(&mut self, pin: Pin) {
-        if self.table.arena.unpin(pin) {
-            self.table.note_unpin();
-        }
     }
 
     /// True when this thread has retired so much that it should quiesce before it goes on.
@@ -335,6 +323,7 @@ impl Participant {
         }
         self.reclaim_if_any();
         self.tell_touches();
+        self.tell_pinned();
     }
 
     /// Frees what has had its grace, if there is something to free: to know the horizon is to read

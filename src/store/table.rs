@@ -16,6 +16,7 @@ use super::limbo::Limbo;
 use super::loan::{Loans, lendable_bytes};
 use super::log::Log;
 use super::pages::Holder;
+use super::send::Pinned;
 use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::{Slabs, Standing};
 use super::tend::Tending;
@@ -104,6 +105,9 @@ pub struct Table {
     pub(in crate::store) orphaned: AtomicUsize,
     /// How often the last pin of a retired item was taken back.
     pub(in crate::store) unpins: AtomicUsize,
+    pub(in crate::store) pinned: Pinned,
+    /// How many peers wait until less is pinned.
+    pub(in crate::store) spanless: AtomicUsize,
     /// Huge pages of the arena, and the range that may become the next one.
     pub(in crate::store) huge_pages: AtomicUsize,
     pub(in crate::store) huge_next: AtomicUsize,
@@ -164,6 +168,8 @@ impl Table {
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
             unpins: AtomicUsize::new(0),
+            pinned: Pinned::new(pages * page_bytes, plan.evict, u64::from(plan.threads)),
+            spanless: AtomicUsize::new(0),
             huge_pages: AtomicUsize::new(0),
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
@@ -417,6 +423,7 @@ impl Table {
             stripes: self.stripes.len() as u64,
             classes: self.slabs.sizes().classes() as u64,
             limbo_bytes: self.epochs.limbo_bytes() + orphans,
+            pinned_bytes: self.pinned_bytes(),
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
             pages_lent: u64::from(self.loans.pages()),
             pages_debited: u64::from(self.loans.debited()),

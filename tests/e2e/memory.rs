@@ -1,5 +1,7 @@
 //! The memory limit holds, evicts or refuses as told, and what clients took comes back.
 
+use std::time::{Duration, Instant};
+
 use crate::common::client::Client;
 use crate::common::server::{Kind, OURS, Server};
 use crate::common::{Chance, PATIENCE, wait_until};
@@ -83,6 +85,79 @@ fn slow_readers_of_large_values_stay_within_the_limit() {
     assert!(reader.bytes(rest).ends_with(b"END\r\n"));
     drop(readers);
     server.assert_serves();
+}
+
+/// Readers that ask for a large value of their own each, and read nothing.
+fn hoard(server: &Server, client: &mut Client, readers: usize, value: &[u8]) -> Vec<Client> {
+    let hoard = |number: usize| {
+        let key = format!("large:{number}");
+        client.set(&key, value);
+        let mut reader = Client::connect_narrowly(server.address()).unwrap();
+        reader.send(format!("get {key}\r\n").repeat(4));
+        reader
+    };
+    (0..readers).map(hoard).collect()
+}
+
+fn read_large(client: &mut Client, value: &[u8]) {
+    assert_eq!(client.line(), format!("VALUE mine 0 {}", value.len()));
+    assert!(client.bytes(value.len()) == value);
+    assert_eq!((client.line(), client.line()), (String::new(), "END".to_owned()));
+}
+
+/// Sixty values of 256 KiB are all of the memory, and nobody who was sent one reads it.
+#[test]
+fn slow_readers_of_large_values_keep_nobody_from_storing() {
+    for kind in OURS {
+        let options =
+            ["-m", "16", "-t", "2", "--throttle-silence", "600000", "--stall-timeout", "1000"];
+        let Some(mut server) = Server::start(kind, &options) else { continue };
+        let mut client = server.client();
+        let value = vec![b'v'; 256 << 10];
+        let mut readers = hoard(&server, &mut client, 60, &value);
+        for number in 0..2000 {
+            client.set(&format!("other:{number}"), &value[..20_000]);
+        }
+        assert_eq!(client.stat("store_no_memory"), 0, "{kind:?}");
+        assert!(client.stat("span_waits") > 10, "{kind:?}");
+        // Each thread may go too far by one value.
+        let pinned_bytes = client.stat("pinned_bytes");
+        assert!((1 << 20..5 << 20).contains(&pinned_bytes), "{kind:?}: {pinned_bytes}");
+        // Who waits goes on when others are gone, on whichever ring they were.
+        client.set("mine", &value);
+        let mut waiters = [server.client(), server.client()];
+        waiters.iter_mut().for_each(|waiter| waiter.send("get mine\r\n"));
+        readers.truncate(1);
+        waiters.iter_mut().for_each(|waiter| read_large(waiter, &value));
+        drop(readers);
+        let is_empty = wait_until(PATIENCE, || client.stat("pinned_bytes") == 0);
+        assert!(is_empty, "{kind:?}: {}", client.stat("pinned_bytes"));
+        server.assert_serves();
+    }
+}
+
+/// As above, but who reads waits no longer than for the silence of those who asked before.
+#[test]
+fn who_reads_large_values_does_not_wait_long_for_who_does_not() {
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "16", "-t", "2"]) else { continue };
+        let mut client = server.client();
+        let value = vec![b'v'; 256 << 10];
+        let readers = hoard(&server, &mut client, 60, &value);
+        let begun = Instant::now();
+        for _ in 0..100 {
+            // Each time it is another item, which nobody is being sent.
+            client.set("mine", &value);
+            client.send("get mine\r\n");
+            read_large(&mut client, &value);
+        }
+        // The sixty come about eight at a time.
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(8), "{kind:?}: {took:?}");
+        assert_eq!(client.stat("store_no_memory"), 0, "{kind:?}");
+        drop(readers);
+        server.assert_serves();
+    }
 }
 
 /// Half of the crowd stops in mid-command, the other half asks for much and does not read. Those

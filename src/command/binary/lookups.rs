@@ -14,7 +14,7 @@ use super::Asked;
 use crate::base::clock::Expiry;
 use crate::base::output::{Output, Spanning};
 use crate::protocol::binary::reply::{self, ValueHead};
-use crate::protocol::binary::{Echo, Status};
+use crate::protocol::binary::{Echo, PACKET_HEAD_BYTES, Status};
 use crate::store::{Item, Participant, Pin, Span};
 
 /// How the answer to a lookup looks.
@@ -42,14 +42,22 @@ impl Frame for Packet<'_> {
     }
 }
 
-/// Answers with an item; a large value is held by a pin.
+/// What is left to be done for a lookup.
+enum Rest {
+    /// To send a large value, of which this is the pin.
+    Value(Pin),
+    /// All of it, later.
+    All,
+}
+
+/// Answers with an item, and says what is left.
 #[inline]
 fn hit<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
     (key, manner, switches): (&[u8], Manner, Switches),
-) -> Option<Pin> {
+) -> Option<Rest> {
     let head = ValueHead {
         echo: manner.echo,
         key: if manner.with_key { key } else { b"" },
@@ -63,8 +71,9 @@ fn hit<O: Spanning<Span>>(
             None
         }
         _ => match begin(output, participant, item, &Packet(head)) {
-            Begun::Whole | Begun::Refused => None,
-            Begun::Part(pin) => Some(pin),
+            Some(Begun::Whole | Begun::Refused) => None,
+            Some(Begun::Part(pin)) => Some(Rest::Value(pin)),
+            None => Some(Rest::All),
         },
     }
 }
@@ -110,11 +119,22 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             let manner = Manner { echo: lookup.echo, quiet, with_key };
             match seek.get(lookup.key, self.now) {
                 Ok(item) => {
-                    tally.hits += 1;
                     let asked = (lookup.key, manner, switches);
-                    if let Some(pin) = hit(self.output, participant, &item, asked) {
-                        *state = sending(pin);
-                        break;
+                    match hit(self.output, participant, &item, asked) {
+                        None => tally.hits += 1,
+                        Some(Rest::Value(pin)) => {
+                            tally.hits += 1;
+                            *state = sending(pin);
+                            break;
+                        }
+                        Some(Rest::All) => {
+                            // As if it had not been looked at.
+                            self.budget.requests += 1;
+                            self.consumed -= PACKET_HEAD_BYTES + lookup.key.len();
+                            tally.lists -= 1;
+                            step = Some(Verdict::SpansFull);
+                            break;
+                        }
                     }
                 }
                 Err(reason) => {
@@ -128,14 +148,14 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         step
     }
 
-    /// Answers one lookup; the item gets the exptime, if there is one.
+    /// Answers one lookup, or stops before it; the item gets the exptime, if there is one.
     pub(super) fn look_up(
         &mut self,
         asked: &Asked<'_>,
         exptime: Option<u32>,
         with_key: bool,
         state: &mut State,
-    ) {
+    ) -> Step {
         let (participant, now) = (&self.executor.participant, self.now);
         let switches = self.executor.shared.facts.switches;
         let found = match exptime {
@@ -149,11 +169,13 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut tally = Tally::default();
         match found {
             Ok(item) => {
-                tally.hits = 1;
                 let asked = (asked.key, manner, switches);
-                if let Some(pin) = hit(self.output, participant, &item, asked) {
-                    *state = sending(pin);
+                match hit(self.output, participant, &item, asked) {
+                    None => {}
+                    Some(Rest::Value(pin)) => *state = sending(pin),
+                    Some(Rest::All) => return Some(Verdict::SpansFull),
                 }
+                tally.hits = 1;
             }
             Err(reason) => {
                 tally.miss(reason);
@@ -161,5 +183,6 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
         }
         tally.tell(exptime.is_some(), &self.executor.counters);
+        None
     }
 }

@@ -121,7 +121,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             return Some(self.close(state));
         }
         let step = self.execute_request(&head, hash, access, state);
-        if step == Some(Verdict::WouldWait) {
+        if matches!(step, Some(Verdict::WouldWait | Verdict::SpansFull)) {
             self.take_back(bytes);
             return step;
         }
@@ -146,9 +146,9 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         let with_key = Opcode::of(echo.opcode).is_some_and(Opcode::returns_key);
         let about = |key| Asked { key, hash, echo, quiet, cas };
         match head.request {
-            Request::Get { key } => self.look_up(&about(key), None, with_key, state),
+            Request::Get { key } => return self.look_up(&about(key), None, with_key, state),
             Request::GetAndTouch { key, exptime } => {
-                self.look_up(&about(key), Some(exptime), with_key, state);
+                return self.look_up(&about(key), Some(exptime), with_key, state);
             }
             Request::Touch { key, exptime } => self.touch_one(&about(key), exptime),
             Request::Set(stored)

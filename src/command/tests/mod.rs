@@ -5,6 +5,7 @@ mod login;
 mod meta;
 mod model;
 mod oracle;
+mod spans;
 mod transcripts;
 mod verdicts;
 

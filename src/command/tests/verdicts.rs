@@ -100,7 +100,7 @@ fn statistics_have_memcached_s_names_and_order() {
         conn_yields hash_bytes slabs_moved bytes curr_items total_items slab_global_page_pool \
         expired_unfetched evicted_unfetched evictions reclaimed crawler_reclaimed \
         crawler_items_checked ringcached_version promoted ghost_hits upkeep_us reply_waits \
-        item_waits \
+        item_waits span_waits \
         throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
         rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended closed_broken \
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
@@ -111,7 +111,8 @@ fn statistics_have_memcached_s_names_and_order() {
         ring_completions buffers_dry completions_overflowed ring_busy kernel_no_memory page_bytes \
         pages_total pages_free pages_index pages_items pages_log pages_lent \
         pages_debited items_page_bytes index_page_bytes lent_page_bytes debited_page_bytes \
-        free_page_bytes limbo_bytes huge_bytes outside_bytes fixed_bytes rss_limit_bytes";
+        free_page_bytes limbo_bytes pinned_bytes huge_bytes outside_bytes fixed_bytes \
+        rss_limit_bytes";
     let names: Vec<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
     assert_eq!(names.join(" "), order);
     assert!(lines[..lines.len() - 1].iter().all(|line| line.split(' ').count() == 3));

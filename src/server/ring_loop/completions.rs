@@ -111,6 +111,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             unreachable!("a send completed for a connection that is gone");
         };
         connection.sending = false;
+        self.spanless.sends -= usize::from(std::mem::take(&mut connection.gathered));
         let recall = std::mem::replace(&mut connection.recall, Recall::No);
         let taken = result.unwrap_or(0);
         let service = &mut self.service;

@@ -68,6 +68,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn run_runnable(&mut self) {
         let (mut left, begun_ns) = (TURN_REQUESTS_MAX, self.read_ns);
         self.may_borrow = true;
+        self.spanless.begin_turn();
         // Who has waited for memory comes before who has not.
         while left > 0
             && let Some(id) = self.next_thirsty()
@@ -76,7 +77,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             left = if self.is_over(begun_ns) { 0 } else { left };
         }
         while left > 0
-            && let Some(id) = self.runnable.pop_front()
+            && let Some(id) = self.next_spanless().or_else(|| self.runnable.pop_front())
         {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.runnable = false;
@@ -139,7 +140,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
         let spanned_bytes = connection.output.spanned_bytes();
         let span_bytes = self.upkeep.output_bytes.saturating_sub(spanned_bytes);
-        let limits = Limits { requests, cost, output_bytes, span_bytes };
+        let takes_any_span = self.spanless.takes_any(id);
+        let limits = Limits { requests, cost, output_bytes, span_bytes, takes_any_span };
         let came_ns = connection.came_ns;
         let parts = (&mut connection.session, &mut connection.input, &mut connection.output);
         let memory = (self.ring.blocks(), &mut self.spent);
@@ -189,6 +191,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
             Verdict::Defer => self.send_away(id),
             Verdict::WouldWait => self.await_item(id),
+            Verdict::SpansFull => self.await_span(id),
             Verdict::Close => self.finish(id, CloseReason::Command),
             Verdict::Shutdown => {
                 self.fleet.drain();
@@ -245,6 +248,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 reply: Output::default(),
                 limit_bytes: 0,
                 span_bytes: 0,
+                takes_any_span: false,
                 requests: 0,
                 came_ns: 0,
                 queued_ns: 0,
@@ -261,6 +265,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.slot = id;
         batch.limit_bytes = limit_bytes;
         batch.span_bytes = self.upkeep.output_bytes.saturating_sub(spanned_bytes);
+        batch.takes_any_span = self.spanless.takes_any(id);
         batch.requests = requests;
         batch.came_ns = connection.came_ns;
         batch.queued_ns = self.read_ns;

@@ -35,7 +35,7 @@ pub(super) const PLACES_SHARE: usize = 16;
 pub(in crate::server) const PLACE_BYTES: usize = 512 + 64;
 
 /// Most of those who wait for blocks whom one tick asks again whether their peers have read.
-const ASKED_PER_TICK: usize = 1024;
+pub(super) const ASKED_PER_TICK: usize = 1024;
 
 /// A change of the heap by so many bytes is told at once; smaller ones are found in time.
 const TOLD_BYTES: u64 = 256 << 10;
@@ -85,8 +85,10 @@ impl Appetite {
 }
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
-    fn borrow_blocks(&mut self) {
-        while self.may_borrow && self.ring.blocks().free() < BLOCKS_LOW {
+    /// Borrows where there are less than so many free blocks, while there is something to lend.
+    #[inline]
+    pub(super) fn borrow_blocks(&mut self, low: usize) {
+        while self.may_borrow && self.ring.blocks().free() < low {
             // What is left is for the places of who comes.
             if self.service.lendable_bytes() <= self.service.pool_bytes() / PLACES_SHARE {
                 self.may_borrow = false;
@@ -101,7 +103,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// True when there are blocks for replies of a connection; borrows where they are few.
     pub(super) fn has_blocks(&mut self, appetite: Appetite) -> bool {
-        self.borrow_blocks();
+        self.borrow_blocks(BLOCKS_LOW);
         self.ring.blocks().free() >= appetite.blocks_needed()
     }
 

@@ -13,7 +13,7 @@
 //! turns the steps into submissions. Invariants at the end of a turn:
 //!
 //! - nothing is listed; who is runnable stands once in the queue of runnable ones;
-//! - who waits for memory stands once in the queue for it, be it for blocks or for items;
+//! - who waits for memory stands once in the queue for it, be it for blocks, items or spans;
 //! - no connection holds receive buffers when the kernel has none left.
 
 mod completions;
@@ -101,6 +101,8 @@ pub struct RingLoop<R, V: Service> {
     waiters: VecDeque<SlotId>,
     /// Connections that wait for blocks to write their replies in.
     thirsty: thirst::Thirsty,
+    /// Connections that wait until less is sent from where it lies.
+    spanless: spans::Spanless,
     /// Connections that hold too much and are received from no more, in order; some of them may
     /// have come back on their own.
     parked: VecDeque<SlotId>,
@@ -155,6 +157,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             queueing: VecDeque::new(),
             waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
+            spanless: spans::Spanless::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
             may_borrow: true,
@@ -178,6 +181,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.turn()?;
         }
         self.return_loans();
+        self.tell_spanless(0);
         self.service.rest();
         self.fleet.ring_ended();
         Ok(())
@@ -215,6 +219,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.listed.is_empty()
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
+            && !self.is_anybody_to_span()
             && !is_any_lane_due
             && inbox.doorbell.lie_down(|| {
                 inbox.is_empty()
@@ -287,6 +292,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     connection.record_sending(self.now);
                     let (socket, output) = (&connection.socket, &mut connection.output);
                     if output.has_spans() {
+                        connection.gathered = true;
+                        self.spanless.sends += 1;
                         self.ring.send_gathered(socket, id, |pieces| output.gather(pieces));
                     } else {
                         let (blocks, skip) = output.unsent();
@@ -463,6 +470,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             assert!(!connection.input.holds_buffers() || connection.holding);
             let thirsty = self.thirsty.count(id);
             assert_eq!(thirsty, usize::from(connection.held == Held::Memory));
+            let spanless = self.spanless.count(id);
+            assert_eq!(spanless, usize::from(connection.held == Held::Spans));
             let idle_with_work = connection.can_execute()
                 && !connection.runnable
                 && begins_with_a_request(connection.input.window());

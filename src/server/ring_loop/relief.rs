@@ -1,6 +1,6 @@
 //! Who must go, so that others find memory.
 //!
-//! There are four needs, and each looks only at what would meet it:
+//! There are five needs, and each looks only at what would meet it:
 //!
 //! - replies: somebody waits for a block, and none comes home. What counts are blocks.
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
@@ -9,6 +9,8 @@
 //!   filled or sent from. What counts is what a session keeps of it.
 //! - spans: values that are gone take too much of the memory while they are being sent. What counts
 //!   is what a connection keeps of them; and who goes is recalled first, see `spans`.
+//! - more spans: somebody, on this ring or another, waits to be sent a value, and all that are
+//!   being sent take too much. What counts is what a connection keeps of any; it is recalled, too.
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
 //! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
@@ -33,7 +35,7 @@ use crate::sys::ring::Ring;
 use super::RingLoop;
 use super::memory::BLOCKS_NEEDED;
 use super::thirst::Appetite;
-use super::upkeep::LOOKS_PER_TICK;
+use super::upkeep::{LOOKS_PER_TICK, OUTPUT_BYTES_MAX};
 
 /// The part of the silence from which on somebody is expected to go.
 const NOTICE_SHARE: u32 = 8;
@@ -44,9 +46,19 @@ const CLOSED_MAX: usize = 16;
 /// How many go where the limit of memory, or items, must not wait.
 const CLOSED_MAX_IN_HASTE: usize = 256;
 
+/// What is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Items,
+    Outdated,
+    Spans,
+    Pool,
+    Blocks,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Need {
-    reason: CloseReason,
+    what: What,
     bytes: usize,
     /// For so long who goes has been silent.
     silence_ticks: u32,
@@ -76,8 +88,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn relieve(&mut self) {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
         self.ask_the_thirsty_again();
-        let [items, spans, pool, replies] = self.needs();
-        for need in [items, spans].into_iter().flatten() {
+        self.look_at_the_spanless();
+        let [items, spans, more_spans, pool, replies] = self.needs();
+        for need in [items, spans, more_spans].into_iter().flatten() {
             self.meet(need);
         }
         if pool.is_none() && replies.is_none() {
@@ -93,13 +106,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    fn needs(&mut self) -> [Option<Need>; 4] {
+    fn needs(&mut self) -> [Option<Need>; 5] {
         let throttle = self.settings.throttle;
-        let need = |reason, bytes: usize, is_urgent, is_hasty| {
+        let need = |what, bytes: usize, is_urgent, is_hasty| {
             let silence_ticks = throttle.silence_ticks(is_urgent);
             let notice_ticks = silence_ticks / NOTICE_SHARE;
             let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
-            let need = Need { reason, bytes, silence_ticks, notice_ticks, closed_max };
+            let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max };
             (bytes > 0).then_some(need)
         };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
@@ -117,11 +130,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
         let outdated = self.service.outdated_excess_bytes().div_ceil(rings);
+        // Each of them may be sent so much at a time, at least.
+        let spanless = if self.service.may_span_more() { 0 } else { self.service.spanless() };
+        let spanless = (spanless * OUTPUT_BYTES_MAX).div_ceil(rings);
         [
-            need(CloseReason::Items, starved, false, true),
-            need(CloseReason::Spans, outdated, false, true),
-            need(CloseReason::Pool, excess, is_urgent, overdrawn > 0),
-            need(CloseReason::Replies, wanted, is_urgent, false),
+            need(What::Items, starved, false, true),
+            need(What::Outdated, outdated, false, true),
+            need(What::Spans, spanless, true, false),
+            need(What::Pool, excess, is_urgent, overdrawn > 0),
+            need(What::Blocks, wanted, is_urgent, false),
         ]
     }
 
@@ -144,12 +161,21 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 continue;
             }
             left -= 1;
-            if need.reason == CloseReason::Spans {
-                self.recall(id, Recall::Needed);
-                continue;
-            }
+            let reason = match need.what {
+                What::Outdated => {
+                    self.recall(id, Recall::Needed);
+                    continue;
+                }
+                What::Spans => {
+                    self.recall(id, Recall::Wanted);
+                    continue;
+                }
+                What::Items => CloseReason::Items,
+                What::Pool => CloseReason::Pool,
+                What::Blocks => CloseReason::Replies,
+            };
             self.counters.bump(Metric::ResponseObjOom);
-            self.end(id, Event::Abort, need.reason);
+            self.end(id, Event::Abort, reason);
         }
     }
 
@@ -162,14 +188,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let silent_ticks = each.slow_ticks(self.now);
         let kept = self.service.held_bytes(&each.session) + each.output.spanned_bytes();
         let block_bytes = each.output.blocks() * BLOCK_BYTES;
-        let bytes = if need.reason == CloseReason::Items {
-            kept
-        } else if need.reason == CloseReason::Spans {
-            self.outdated_bytes(each)
-        } else if need.reason == CloseReason::Replies {
-            block_bytes
-        } else {
-            block_bytes + each.charged as usize
+        let bytes = match need.what {
+            What::Items => kept,
+            What::Outdated => self.outdated_bytes(each),
+            What::Spans => self.spanned_bytes(each),
+            What::Blocks => block_bytes,
+            What::Pool => block_bytes + each.charged as usize,
         };
         let is_idle = matches!(each.held, Held::No | Held::Rate);
         let is_amid = is_idle && (kept > 0 || !each.input.is_empty());

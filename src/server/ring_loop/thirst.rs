@@ -1,4 +1,5 @@
-//! The queues of those who wait for a block to write replies in.
+//! The queues of those who wait for a block to write replies in; and, as in `spans`, of those who
+//! wait to be sent large values.
 //!
 //! Who holds nothing, and whose peer has taken all that it was sent, comes first: it may take the
 //! last blocks, which are kept from everybody else, and takes only one. Others hold replies that

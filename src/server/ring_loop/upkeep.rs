@@ -186,7 +186,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             (false, true, _) => CloseReason::Idle,
             (false, false, true) => CloseReason::Draining,
             (false, false, false) if silent >= settings.throttle.stall_ticks() => {
-                if self.outdated_bytes(connection) > 0 {
+                if connection.recall != Recall::No || self.outdated_bytes(connection) > 0 {
                     self.recall(id, Recall::Sounded);
                 }
                 return self.sound(id);

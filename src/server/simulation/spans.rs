@@ -1,7 +1,9 @@
 //! Peers that do not read large values, which others overwrite meanwhile: what they are owed is
 //! copied, or they go, and the memory comes back; whoever is sent bytes is sent the right ones.
+//! What is still of use to others may not be kept by many of them, either: who comes later waits.
 
 use super::values::{World, found, value};
+use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 use crate::config::Dispatch;
 use crate::sys::fake::{Chance, Peer};
@@ -161,4 +163,245 @@ fn who_acknowledges_nothing_goes() {
         world.assert_all_is_back();
     }
     assert!(gone > 0, "whatever was taken, the rest could be copied");
+}
+
+/// Nobody is closed for being slow.
+fn be_patient(world: &mut World) {
+    world.ring.throttle_mut().silence_ms = u32::MAX;
+    world.ring.throttle_mut().stall_s = 1_000_000;
+}
+
+fn large(key: usize) -> Vec<u8> {
+    vec![u8::try_from(key).unwrap(); 150_000]
+}
+
+/// So many deaf peers ask for values of their own, one after the other.
+fn ask_for_live(world: &mut World, deaf: usize) {
+    for key in 0..deaf {
+        set(world, key, &large(key));
+        let peer = world.peers().nth(key).unwrap();
+        peer.outgoing.extend(format!("get k{key}\r\n").bytes());
+        (0..30).for_each(|_| world.turn());
+    }
+}
+
+fn bounds(world: &mut World) -> (u64, u64) {
+    let table = world.ring.service_mut().table();
+    (table.pinned_bytes(), table.pinned_bytes_max())
+}
+
+const EVERY_DISPATCH: [Dispatch; 3] = [Dispatch::Inline, Dispatch::Queue, Dispatch::Auto];
+
+/// Deaf peers ask for more values than there is memory for, all of them live.
+#[test]
+fn what_is_being_sent_keeps_nobody_from_storing() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 20);
+        be_patient(&mut world);
+        ask_for_live(&mut world, 20);
+        (100..160).for_each(|key| set(&mut world, key, &[2; 100_000]));
+        let (pinned, most) = bounds(&mut world);
+        // Each thread may go too far by one item, and the page of the log that it is in.
+        assert_eq!(most, (4 << 20) / 8);
+        assert!((most..most + 4 * 200_000).contains(&pinned), "{pinned} {dispatch:?}");
+        assert!(world.registry.sum(Metric::SpanWaits) > 10);
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// Some of them are gone before that.
+#[test]
+fn who_waits_is_sent_its_value_when_others_have_read() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 20);
+        be_patient(&mut world);
+        ask_for_live(&mut world, 20);
+        for number in [0, 9, 18] {
+            world.peers().nth(number).unwrap().reset = true;
+        }
+        world.peers().nth(17).unwrap().finished = true;
+        (0..100).for_each(|_| world.turn());
+        world.peers().for_each(|peer| peer.deaf = false);
+        (0..2000).for_each(|_| world.turn());
+        let mut found_count = 0;
+        for (key, peer) in world.peers().take(20).enumerate().filter(|(_, peer)| !peer.reset) {
+            // It may have been evicted while its peer waited.
+            let is_found = peer.got == found(&format!("k{key}"), &large(key));
+            assert!(is_found || peer.got == b"END\r\n", "{key} {dispatch:?}");
+            assert_eq!(peer.closed, peer.finished);
+            found_count += usize::from(is_found);
+        }
+        assert!(found_count > 8, "{found_count} {dispatch:?}");
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// One connection asks for more in one list than may be sent from where it lies.
+#[test]
+fn a_list_is_longer_than_what_may_be_sent_at_a_time() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 3);
+        be_patient(&mut world);
+        ask_for_live(&mut world, 3);
+        (3..9).for_each(|key| set(&mut world, key, &large(key)));
+        let polite = world.peers().next_back().unwrap();
+        polite.got.clear();
+        polite.outgoing.extend("get k3 k4 k5 k6 k7 k8\r\n".repeat(5).bytes());
+        (0..20).for_each(|_| world.turn());
+        // In the middle of that others let go of what they were sent.
+        world.peers().for_each(|peer| peer.deaf = false);
+        (0..4000).for_each(|_| world.turn());
+        let value = |key: usize| {
+            let head = format!("VALUE k{key} 0 150000\r\n").into_bytes();
+            [&head[..], &large(key), b"\r\n"].concat()
+        };
+        let list = [(3..9).map(value).collect::<Vec<_>>().concat(), b"END\r\n".to_vec()].concat();
+        assert!(world.peers().next_back().unwrap().got == list.repeat(5), "{dispatch:?}");
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// What others ask for again and again is small enough to be copied.
+#[test]
+fn a_large_value_is_not_behind_small_ones_for_ever() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 8);
+        be_patient(&mut world);
+        set(&mut world, 50, &[5; 40_000]);
+        ask_for_live(&mut world, 4);
+        // The last of them waits, and would read; so do four others.
+        world.peers().skip(3).for_each(|peer| peer.deaf = false);
+        let answer = found("k50", &[5; 40_000]);
+        let is_waiting = |world: &mut World| world.peers().nth(3).unwrap().got.is_empty();
+        let (mut turns, mut copies) = (0, 0);
+        while is_waiting(&mut world) {
+            turns += 1;
+            assert!(turns < 1000, "{dispatch:?}");
+            if turns == 500 {
+                world.peers().next().unwrap().deaf = false;
+            }
+            for peer in world.peers().skip(4).take(4).filter(|peer| peer.outgoing.is_empty()) {
+                copies += usize::from(peer.got.ends_with(&answer));
+                peer.outgoing.extend(b"get k50\r\n");
+            }
+            world.turn();
+        }
+        assert!(turns > 500, "{dispatch:?}");
+        assert!(copies > 100, "{copies} {dispatch:?}");
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// Who could be copied for, had there been blocks, is when there are.
+#[test]
+fn who_waits_is_copied_for_when_there_are_blocks() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 12);
+        be_patient(&mut world);
+        set(&mut world, 50, &[5; 60_000]);
+        set(&mut world, 60, &[6; 7000]);
+        ask_for_live(&mut world, 4);
+        for peer in world.peers().skip(4).take(8) {
+            peer.outgoing.extend(b"get k60\r\n".repeat(50));
+        }
+        (0..300).for_each(|_| world.turn());
+        let polite = world.peers().next_back().unwrap();
+        polite.got.clear();
+        polite.outgoing.extend(b"get k50\r\n");
+        (0..300).for_each(|_| world.turn());
+        assert!(world.peers().next_back().unwrap().got.is_empty(), "{dispatch:?}");
+        world.peers().skip(4).for_each(|peer| peer.deaf = false);
+        (0..1000).for_each(|_| world.turn());
+        let got = &world.peers().next_back().unwrap().got;
+        assert!(*got == found("k50", &[5; 60_000]), "{dispatch:?}");
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// As if another ring sent as much as may be sent, for ever: on this one values go one at a time.
+#[test]
+fn a_ring_sends_something_whatever_others_send() {
+    for dispatch in EVERY_DISPATCH {
+        let mut world = world(6, dispatch, 12);
+        be_patient(&mut world);
+        (0..20).for_each(|key| set(&mut world, key, &large(key)));
+        let table = world.ring.service_mut().participant().table().clone();
+        let mut other = table.participant(world.registry.counters("other"));
+        let mut pins = Vec::new();
+        for key in 0..10 {
+            let key = format!("k{key}").into_bytes();
+            let item = other.get(&key, table.hash(&key), Now { ticks: 0, epoch_unix_s: 0 });
+            if let Ok(item) = item
+                && other.may_pin(&item)
+            {
+                pins.extend(other.pin(&item));
+            }
+        }
+        assert!(!other.may_pin_more());
+        other.offline();
+        // One of them does not read for a while.
+        world.peers().skip(1).for_each(|peer| peer.deaf = false);
+        let keys = |number: usize| (10 + number % 10, 10 + (number + 5) % 10);
+        for (number, peer) in world.peers().take(12).enumerate() {
+            let (first, second) = keys(number);
+            peer.outgoing.extend(format!("get k{first}\r\nget k{second}\r\n").bytes());
+        }
+        (0..1000).for_each(|_| world.turn());
+        let (pinned, most) = bounds(&mut world);
+        assert!(pinned < most + 3 * 200_000, "{pinned}");
+        world.peers().for_each(|peer| peer.deaf = false);
+        (0..3000).for_each(|_| world.turn());
+        for (number, peer) in world.peers().take(12).enumerate() {
+            let (first, second) = keys(number);
+            let found = |key: usize| found(&format!("k{key}"), &large(key));
+            assert!(peer.got == [found(first), found(second)].concat(), "{dispatch:?}");
+        }
+        assert!(world.registry.sum(Metric::SpanWaits) > 10);
+        other.online();
+        pins.into_iter().for_each(|pin| other.unpin(pin));
+        drop(other);
+        world.stop();
+        world.assert_all_is_back();
+    }
+}
+
+/// For the sake of one who has read all, others who have not are copied for, or go: also where what
+/// they do not acknowledge is sent without a copy.
+#[test]
+fn the_silent_make_room_for_who_waits() {
+    for zero_copy in [false, true] {
+        let mut gone = 0;
+        for seed in [6, 7, 9, 10, 12] {
+            let mut world = world(seed, Dispatch::Inline, 3);
+            if bounds(&mut world).1 > 1 << 20 {
+                continue;
+            }
+            world.ring.ring_mut().zero_copy = zero_copy;
+            ask_for_live(&mut world, 3);
+            set(&mut world, 8, &large(8));
+            let polite = world.peers().next_back().unwrap();
+            polite.got.clear();
+            polite.outgoing.extend(b"get k8\r\n");
+            let mut seconds = 0;
+            while world.peers().next_back().unwrap().got != found("k8", &large(8)) {
+                pass_s(&mut world, 1);
+                seconds += 1;
+                assert!(seconds < if zero_copy { 60 } else { 5 }, "{zero_copy}, seed {seed}");
+            }
+            // Those who are left alone have been silent for longer by now.
+            pass_s(&mut world, 20);
+            let copied = world.registry.sum(Metric::SpansCopied);
+            let closed = world.registry.sum(Metric::ClosedForSpans);
+            assert!((1..=3).contains(&(copied + closed)), "{copied} {closed} seed {seed}");
+            gone += closed;
+            world.stop();
+            world.assert_all_is_back();
+        }
+        assert_eq!(gone > 0, zero_copy);
+    }
 }

@@ -137,6 +137,7 @@ impl World {
         assert_eq!(self.registry.sum(Metric::CurrItems), 0);
         let table = self.ring.service_mut().table();
         assert_eq!((table.outdated_bytes(), table.figures().limbo_bytes), (0, 0), "a pin is lost");
+        assert_eq!((table.pinned_balance(), table.spanless()), (0, 0));
     }
 
     /// Stops the server; everybody must go.

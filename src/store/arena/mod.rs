@@ -45,6 +45,7 @@ pub(in crate::store) use header::{State, VERSION_BITS, Word0};
 pub use item::{Item, Runs};
 pub(in crate::store) use logged::Logged;
 pub use pin::Pin;
+pub(in crate::store) use pin::{Released, Taken};
 pub(in crate::store) use reservation::{Home, Inherits, Shape, Slot, Stamp};
 pub use reservation::{ItemHead, Reservation};
 #[cfg(all(test, loom))]

@@ -28,6 +28,24 @@ pub struct Pin {
 
 impl Keeper for Pin {}
 
+/// What a pin was when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Taken {
+    /// The only one of its item.
+    First,
+    Further,
+}
+
+/// What became of an item when a pin on it was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Released {
+    /// Others are left.
+    Pinned,
+    /// It has none; the index has let it go, or has not. Its bytes are told, and whether it lies in
+    /// the log.
+    Last { retired: bool, bytes: u64, in_log: bool },
+}
+
 /// A span holds a pin.
 impl Keeper for Span {}
 
@@ -37,18 +55,25 @@ impl Pin {
     }
 }
 
+impl Item<'_> {
+    /// True when something of it was being sent when it was looked at.
+    pub(in crate::store) fn is_pinned(&self) -> bool {
+        self.word0().pins() > 0
+    }
+}
+
 impl Arena {
     /// Pins an item; `None` when it has as many pins as it can count.
-    pub(in crate::store) fn pin(&self, item: &Item<'_>) -> Option<Pin> {
-        self.pin_below(PINS_MAX, item.at()).then(|| {
-            let (head, value_bytes) = (item.at(), item.value_bytes());
-            Pin { arena: self.id, head, value_bytes, cursor: Cell::new((head, 0)) }
-        })
+    pub(in crate::store) fn pin(&self, item: &Item<'_>) -> Option<(Pin, Taken)> {
+        let taken = self.pin_below(PINS_MAX, item.at())?;
+        let (head, value_bytes) = (item.at(), item.value_bytes());
+        let cursor = Cell::new((head, 0));
+        Some((Pin { arena: self.id, head, value_bytes, cursor }, taken))
     }
 
     /// Adds a pin to those of an item that stays where it is meanwhile, if it has less than so
     /// many.
-    fn pin_below(&self, limit: u64, head: Ref) -> bool {
+    fn pin_below(&self, limit: u64, head: Ref) -> Option<Taken> {
         let word = self.word0(head);
         let mut seen = Word0(word.load(Ordering::Relaxed));
         while seen.pins() < limit {
@@ -59,22 +84,25 @@ impl Arena {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return true,
+                Ok(_) if seen.pins() == 0 => return Some(Taken::First),
+                Ok(_) => return Some(Taken::Further),
                 Err(now) => seen = Word0(now),
             }
         }
-        false
+        None
     }
 
     /// All of an item's value, if it lies in one piece and may have one more pin, which goes with
     /// it.
-    pub(in crate::store) fn span_all(&self, item: &Item<'_>) -> Option<Span> {
+    pub(in crate::store) fn span_all(&self, item: &Item<'_>) -> Option<(Span, Taken)> {
         self.span(item.at(), item.value()?)
     }
 
     /// As `pinned`, with a pin of its own. `None` when the item may have no more of them.
     pub(in crate::store) fn span_of(&self, pin: &Pin, offset: usize) -> Option<Span> {
-        self.span(pin.head, self.pinned(pin, offset))
+        let (span, taken) = self.span(pin.head, self.pinned(pin, offset))?;
+        debug_assert!(taken == Taken::Further);
+        Some(span)
     }
 
     fn offset_of_run(&self, run: &[u8]) -> usize {
@@ -82,27 +110,29 @@ impl Arena {
     }
 
     /// A run of the value of an item.
-    fn span(&self, head: Ref, run: &[u8]) -> Option<Span> {
-        if run.is_empty() || !self.pin_below(PINS_OF_SPANS_MAX, head) {
+    fn span(&self, head: Ref, run: &[u8]) -> Option<(Span, Taken)> {
+        if run.is_empty() {
             return None;
         }
+        let taken = self.pin_below(PINS_OF_SPANS_MAX, head)?;
         let offset = self.offset_of_run(run);
         // SAFETY: a published value does not change (S3), and is kept by the pin that was just
         // taken, until `give_back`.
-        Some(unsafe { Span::of(self.region, offset, run.len(), head.bits()) })
+        Some((unsafe { Span::of(self.region, offset, run.len(), head.bits()) }, taken))
     }
 
-    /// Takes back what was spanned. True when that was the last pin of an item which the index has
-    /// let go.
+    /// Takes back what was spanned.
     ///
     /// # Panics
     /// If the span is of another arena.
-    pub(in crate::store) fn give_back(&self, span: Span) -> bool {
+    pub(in crate::store) fn give_back(&self, span: Span) -> Released {
         let note = span.note_in(self.region).expect("a span came home to a foreign arena");
         // Up to now the kernel may have read.
         #[cfg(loom)]
         self.watch.bytes(self.offset_of_run(span.bytes())).read();
-        self.release_pin(Ref::from_bits(note))
+        let head = Ref::from_bits(note);
+        let bytes = self.view(head, self.look(head), Keep::by(&span)).item_bytes();
+        self.release_pin(head, bytes)
     }
 
     /// Bytes that only spans and pins like this one keep: its item is in the index no more.
@@ -143,16 +173,22 @@ impl Arena {
         }
     }
 
-    /// Takes a pin back. True when it was the last one of an item which the index has let go.
-    pub(in crate::store) fn unpin(&self, pin: Pin) -> bool {
+    /// Takes a pin back.
+    pub(in crate::store) fn unpin(&self, pin: Pin) -> Released {
         assert!(pin.arena == self.id);
-        self.release_pin(pin.head)
+        let bytes = self.view(pin.head, self.look(pin.head), Keep::by(&pin)).item_bytes();
+        self.release_pin(pin.head, bytes)
     }
 
-    fn release_pin(&self, head: Ref) -> bool {
+    /// Takes a pin of an item of so many bytes back: they cannot be looked for afterwards.
+    fn release_pin(&self, head: Ref, bytes: u64) -> Released {
         // Release: our last read comes before the slot is freed.
         let before = Word0(self.word0(head).fetch_sub(1, Ordering::Release));
         assert!(before.pins() > 0);
-        before.pins() == 1 && before.state() == State::Retired
+        if before.pins() > 1 {
+            return Released::Pinned;
+        }
+        let (retired, in_log) = (before.state() == State::Retired, !before.is_main());
+        Released::Last { retired, bytes, in_log }
     }
 }

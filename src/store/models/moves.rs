@@ -222,7 +222,7 @@ fn a_pinned_item_that_moves_stays_as_it_was() {
         let (one, two) = (world.online(), world.online());
         let sender = Arc::clone(&world);
         let sender = thread::spawn(move || {
-            let pin = sender.arena.pin(&sender.find(&two).unwrap()).unwrap();
+            let (pin, _) = sender.arena.pin(&sender.find(&two).unwrap()).unwrap();
             sender.epochs.offline(two.0);
             assert_eq!(sender.arena.pinned(&pin, 0), b"value");
             sender.arena.unpin(pin);
@@ -241,7 +241,7 @@ fn a_spanned_item_that_moves_stays_as_it_was() {
         let (one, two) = (world.online(), world.online());
         let sender = Arc::clone(&world);
         let sender = thread::spawn(move || {
-            let span = sender.arena.span_all(&sender.find(&two).unwrap()).unwrap();
+            let (span, _) = sender.arena.span_all(&sender.find(&two).unwrap()).unwrap();
             sender.epochs.offline(two.0);
             assert_eq!(span.bytes(), b"value");
             sender.arena.give_back(span);
