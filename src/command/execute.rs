@@ -11,9 +11,7 @@ use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::{
-    self, Delta, Head, MetaVerb, ProtocolError, meta_reply, reply,
-};
+use crate::protocol::memcache::{self, Delta, Head, MetaVerb, ProtocolError, meta_reply, reply};
 use crate::store::{ArithmeticError, Change, Changed, Direction};
 
 /// Highest level of `verbosity`.

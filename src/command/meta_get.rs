@@ -8,7 +8,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::keys::Tally;
 use super::meta::{chosen_cas, expiries, expiry_after, plain_key};
-use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
+use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin_now, must_wait};
 use super::session::{After, Sending, State};
 use super::{Budget, Switches, Verdict};
 use crate::base::clock::{Expiry, Now};
@@ -39,6 +39,8 @@ enum Answered {
     As(Begun),
     /// Not yet: there is no item, and it is to be made.
     Not,
+    /// Not yet: too much is being sent for its value to be sent, too.
+    Later,
 }
 
 /// A value of so many bytes, of which nothing else is told.
@@ -103,6 +105,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
             let begun = match self.answer(&due.get, seek) {
                 Answered::As(begun) => begun,
                 Answered::Not => return Ended::Making,
+                Answered::Later => return Ended::At(Verdict::SpansFull),
             };
             self.tally.lists += 1;
             self.budget.requests -= 1;
@@ -132,18 +135,20 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
             // Who is told of marks may have to be told to make a newer value.
             return self.answer_flags(get, seek);
         }
-        self.tally.hits += 1;
-        self.participant.count_get(&item);
-        match item.value() {
+        let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
                 meta_reply::plain_value(self.output, value);
-                Answered::As(Begun::Whole)
+                Begun::Whole
             }
+            _ if must_wait(self.output, self.participant, &item) => return Answered::Later,
             _ => {
                 let frame = Plain(item.value_bytes());
-                Answered::As(begin(self.output, self.participant, &item, &frame))
+                begin_now(self.output, self.participant, &item, &frame)
             }
-        }
+        };
+        self.tally.hits += 1;
+        self.participant.count_get(&item);
+        Answered::As(begun)
     }
 
     /// As `answer`, whatever the flags are.
@@ -162,6 +167,10 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
                     return Answered::As(Begun::Whole);
                 }
             };
+            // Before anything is done to it: a token to make a newer value is given once.
+            if get.flags.has(b'v') && self.must_wait(&item) {
+                return Answered::Later;
+            }
             match self.answer_item(&item, (key, seek.hash()), &get.flags) {
                 Some(begun) => return Answered::As(begun),
                 // Others have stored something else meanwhile.
@@ -230,8 +239,13 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
                 meta_reply::value(self.output, value, flags, OF_GET, &told);
                 Begun::Whole
             }
-            _ => begin(self.output, self.participant, &item, &Flagged { flags, told: &told }),
+            _ => begin_now(self.output, self.participant, &item, &Flagged { flags, told: &told }),
         })
+    }
+
+    fn must_wait(&self, item: &Item<'_>) -> bool {
+        let is_small = item.value().is_some_and(|value| value.len() < SPAN_BYTES_MIN);
+        !is_small && must_wait(self.output, self.participant, item)
     }
 
     fn count_touch(&self) {

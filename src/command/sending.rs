@@ -71,29 +71,56 @@ pub(super) fn begin<O: Spanning<Span>>(
     item: &Item<'_>,
     frame: &impl Frame,
 ) -> Option<Begun> {
-    let takes_spans = output.takes_spans();
-    if takes_spans && !participant.may_pin(item) && !output.takes_any_span() {
-        let bytes = item.value_bytes();
-        if Work::Copy(bytes).is_long() || !output.has_room_for(bytes) {
-            return None;
-        }
+    (!must_wait(output, participant, item)).then(|| begin_now(output, participant, item, frame))
+}
+
+/// True while too much is being sent for this value to be sent, too.
+#[cold]
+pub(super) fn must_wait<O: Spanning<Span>>(
+    output: &O,
+    participant: &Participant,
+    item: &Item<'_>,
+) -> bool {
+    is_too_much(output, participant, item) && !may_copy(output, item)
+}
+
+/// As `begin`, where it is too late to wait.
+#[cold]
+pub(super) fn begin_now<O: Spanning<Span>>(
+    output: &mut O,
+    participant: &Participant,
+    item: &Item<'_>,
+    frame: &impl Frame,
+) -> Begun {
+    if is_too_much(output, participant, item) && may_copy(output, item) {
         frame.begin(output);
         item.runs().for_each(|run| output.put(run));
         frame.end(output);
-        return Some(Begun::Whole);
+        return Begun::Whole;
     }
-    if takes_spans && let Some(span) = participant.span_all(item) {
+    if output.takes_spans()
+        && let Some(span) = participant.span_all(item)
+    {
         frame.begin(output);
         output.span(span);
         frame.end(output);
-        return Some(Begun::Whole);
+        return Begun::Whole;
     }
     let Some(pin) = participant.pin(item) else {
         frame.refuse(output);
-        return Some(Begun::Refused);
+        return Begun::Refused;
     };
     frame.begin(output);
-    Some(Begun::Part(pin))
+    Begun::Part(pin)
+}
+
+fn is_too_much<O: Spanning<Span>>(output: &O, participant: &Participant, item: &Item<'_>) -> bool {
+    output.takes_spans() && !participant.may_pin(item) && !output.takes_any_span()
+}
+
+fn may_copy<O: Spanning<Span>>(output: &O, item: &Item<'_>) -> bool {
+    let bytes = item.value_bytes();
+    !Work::Copy(bytes).is_long() && output.has_room_for(bytes)
 }
 
 impl<O: Spanning<Span>> Batch<'_, O> {

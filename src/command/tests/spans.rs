@@ -253,3 +253,29 @@ fn packets_are_shown_again_too() {
         world.assert_all_is_back();
     }
 }
+
+/// A token to make a newer value is given once: not to who is told to wait.
+#[test]
+fn what_waits_has_won_nothing_yet() {
+    let mut world = World::new();
+    let large = vec![3; 70_000];
+    world.set("large", &large);
+    world.set("plain", &large);
+    assert_eq!(world.drive(b"md large I\r\n").1, b"HD\r\n");
+    world.fill_up();
+    let hits = world.registry.sum(Metric::GetHits);
+    for _ in 0..2 {
+        let (progress, reply) = world.drive(b"mg large v t T90\r\nmg plain v\r\n");
+        assert_eq!((progress.verdict, progress.consumed), (Verdict::SpansFull, 0));
+        assert_eq!((reply.len(), world.registry.sum(Metric::GetHits)), (0, hits));
+        let (progress, reply) = world.drive(b"mg plain v\r\n");
+        assert_eq!((progress.verdict, progress.consumed, reply.len()), (Verdict::SpansFull, 0, 0));
+    }
+    world.empty();
+    let (_, reply) = world.drive(b"mg large v t T90\r\nmg plain v\r\n");
+    let value = |head: &str| [head.as_bytes(), &large, b"\r\n"].concat();
+    assert!(reply == [value("VA 70000 t-1 X W\r\n"), value("VA 70000\r\n")].concat());
+    assert_eq!(world.registry.sum(Metric::GetHits), hits + 1);
+    assert_eq!(world.registry.sum(Metric::TouchHits), 1);
+    world.assert_all_is_back();
+}
