@@ -143,6 +143,7 @@ fn sent(step: &Step) -> Option<Vec<u8>> {
         Step::SendPacket(packet) => packet.to_send(&Names::new()),
         Step::Expect(_)
         | Step::Match(_)
+        | Step::MatchBare(_)
         | Step::ExpectPacket(_)
         | Step::ExpectRows(_)
         | Step::Close
@@ -193,8 +194,9 @@ impl Conversation<'_> {
     fn take(&mut self, step: &Step, delivery: Delivery) -> Result<(), String> {
         match step {
             Step::Send(bytes) => self.send(bytes, delivery),
-            Step::Expect(wanted) => self.expect(wanted, |line| line == wanted),
-            Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
+            Step::Expect(wanted) => self.expect(wanted, b"\r\n", |line| line == wanted),
+            Step::Match(pattern) => self.expect(pattern, b"\r\n", |line| matches(pattern, line)),
+            Step::MatchBare(pattern) => self.expect(pattern, b"\n", |line| matches(pattern, line)),
             Step::SendPacket(packet) => {
                 let bytes = packet.to_send(&self.names).ok_or("a name means nothing yet")?;
                 self.send(&bytes, delivery)
@@ -240,13 +242,18 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    fn expect(&mut self, wanted: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Result<(), String> {
+    fn expect(
+        &mut self,
+        wanted: &[u8],
+        end: &[u8],
+        is_it: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), String> {
         let mut line = Vec::new();
         let result = self.stream.read_until(b'\n', &mut line);
         let wanted = String::from_utf8_lossy(wanted);
         let got = String::from_utf8_lossy(&line).into_owned();
         result.map_err(|error| format!("wanted {wanted:?}, got {got:?} and {error}"))?;
-        match line.strip_suffix(b"\r\n") {
+        match line.strip_suffix(end) {
             Some(line) if is_it(line) => Ok(()),
             Some(_) | None => Err(format!("wanted {wanted:?}, got {got:?}")),
         }
@@ -293,7 +300,8 @@ fn is_gone(error: &std::io::Error) -> bool {
 
 #[test]
 fn steps_are_parsed() {
-    let text = "# c\n> get k\n< END\n<~ VERSION *\n\n\n= differs: it does\n>| a\\r\\n\\xff\\\\\n\
+    let text = "# c\n> get k\n< END\n<~ VERSION *\n<- a *\n\n\n\
+        = differs: it does\n>| a\\r\\n\\xff\\\\\n\
         ! close\n@ +2\n>\n<\n\n= since 1.6.45: newer\n> x\n";
     let exchanges = parse(text).unwrap();
     assert_eq!(exchanges.len(), 3);
@@ -301,14 +309,15 @@ fn steps_are_parsed() {
         (2, Step::Send(b"get k\r\n".into())),
         (3, Step::Expect(b"END".into())),
         (4, Step::Match(b"VERSION *".into())),
+        (5, Step::MatchBare(b"a *".into())),
     ];
     assert_eq!(exchanges[0], Exchange { steps: expected.into(), difference: None });
     let expected = [
-        (8, Step::Send(b"a\r\n\xff\\".into())),
-        (9, Step::Close),
-        (10, Step::Pass(2)),
-        (11, Step::Send(b"\r\n".into())),
-        (12, Step::Expect(b"".into())),
+        (9, Step::Send(b"a\r\n\xff\\".into())),
+        (10, Step::Close),
+        (11, Step::Pass(2)),
+        (12, Step::Send(b"\r\n".into())),
+        (13, Step::Expect(b"".into())),
     ];
     let difference = Some(Difference::Intended);
     assert_eq!(exchanges[1], Exchange { steps: expected.into(), difference });

@@ -104,6 +104,16 @@ impl Expiry {
         }
     }
 
+    /// The Unix time when it is due, in seconds, rounded up; `None` is never.
+    pub fn unix_s(self, now: Now) -> Option<u64> {
+        let seconds = match self.0 {
+            0 => return None,
+            bits if bits & Expiry::IN_SECONDS == 0 => u64::from(bits).div_ceil(TICKS_PER_S),
+            bits => u64::from(bits & !Expiry::IN_SECONDS),
+        };
+        Some(now.epoch_unix_s + seconds)
+    }
+
     /// Seconds until it is due, rounded up; `None` is never.
     pub fn left_s(self, now: Now) -> Option<u64> {
         match self.0 {
@@ -215,7 +225,10 @@ mod tests {
         let month = Expiry::from_wire(RELATIVE_S_MAX, NOW);
         assert_eq!(month.left_s(NOW), Some(RELATIVE_S_MAX.unsigned_abs()));
         assert!(Expiry::from_wire(RELATIVE_S_MAX + 1, NOW).is_due(NOW), "1970");
+        assert_eq!(month.unix_s(NOW), Some(NOW.unix_s() + 1 + RELATIVE_S_MAX.unsigned_abs()));
+        assert_eq!(Expiry::NEVER.unix_s(NOW), None);
         let unix = Expiry::from_wire(1_700_000_105, NOW);
+        assert_eq!(unix.unix_s(after(9)), Some(1_700_000_105));
         assert!(!unix.is_due(after(0)));
         assert!(unix.is_due(after(5 * TICKS_PER_S)));
     }
@@ -226,6 +239,7 @@ mod tests {
         let expiry = Expiry::from_wire(ten_years, NOW);
         assert_eq!(expiry.left_s(NOW), Some(315_360_000));
         assert_eq!(Expiry::from_bits(expiry.to_bits()), expiry);
+        assert_eq!(expiry.unix_s(NOW), Some(ten_years.unsigned_abs()));
         assert!(!Expiry::from_wire(i64::MAX, NOW).is_due(NOW));
     }
 

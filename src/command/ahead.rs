@@ -362,7 +362,8 @@ impl<'b> Subject<'b> for Head<'b> {
             | Head::Quit
             | Head::Shutdown { .. }
             | Head::Stats { .. }
-            | Head::Noop => None,
+            | Head::Noop
+            | Head::Operator { .. } => None,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
 //! | copy | values in, out if not spanned; joining; `md` with I, E | above `BOUNDED_COPY_BYTES` |
 //! | rows | statistics; each row, or connection, is paid for as a request | always |
-//! | table | `flush_all`: whatever locks every stripe or looks at every item | always |
+//! | table | `flush_all`, dumps: whatever locks every stripe or looks at every item | always |
 //!
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
@@ -16,7 +16,7 @@
 //! A new command is put here: `Keys` for each that it names or finds, `Table` if it walks the
 //! store.
 
-use crate::protocol::memcache::Head;
+use crate::protocol::memcache::{Head, Operator};
 
 /// Copying more than this is long work: about ten microseconds.
 pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
@@ -56,6 +56,15 @@ impl Work {
             | Head::Noop => Work::Item,
             Head::Stats { .. } => Work::Rows,
             Head::FlushAll { .. } => Work::Table,
+            Head::Operator { operator, .. } => match operator {
+                Operator::Dump { .. } => Work::Table,
+                Operator::Crawl { .. }
+                | Operator::Crawler { .. }
+                | Operator::Reassign { .. }
+                | Operator::MemoryLimit { .. }
+                | Operator::RefreshCertificates
+                | Operator::Tune(_) => Work::Item,
+            },
         }
     }
 

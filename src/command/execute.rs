@@ -37,7 +37,8 @@ impl<O: Output> Batch<'_, O> {
             | Head::Quit
             | Head::Shutdown { .. }
             | Head::Stats { .. }
-            | Head::Noop => Some(Class::Other),
+            | Head::Noop
+            | Head::Operator { .. } => Some(Class::Other),
         }
     }
 
@@ -76,6 +77,9 @@ impl<O: Output> Batch<'_, O> {
             Head::Stats { group } => self.stats(group, state),
             Head::Meta(ref head) => return self.meta(head, hash, state),
             Head::Noop => self.output.put(meta_reply::NOOP),
+            Head::Operator { ref operator, noreply } => {
+                return self.operate(operator, noreply, state);
+            }
         }
         None
     }

@@ -27,6 +27,9 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Calls of `drive` that may in a row do nothing that can be seen.
 const IDLE_CALLS_MAX: u32 = 4;
 
+/// The same, if each of them takes something off its budget: it goes through what is not shown.
+const VAIN_CALLS_MAX: u32 = 10_000;
+
 /// How input, output and budget are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -106,7 +109,7 @@ impl Rig {
             threads: 1,
             connections_max: 1024,
             switches,
-            settings: vec![("maxbytes", MEMORY_BYTES.to_string()), ("verbosity", "0".into())],
+            settings: settings(),
             fixed: Fixed::default(),
             rusage: Rusage::default,
         };
@@ -197,7 +200,7 @@ impl Rig {
     ) -> usize {
         let mut consumed = 0;
         let mut cost = cutter.cost();
-        let mut idle_calls = 0;
+        let (mut idle_calls, mut vain_calls) = (0, 0);
         loop {
             let left = &self.waiting[start + consumed..start + shown];
             // Not all that is there need be shown.
@@ -212,9 +215,12 @@ impl Rig {
             let wrote = !output.written().is_empty();
             replies.extend(output.take());
             consumed += progress.consumed;
+            let spent = budget.requests < requests;
             if wrote || progress.consumed > 0 {
-                idle_calls = 0;
+                (idle_calls, vain_calls) = (0, 0);
                 cost = cutter.cost();
+            } else if spent && vain_calls < VAIN_CALLS_MAX {
+                vain_calls += 1;
             } else {
                 idle_calls += 1;
                 assert!(idle_calls < IDLE_CALLS_MAX, "{progress:?} leads nowhere");
@@ -241,6 +247,29 @@ impl Rig {
             }
         }
     }
+}
+
+/// What a server shows that was started without options, as far as it matters here.
+fn settings() -> Vec<(&'static str, String)> {
+    let plain = |name| (name, "0".into());
+    let tuned = [
+        "slab_automove",
+        "slab_automove_ratio",
+        "slab_automove_window",
+        "lru_crawler",
+        "lru_crawler_sleep",
+        "lru_crawler_tocrawl",
+        "lru_segmented",
+        "hot_lru_pct",
+        "warm_lru_pct",
+        "hot_max_factor",
+        "warm_max_factor",
+        "temp_lru",
+        "temporary_ttl",
+    ];
+    let mut rows = vec![("maxbytes", MEMORY_BYTES.to_string()), plain("verbosity")];
+    rows.extend(tuned.map(plain));
+    rows
 }
 
 /// Decides where to cut.

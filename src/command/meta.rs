@@ -362,7 +362,7 @@ impl<O: Output> Batch<'_, O> {
     //= protocol.txt "Meta Debug"
     fn meta_debug(&mut self, (key, hash): (&[u8], KeyHash), flags: &Flags<'_>) -> Step {
         self.count(Metric::CmdMeta);
-        let participant = &self.executor.participant;
+        let (participant, table) = (&self.executor.participant, &self.executor.shared.table);
         let Ok(item) = participant.peek(key, hash, self.now) else {
             let told = Told::of(key);
             meta_reply::line(self.output, Code::End, &Flags::NONE, OF_NOTHING, &told);
@@ -372,10 +372,10 @@ impl<O: Output> Batch<'_, O> {
             key,
             is_binary: flags.has(b'b'),
             left_s: item.expiry().left_s(self.now),
-            idle_s: participant.idle_s(&item, self.now),
+            idle_s: table.idle_s(&item, self.now),
             cas: self.shown_cas(item.cas()),
             fetched: item.is_fetched(),
-            class: participant.class_of(&item),
+            class: table.class_of(&item).into(),
             item_bytes: item.item_bytes(),
         };
         meta_reply::debug(self.output, &it);

@@ -189,7 +189,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         flags: &Flags<'_>,
     ) -> Option<Begun> {
         let (now, fetched) = (self.now, item.is_fetched());
-        let idle_s = if flags.has(b'l') { self.participant.idle_s(item, now) } else { 0 };
+        let idle_s = if flags.has(b'l') { self.participant.table().idle_s(item, now) } else { 0 };
         let (mut item, mut cas) = (*item, 0);
         if flags.letters().has_any(ABOUT_CAS) {
             let settled;

@@ -15,6 +15,8 @@
 //!    | +---------------> SkippingLine -----------+
 //!    | |  stats                                  |
 //!    | +---------------> Reporting --------------+              row by row
+//!    | |  lru_crawler metadump, mgdump           |
+//!    | +---------------> Dumping ----------------+              key by key
 //!    +-------------------------------------------+
 //! ```
 //!
@@ -36,6 +38,7 @@ mod batch;
 mod binary;
 mod classes;
 mod costs;
+mod dumping;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
@@ -45,6 +48,7 @@ mod ledger;
 mod login;
 mod meta;
 mod meta_get;
+mod operating;
 mod sending;
 mod session;
 mod stats;
@@ -56,6 +60,7 @@ mod tests;
 
 pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
+pub use operating::Tuned;
 pub use session::Session;
 
 use std::sync::Arc;
@@ -166,6 +171,7 @@ pub struct Shared {
     pub registry: SyncArc<Registry>,
     /// As `verbosity` set it: 0, 1 or 2.
     pub verbosity: AtomicU8,
+    pub tuned: Tuned,
     /// What is spoken at each listener, in their order; at any other, whatever comes first.
     pub protocols: Vec<Protocol>,
     /// Who is let in; `None` for everybody.
@@ -175,8 +181,15 @@ pub struct Shared {
 impl Shared {
     /// Where all protocols are spoken, and everybody is let in.
     pub fn open(facts: Facts, table: Arc<Table>, registry: SyncArc<Registry>) -> Shared {
-        let (verbosity, protocols) = (AtomicU8::new(0), Vec::new());
-        Shared { facts, table, registry, verbosity, protocols, auth: None }
+        Shared {
+            facts,
+            table,
+            registry,
+            verbosity: AtomicU8::new(0),
+            tuned: Tuned::default(),
+            protocols: Vec::new(),
+            auth: None,
+        }
     }
 }
 
@@ -291,6 +304,7 @@ impl Executor {
                 State::Swallowing(_) => batch.swallow(state),
                 State::SkippingLine => batch.skip_line(state),
                 State::Reporting(_) => batch.report(state),
+                State::Dumping(_) => batch.dump(state),
                 State::Login(_) => batch.login(state),
                 State::Binary(_) => batch.binary(state),
                 State::Closed => Some(Verdict::Close),
@@ -319,6 +333,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed => {}
@@ -337,6 +352,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed => false,
@@ -357,6 +373,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed => false,
@@ -398,6 +415,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed => 0,
@@ -430,6 +448,7 @@ impl Executor {
             | State::Swallowing(_)
             | State::SkippingLine
             | State::Reporting(_)
+            | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed => 0,
@@ -442,9 +461,9 @@ impl Executor {
         own + spans.map(&mut of_span).sum::<usize>()
     }
 
-    /// True in the middle of a value that is replied in pieces.
+    /// True in the middle of a value that is replied in pieces, or of a list of all keys.
     pub fn is_amid_reply(session: &Session) -> bool {
-        matches!(session.state, State::Sending(_))
+        matches!(session.state, State::Sending(_) | State::Dumping(_))
     }
 
     pub fn table(&self) -> &Table {

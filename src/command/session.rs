@@ -1,10 +1,11 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
+use super::dumping::Classes;
 use crate::base::clock::{Expiry, Now};
 use crate::base::protocol::Protocol;
 use crate::protocol::binary::Echo;
-use crate::protocol::memcache::{KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
-use crate::store::{Condition, Join, Pin, Reservation};
+use crate::protocol::memcache::{DumpForm, KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
+use crate::store::{Condition, Cursor, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
 /// to `Executor::abandon`: it may hold memory of the store.
@@ -39,6 +40,8 @@ pub(super) enum State {
     SkippingLine,
     /// Statistics are being replied; nothing is read.
     Reporting(Report),
+    /// Keys are being listed; nothing is read.
+    Dumping(Box<Dump>),
     /// What comes next says who the peer is, in the text protocol; `Some` is the length of a token.
     Login(Option<u32>),
     /// A head of the binary protocol comes next.
@@ -196,6 +199,14 @@ pub(super) struct Report {
 pub(super) enum Form {
     Lines,
     Packets(Echo),
+}
+
+/// A list of all keys in progress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    pub form: DumpForm,
+    pub classes: Classes,
+    pub cursor: Cursor,
 }
 
 /// A group of statistics.

@@ -261,12 +261,15 @@ fn connection(
 fn setting(rows: &mut impl Rows, shared: &Shared, place: usize) -> bool {
     let Some((name, value)) = shared.facts.settings.get(place) else { return false };
     match *name {
-        // The one setting that a peer can change.
+        // As peers have set it, as with those that are tuned.
         "verbosity" => {
             // Relaxed: it is a number by itself.
             rows.number(name, shared.verbosity.load(Ordering::Relaxed).into());
         }
-        _ => rows.row(name, value.as_bytes()),
+        _ => {
+            let tuned = shared.tuned.get(name);
+            rows.row(name, tuned.as_ref().unwrap_or(value).as_bytes());
+        }
     }
     true
 }

@@ -1,5 +1,5 @@
 //! The thread that keeps the ledger: pages in stock for loans, and pages taken out of use for what
-//! connections take of the heap.
+//! connections take of the heap, or because the limit was lowered.
 //!
 //! A ring takes from the stock and goes on; letting go of items, and waiting until nobody looks at
 //! them any more, is done here.
@@ -15,6 +15,8 @@ use crate::sys::heap;
 
 /// How often it looks without being called: there was nothing to let go of, and now there may be.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How long it rests between two steps of the way to a lower limit, for others to store.
+const REST: Duration = Duration::from_millis(1);
 
 /// Starts the thread, which lives as long as the process. `wake` is called when there is memory
 /// again.
@@ -35,12 +37,13 @@ pub fn start(
             let now = clock.now();
             let heap = registry.raw(Metric::InputBytes) + registry.raw(Metric::ConnBytes);
             participant.settle(heap, heap::trim, now);
+            let has_more = participant.keep_limit(now);
             let taken = participant.restock(now);
             participant.offline();
             if taken > 0 {
                 wake();
             }
-            std::thread::park_timeout(INTERVAL);
+            std::thread::park_timeout(if has_more { REST } else { INTERVAL });
         }
     };
     std::thread::Builder::new().name("keeper".into()).spawn(run).map(|_| ())

@@ -1,8 +1,9 @@
 //! The thread for upkeep: what must be done from time to time, and that nobody should wait for.
 //!
-//! It makes huge pages of the arena ahead of its use, sweeps out what has expired, and gives back
-//! what the index does not need any more. It takes turns and rests in between, looks at the table
-//! as any other thread does, and says in the counters how much time it took.
+//! It makes huge pages of the arena ahead of its use, sweeps out what has expired, empties pages
+//! that leave their classes, and gives back what the index does not need any more. It takes turns
+//! and rests in between, looks at the table as any other thread does, and says in the counters how
+//! much time it took.
 
 use std::io;
 use std::time::Duration;
@@ -65,6 +66,7 @@ impl Upkeep {
         self.make_huge_page();
         self.participant.online();
         self.participant.sweep(&mut self.sweep, now);
+        self.participant.go_on_emptying(now);
         // Not more often than others may take the locks of the stripes in between.
         for _ in 0..INDEX_STEPS {
             if !self.participant.tend_index(SEGMENTS_PER_STEP) {

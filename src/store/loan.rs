@@ -38,7 +38,7 @@ const CREDIT_SHARE: u32 = 8;
 const AGAIN: usize = 16;
 
 /// Where the system refuses, as for locked memory, the page is out of use all the same.
-fn give_to_system(loan: &mut Loan) {
+pub(in crate::store) fn give_to_system(loan: &mut Loan) {
     let _ = loan.empty();
 }
 
@@ -48,10 +48,19 @@ pub fn lendable_bytes(memory_bytes: u64, wanted: Option<u64>) -> u64 {
     wanted.map_or(usual, |wanted| wanted.min(memory_bytes / 2))
 }
 
+/// Most pages that may be lent of so many bytes.
+fn limit(memory_bytes: u64, wanted_bytes: Option<u64>, page_bytes: u64) -> u32 {
+    let bytes = lendable_bytes(memory_bytes, wanted_bytes);
+    u32::try_from(bytes / page_bytes).unwrap_or(u32::MAX).max(1)
+}
+
 #[derive(Debug)]
 pub(in crate::store) struct Loans {
     /// Most pages that may be lent.
-    limit: u32,
+    limit: AtomicU32,
+    /// Bytes that the operator wants to be lendable, if he does.
+    wanted_bytes: Option<u64>,
+    page_bytes: u64,
     lent: AtomicU32,
     /// Pages that were taken out of the pool, and may be lent.
     stock: Mutex<Vec<u32>>,
@@ -60,7 +69,8 @@ pub(in crate::store) struct Loans {
     /// True from when the stock was found wanting until the keeper looks.
     is_short: AtomicBool,
     keeper: OnceLock<Thread>,
-    /// Pages whose memory was given back to the system.
+    /// Pages whose memory was given back to the system: those that are debited, and those that
+    /// the limit withholds.
     debits: Mutex<Debits>,
     debited: AtomicU32,
 }
@@ -75,12 +85,20 @@ struct Debits {
 }
 
 impl Loans {
-    pub fn new(bytes: u64, page_bytes: u64, evict: bool) -> Loans {
-        let limit = u32::try_from(bytes / page_bytes).unwrap_or(u32::MAX).max(1);
+    /// For a table of so many bytes, of which `wanted_bytes` may be lent, if that is known.
+    pub fn new(
+        memory_bytes: u64,
+        wanted_bytes: Option<u64>,
+        page_bytes: u64,
+        evict: bool,
+    ) -> Loans {
+        let limit = limit(memory_bytes, wanted_bytes, page_bytes);
         let share = (limit / STOCK_SHARE).max(1);
         let ahead = u32::try_from(STOCK_BYTES.div_ceil(page_bytes)).unwrap_or(u32::MAX);
         Loans {
-            limit,
+            limit: AtomicU32::new(limit),
+            wanted_bytes,
+            page_bytes,
             lent: AtomicU32::new(0),
             stock: Mutex::new(Vec::new()),
             stock_wanted: if evict { share.min(ahead) } else { share },
@@ -91,6 +109,28 @@ impl Loans {
         }
     }
 
+    /// Most pages that may be lent.
+    pub fn limit(&self) -> u32 {
+        // Relaxed, here and below: numbers by themselves.
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The table has so many bytes from now on.
+    pub fn set_limit(&self, memory_bytes: u64) {
+        let limit = limit(memory_bytes, self.wanted_bytes, self.page_bytes);
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Keeps a page that is empty, so that nobody uses it.
+    pub fn keep_out_of_use(&self, loan: Loan) {
+        self.debits.lock().loans.push(loan);
+    }
+
+    /// Takes one of the pages that nobody uses.
+    pub fn take_out_of_use(&self) -> Option<Loan> {
+        self.debits.lock().loans.pop()
+    }
+
     /// Pages whose memory is in use elsewhere.
     pub fn debited(&self) -> u32 {
         self.debited.load(Ordering::Relaxed)
@@ -99,7 +139,7 @@ impl Loans {
     /// Pages that may be lent beside those that are.
     fn lendable(&self) -> u32 {
         let taken = self.lent.load(Ordering::Relaxed) + self.debited();
-        self.limit.saturating_sub(taken)
+        self.limit().saturating_sub(taken)
     }
 
     /// Pages that are lent, or kept for that.
@@ -132,7 +172,7 @@ impl Table {
     pub fn lend(&self) -> Option<Loan> {
         let loans = &self.loans;
         // Relaxed: a count.
-        let limit = loans.limit.saturating_sub(loans.debited());
+        let limit = loans.limit().saturating_sub(loans.debited());
         let one_more = |lent: u32| (lent < limit).then_some(lent + 1);
         loans.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         let kept = if self.evict { KEPT } else { 0 };
@@ -154,9 +194,7 @@ impl Table {
     /// # Panics
     /// If another table has lent it.
     pub fn take_back(&self, loan: Loan) {
-        let pages = &self.slabs.pages;
-        let number = self.arena.offset_of(&loan) / pages.page_bytes();
-        let number = u32::try_from(number).expect("fewer than 2^32 pages");
+        let (pages, number) = (&self.slabs.pages, self.page_number(&loan));
         let mut stock = self.loans.stock.lock();
         if stock.len() < self.loans.stock_wanted as usize {
             stock.push(number);
@@ -167,6 +205,12 @@ impl Table {
         self.loans.lent.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The number of the page that a loan is.
+    pub(in crate::store) fn page_number(&self, loan: &Loan) -> u32 {
+        let number = self.arena.offset_of(loan) / self.slabs.pages.page_bytes();
+        u32::try_from(number).expect("fewer than 2^32 pages")
+    }
+
     /// Bytes that may be lent beside those that are.
     pub fn lendable_bytes(&self) -> usize {
         self.loans.lendable() as usize * self.slabs.pages.page_bytes()
@@ -175,7 +219,7 @@ impl Table {
     /// Bytes that are lent or debited beyond what may be lent.
     pub fn overdrawn_bytes(&self) -> usize {
         let taken = self.loans.lent.load(Ordering::Relaxed) + self.loans.debited();
-        taken.saturating_sub(self.loans.limit) as usize * self.slabs.pages.page_bytes()
+        taken.saturating_sub(self.loans.limit()) as usize * self.slabs.pages.page_bytes()
     }
 
     /// Tells the keeper that more memory than before is in use elsewhere.
@@ -185,7 +229,7 @@ impl Table {
 
     /// Most bytes that may be lent.
     pub fn lendable_bytes_max(&self) -> usize {
-        self.loans.limit as usize * self.slabs.pages.page_bytes()
+        self.loans.limit() as usize * self.slabs.pages.page_bytes()
     }
 }
 
@@ -225,14 +269,14 @@ impl Participant {
             let start = table.slabs.pages.start_of(number);
             let mut loan = table.arena.lend(start, table.slabs.pages.page_bytes());
             give_to_system(&mut loan);
-            table.loans.debits.lock().loans.push(loan);
+            table.loans.keep_out_of_use(loan);
             table.loans.debited.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn credit(&mut self, pages: u32) {
         for _ in 0..pages {
-            let Some(loan) = self.table.loans.debits.lock().loans.pop() else { return };
+            let Some(loan) = self.table.loans.take_out_of_use() else { return };
             // It counts as lent until it is back.
             self.table.loans.lent.fetch_add(1, Ordering::Relaxed);
             self.table.loans.debited.fetch_sub(1, Ordering::Relaxed);
@@ -268,9 +312,8 @@ mod tests {
 
     #[test]
     fn loans_are_a_tenth_within_bounds_and_never_more_than_a_quarter() {
-        let limit = |memory_bytes, page_bytes| {
-            Loans::new(lendable_bytes(memory_bytes, None), page_bytes, true).limit
-        };
+        let limit =
+            |memory_bytes, page_bytes| Loans::new(memory_bytes, None, page_bytes, true).limit();
         assert_eq!(limit(MIB, 64 << 10), 4);
         assert_eq!(limit(64 * MIB, 64 << 10), 256);
         assert_eq!(limit(100 * MIB, 64 << 10), 256);
@@ -321,7 +364,7 @@ mod tests {
         set(&mut one, b"newest", &[2; 100]);
         assert_eq!(get(&one, b"newest"), Some(vec![2; 100]));
         loans.into_iter().for_each(|loan| table.take_back(loan));
-        let limit = table.loans.limit;
+        let limit = table.loans.limit();
         assert!(table.figures().pages_free + u64::from(table.loans.stock_wanted) >= limit.into());
     }
 

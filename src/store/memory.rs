@@ -336,7 +336,7 @@ impl Participant {
     /// half of what is left if that was not enough.
     pub fn starved_bytes(&mut self) -> usize {
         let pages = &self.table.slabs.pages;
-        let share = pages.count() as usize * pages.page_bytes() / STARVED_SHARE;
+        let share = self.table.limit.pages() as usize * pages.page_bytes() / STARVED_SHARE;
         let refusals = self.table.refusals.load(Ordering::Relaxed);
         let was_refused = std::mem::replace(&mut self.refusals_seen, refusals) != refusals;
         let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
@@ -371,9 +371,18 @@ impl Participant {
 
     /// Takes a page out of the pool, letting go of items if it must.
     pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
+        self.take_page_or(Then::Refused, now)
+    }
+
+    fn take_page_or(&mut self, otherwise: Then, now: Now) -> Option<u32> {
         let kept = if self.table.evict { KEPT } else { 0 };
         let take = |one: &Participant| one.table.slabs.pages.take_for_others(kept);
-        self.wait_for_page(take, Then::Refused, now).ok().flatten()
+        self.wait_for_page(take, otherwise, now).ok().flatten()
+    }
+
+    /// As `take_page`, for who does without where there is nothing to let go of.
+    pub(in crate::store) fn take_page_if_any(&mut self, now: Now) -> Option<u32> {
+        self.take_page_or(Then::Elsewhere, now)
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from

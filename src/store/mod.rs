@@ -51,6 +51,7 @@ mod evict;
 mod huge;
 mod index;
 mod limbo;
+mod limit;
 mod loan;
 mod log;
 mod mark;
@@ -82,6 +83,7 @@ pub use loan::lendable_bytes;
 pub use mark::{Emptying, Staling};
 pub use participant::Participant;
 pub use seek::Seek;
+pub use steal::Reassigned;
 pub use sweep::{Sweep, TURNS_PER_ROUND};
 pub use table::{Table, slot_bytes_max};
 pub use walk::{Cursor, Visitor};
@@ -143,7 +145,7 @@ impl Favor {
 /// What the table holds, and what it costs. Bytes, unless they count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Most that items, index and loans may take.
+    /// Most that items, index and loans may take, now.
     pub limit_bytes: u64,
     pub page_bytes: u64,
     pub pages_total: u64,
@@ -165,7 +167,8 @@ pub struct Figures {
     pub outside_bytes: u64,
     /// Pages that are lent, or kept for that.
     pub pages_lent: u64,
-    /// Pages that were given back to the system, because as much is in use elsewhere.
+    /// Pages that were given back to the system, because as much is in use elsewhere, or because
+    /// the limit was lowered.
     pub pages_debited: u64,
     /// Of the arena in huge pages.
     pub huge_bytes: u64,

@@ -254,22 +254,6 @@ impl Participant {
         slabs.count_requests(u64::from(self.requests.take()), self.items.take());
     }
 
-    /// How long ago somebody asked for an item, or stored it, in seconds and at a guess: an item
-    /// does not know, but its page knows when it was begun, and when it was looked through for what
-    /// is not wanted.
-    pub fn idle_s(&self, item: &Item<'_>, now: Now) -> u64 {
-        let seen_s = self.table.slabs.pages.page_of(item.at()).seen_s();
-        now.seconds().saturating_sub(u64::from(seen_s))
-    }
-
-    /// The number of the size class of an item, from 1; 0 if it lies in the log.
-    pub fn class_of(&self, item: &Item<'_>) -> u64 {
-        match self.table.slabs.pages.page_of(item.at()).holder() {
-            Holder::Class(class) => u64::from(class) + 1,
-            Holder::Log | Holder::None => 0,
-        }
-    }
-
     /// Takes a dead item out of the index, if it is still there.
     #[cold]
     fn bury(&self, item: &Item<'_>, hash: KeyHash) {

@@ -37,17 +37,37 @@ const UNTOLD_SHARE: u64 = 8;
 pub(in crate::store) struct Pinned {
     /// Bytes as threads have told them; less than 0, wrapped, while who has pinned has not.
     bytes: Padded<AtomicU64>,
-    bytes_max: u64,
-    untold_max: u64,
+    bytes_max: AtomicU64,
+    untold_max: AtomicU64,
+    evict: bool,
+    threads: u64,
 }
 
 impl Pinned {
     /// Of a table of so much memory, in which items make room for others or do not: then it keeps
     /// nobody from anything to pin them.
     pub fn new(memory_bytes: u64, evict: bool, threads: u64) -> Pinned {
-        let bytes_max = if evict { memory_bytes / PINNED_SHARE } else { i64::MAX.cast_unsigned() };
-        let untold_max = bytes_max / UNTOLD_SHARE / threads.max(1);
-        Pinned { bytes: Padded(AtomicU64::new(0)), bytes_max, untold_max }
+        let pinned = Pinned {
+            bytes: Padded(AtomicU64::new(0)),
+            bytes_max: AtomicU64::new(0),
+            untold_max: AtomicU64::new(0),
+            evict,
+            threads: threads.max(1),
+        };
+        pinned.set_memory(memory_bytes);
+        pinned
+    }
+
+    /// The table may take so much memory from now on.
+    pub fn set_memory(&self, bytes: u64) {
+        let bytes_max = if self.evict { bytes / PINNED_SHARE } else { i64::MAX.cast_unsigned() };
+        // Relaxed, as where they are read: bounds by themselves.
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+        self.untold_max.store(bytes_max / UNTOLD_SHARE / self.threads, Ordering::Relaxed);
+    }
+
+    fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     fn bytes(&self) -> i64 {
@@ -57,7 +77,7 @@ impl Pinned {
 
     /// True when no more is pinned than may be, with so much beside what was told.
     fn is_below(&self, untold: i64) -> bool {
-        self.bytes() + untold < self.bytes_max.cast_signed()
+        self.bytes() + untold < self.bytes_max().cast_signed()
     }
 }
 
@@ -75,7 +95,7 @@ impl Table {
 
     /// Bytes by which that is more than it should be.
     pub fn outdated_excess_bytes(&self) -> u64 {
-        self.outdated_bytes().saturating_sub(self.memory_bytes() / OUTDATED_SHARE)
+        self.outdated_bytes().saturating_sub(self.limit_bytes() / OUTDATED_SHARE)
     }
 
     /// Bytes that are kept from being evicted because they are being sent, with the pages that they
@@ -86,7 +106,7 @@ impl Table {
 
     /// Most bytes that should be.
     pub fn pinned_bytes_max(&self) -> u64 {
-        self.pinned.bytes_max
+        self.pinned.bytes_max()
     }
 
     /// Of one thread, so many peers wait now until less is pinned, and so many did before.
@@ -104,11 +124,6 @@ impl Table {
     #[cfg(test)]
     pub fn pinned_balance(&self) -> i64 {
         self.pinned.bytes()
-    }
-
-    fn memory_bytes(&self) -> u64 {
-        let pages = &self.slabs.pages;
-        u64::from(pages.count()) * pages.page_bytes() as u64
     }
 
     /// What an item keeps while it is pinned. The log gives its pages up as a whole.
@@ -143,7 +158,7 @@ impl Participant {
     fn count_pinned(&self, bytes: i64) {
         let untold = self.pinned.get() + bytes;
         self.pinned.set(untold);
-        if untold.unsigned_abs() > self.table.pinned.untold_max {
+        if untold.unsigned_abs() > self.table.pinned.untold_max.load(Ordering::Relaxed) {
             self.tell_pinned();
         }
     }

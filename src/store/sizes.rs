@@ -71,6 +71,12 @@ impl Sizes {
         self.by_units.get(bytes.div_ceil(SLOT_ALIGN)).copied()
     }
 
+    /// The class with the smallest slots that hold so many bytes, or the largest of all.
+    pub fn class_holding(&self, bytes: usize) -> u8 {
+        let units = bytes.div_ceil(SLOT_ALIGN).min(self.by_units.len() - 1);
+        self.by_units[units]
+    }
+
     /// The slots of an item in a size class.
     pub(in crate::store) fn shape(&self, head: &ItemHead<'_>) -> Shape {
         let (bytes, slots) = self.cut(head);

@@ -9,9 +9,25 @@ use super::participant::Participant;
 use super::slabs::{ClassGuard, Standing};
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
+use crate::base::sync::atomic::Ordering;
 
 /// Slots of a page that one step empties.
 const STEP_SLOTS: u32 = 16;
+/// Steps that upkeep takes at a time with a page that somebody wants elsewhere.
+const STEPS_PER_TURN: u32 = 512;
+
+/// What came of the wish to move a page from one class to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reassigned {
+    /// It is being emptied; when it is, the other class may have one.
+    Begun,
+    /// Another page is on its way.
+    Busy,
+    NoSuchClass,
+    /// The class needs all its pages, or may not let go of items.
+    NoSpare,
+    Same,
+}
 
 impl Participant {
     /// True when another class makes less of its pages.
@@ -59,6 +75,64 @@ impl Participant {
             tried |= 1 << victim.class;
         }
         Step::Nothing
+    }
+
+    /// Begins to move a page between classes by their numbers, which are those of `class_of`: 0 is
+    /// the pool, and -1 whichever class makes least of its pages. Upkeep goes on with it.
+    pub fn reassign(&self, from: i32, to: i32) -> Reassigned {
+        if from == to {
+            return Reassigned::Same;
+        }
+        let count = i32::from(self.table.class_count());
+        let class = |number: i32| u8::try_from(number - 1).ok();
+        let is_number = |number| (0..=count).contains(&number);
+        let from = match from {
+            -1 => self.worst(class(to), 0).map_or(-1, |worst| i32::from(worst.class) + 1),
+            from => from,
+        };
+        if !is_number(from) || !is_number(to) {
+            return Reassigned::NoSuchClass;
+        }
+        if self.table.slabs.is_departing() {
+            return Reassigned::Busy;
+        }
+        let has_one = match class(from) {
+            None => self.table.slabs.pages.free() > self.table.pages_kept_free(),
+            Some(from) => self.table.evict && self.give_up_page(from),
+        };
+        if !has_one {
+            return Reassigned::NoSpare;
+        }
+        if let Some(to) = class(to) {
+            self.table.slabs.lock(&self.table.arena, to).grant_page();
+        }
+        Reassigned::Begun
+    }
+
+    /// Lets a page of a class begin to leave it, if that has another one.
+    fn give_up_page(&self, class: u8) -> bool {
+        let mut guard = self.table.slabs.lock(&self.table.arena, class);
+        let begins = self.table.slabs.standing(class).pages > 1 && guard.detach_page();
+        if begins {
+            self.table.orders.emptying.store(u32::from(class) + 1, Ordering::Relaxed);
+        }
+        begins
+    }
+
+    /// Goes on with a page that was asked for, where nobody who needs memory does.
+    pub fn go_on_emptying(&mut self, now: Now) {
+        for _ in 0..STEPS_PER_TURN {
+            let emptying = &self.table.orders.emptying;
+            let asked = emptying.load(Ordering::Relaxed).checked_sub(1);
+            let Some(class) = asked.and_then(|class| u8::try_from(class).ok()) else { return };
+            let mut guard = self.table.slabs.lock(&self.table.arena, class);
+            if !self.table.slabs.standing(class).is_departing {
+                return emptying.store(0, Ordering::Relaxed);
+            }
+            let _ = self.empty(&mut guard, now);
+            drop(guard);
+            self.quiesce();
+        }
     }
 
     /// True when a class has two pages' worth of free slots, and an eighth of its slots are free.

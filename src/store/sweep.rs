@@ -2,7 +2,8 @@
 //!
 //! One thread goes through all pages, again and again, a few in each turn. A page in which nothing
 //! has expired costs one look at `Page::earliest`; the others are read header by header. After a
-//! flush one round reads all pages. Other threads wait for the sweep at most for as long as it
+//! flush one round reads all pages. Who asks for a round has one at once, and sooner done. Other
+//! threads wait for the sweep at most for as long as it
 //! takes to look at `SLOTS_PER_LOCK` slots of one class.
 //!
 //! Before a page is read, the sweep forgets when something in it expires, and waits for grace. Who
@@ -12,11 +13,15 @@
 use super::arena::{Keep, Logged, Ref, State};
 use super::pages::Holder;
 use super::participant::Participant;
+use super::table::Table;
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
+use crate::base::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Turns in which the sweep sees every page once.
 pub const TURNS_PER_ROUND: u32 = 400;
+/// The same for a round that somebody has asked for.
+const TURNS_IN_HASTE: u32 = 20;
 /// Slots that are looked at under one lock, and between two quiescent states.
 const SLOTS_PER_LOCK: u32 = 64;
 
@@ -31,11 +36,22 @@ pub struct Sweep {
     flushes: u32,
     /// The number of flushes whose victims have all been looked for.
     flushes_done: u32,
+    /// Rounds that were asked for so far, the one under way included.
+    asked: u32,
+    /// True in a round that was asked for.
+    in_haste: bool,
 }
 
 impl Sweep {
     pub const fn new() -> Sweep {
-        Sweep { next: 1, forgotten: (0, Vec::new()), flushes: 0, flushes_done: 0 }
+        Sweep {
+            next: 1,
+            forgotten: (0, Vec::new()),
+            flushes: 0,
+            flushes_done: 0,
+            asked: 0,
+            in_haste: false,
+        }
     }
 
     /// True when every page is to be read.
@@ -50,6 +66,46 @@ impl Default for Sweep {
     }
 }
 
+/// What others ask of upkeep.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Orders {
+    /// One more than the class of which a page is to go; 0 is none.
+    pub emptying: AtomicU32,
+    /// What has expired is left where it is.
+    is_off: AtomicBool,
+    /// Rounds that were asked for, and those of them that are done.
+    asked: AtomicU32,
+    done: AtomicU32,
+}
+
+impl Table {
+    /// True unless the sweep leaves what has expired where it is. What was flushed it never leaves.
+    pub fn sweeps(&self) -> bool {
+        !self.orders.is_off.load(Ordering::Relaxed)
+    }
+
+    /// Lets the sweep look for what has expired, or not.
+    pub fn set_sweeps(&self, on: bool) {
+        self.orders.is_off.store(!on, Ordering::Relaxed);
+    }
+
+    /// Asks for a round of the sweep. False when one is under way that was asked for.
+    #[must_use]
+    pub fn ask_for_round(&self) -> bool {
+        // Relaxed: numbers by themselves.
+        let done = self.orders.done.load(Ordering::Relaxed);
+        let next = done.wrapping_add(1);
+        let (asked, order) = (&self.orders.asked, Ordering::Relaxed);
+        asked.compare_exchange(done, next, order, order).is_ok()
+    }
+
+    /// True while a round is under way that was asked for; and how many were so far.
+    pub fn rounds_asked_for(&self) -> (bool, u32) {
+        let asked = self.orders.asked.load(Ordering::Relaxed);
+        (asked != self.orders.done.load(Ordering::Relaxed), asked)
+    }
+}
+
 impl Participant {
     /// Takes one turn of the sweep; `TURNS_PER_ROUND` of them look at every page.
     pub fn sweep(&mut self, sweep: &mut Sweep, now: Now) {
@@ -61,12 +117,19 @@ impl Participant {
         for number in std::mem::take(&mut sweep.forgotten.1) {
             self.sweep_page(number, now);
         }
+        let (_, asked) = self.table.rounds_asked_for();
+        if std::mem::replace(&mut sweep.asked, asked) != asked {
+            (sweep.next, sweep.in_haste) = (1, true);
+            self.table.log.close_open(&self.table.slabs.pages, false, now);
+        }
         let pages = self.table.slabs.pages.count();
-        for _ in 0..pages.div_ceil(TURNS_PER_ROUND) {
+        let turns = if sweep.in_haste { TURNS_IN_HASTE } else { TURNS_PER_ROUND };
+        let sweeps = self.table.sweeps();
+        for _ in 0..pages.div_ceil(turns) {
             if sweep.next > pages {
                 self.end_round(sweep, now);
             }
-            let has_expired = self.table.slabs.pages.page(sweep.next).has_expired(now);
+            let has_expired = sweeps && self.table.slabs.pages.page(sweep.next).has_expired(now);
             if (has_expired || sweep.is_thorough()) && self.forget_expiries(sweep.next) {
                 sweep.forgotten.1.push(sweep.next);
             }
@@ -87,6 +150,8 @@ impl Participant {
         sweep.flushes = table.flushes();
         table.log.close_open(&table.slabs.pages, sweep.is_thorough(), now);
         sweep.next = 1;
+        sweep.in_haste = false;
+        table.orders.done.store(sweep.asked, Ordering::Relaxed);
         self.quiesce();
     }
 

@@ -13,12 +13,14 @@ use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
 };
 use super::limbo::Limbo;
-use super::loan::{Loans, lendable_bytes};
+use super::limit::Limit;
+use super::loan::Loans;
 use super::log::Log;
 use super::pages::Holder;
 use super::send::Pinned;
 use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::{Slabs, Standing};
+use super::sweep::Orders;
 use super::tend::Tending;
 use super::{ClassFigures, Figures, Miss, StorePlan};
 use crate::base::bytes::equal;
@@ -83,6 +85,7 @@ pub struct Table {
     pub(in crate::store) slabs: Slabs,
     pub(in crate::store) log: Log,
     pub(in crate::store) epochs: Epochs,
+    pub(in crate::store) limit: Limit,
     pub(in crate::store) loans: Loans,
     pub(in crate::store) evict: bool,
     pub(in crate::store) item_bytes_max: usize,
@@ -98,6 +101,7 @@ pub struct Table {
     /// Flushes so far, and those whose victims have all been looked for.
     flushes: AtomicU32,
     flushes_done: AtomicU32,
+    pub(in crate::store) orders: Orders,
     pub(in crate::store) tending: Mutex<Tending>,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
@@ -149,11 +153,8 @@ impl Table {
             slabs: Slabs::new(super::arena::to_usize(page_bytes), page_count, plan.favor),
             log: Log::new(page_count, plan.threads),
             epochs: Epochs::new(threads * 4 + 64),
-            loans: Loans::new(
-                lendable_bytes(pages * page_bytes, plan.loan_bytes),
-                page_bytes,
-                plan.evict,
-            ),
+            limit: Limit::new(page_count),
+            loans: Loans::new(pages * page_bytes, plan.loan_bytes, page_bytes, plan.evict),
             evict: plan.evict,
             item_bytes_max: plan.item_bytes_max,
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),
@@ -164,6 +165,7 @@ impl Table {
             flush_due: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
             flushes_done: AtomicU32::new(0),
+            orders: Orders::default(),
             tending: Mutex::new(Tending::default()),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),
@@ -330,7 +332,7 @@ impl Table {
 
     /// Pages that should be free, so that nobody waits for grace.
     pub(in crate::store) fn pages_kept_free(&self) -> u32 {
-        (self.slabs.pages.count() / PAGES_PER_FREE).clamp(PAGES_FREE_MIN, PAGES_FREE_MAX)
+        (self.limit.pages() / PAGES_PER_FREE).clamp(PAGES_FREE_MIN, PAGES_FREE_MAX)
     }
 
     /// True when fewer are, and no more are about to be.
@@ -412,7 +414,7 @@ impl Table {
         let page_bytes = self.slabs.pages.page_bytes() as u64;
         let orphans = self.orphans.lock().bytes();
         Figures {
-            limit_bytes: u64::from(self.slabs.pages.count()) * page_bytes,
+            limit_bytes: self.limit_bytes(),
             page_bytes,
             pages_total: u64::from(self.slabs.pages.count()),
             pages_free: u64::from(census.pages_free),
@@ -426,9 +428,29 @@ impl Table {
             pinned_bytes: self.pinned_bytes(),
             outside_bytes: self.outside_bytes(u64::from(census.segments)),
             pages_lent: u64::from(self.loans.pages()),
-            pages_debited: u64::from(self.loans.debited()),
+            pages_debited: u64::from(self.loans.debited() + self.limit.withheld()),
             huge_bytes: (self.huge_pages.load(Ordering::Relaxed) * HUGE_PAGE_BYTES) as u64,
         }
+    }
+
+    /// How long ago somebody asked for an item, or stored it, in seconds and at a guess: an item
+    /// does not know, but its page knows when it was begun, and when it was looked through for what
+    /// is not wanted.
+    pub fn idle_s(&self, item: &Item<'_>, now: Now) -> u64 {
+        let seen_s = self.slabs.pages.page_of(item.at()).seen_s();
+        now.seconds().saturating_sub(u64::from(seen_s))
+    }
+
+    /// The number of the size class for an item of this size, from 1 on: the one with the smallest
+    /// slots that hold it, or the largest of all. Those of the log have one, too.
+    pub fn class_of(&self, item: &Item<'_>) -> u8 {
+        let bytes = super::arena::to_usize(item.item_bytes());
+        self.slabs.sizes().class_holding(bytes) + 1
+    }
+
+    /// How many size classes there are.
+    pub fn class_count(&self) -> u8 {
+        u8::try_from(self.slabs.sizes().classes()).expect("at most 128 classes")
     }
 
     /// All size classes, from the smallest slots to the largest.
@@ -450,7 +472,7 @@ impl Table {
         let census = self.slabs.pages.census();
         let of_class = |each: Standing| each.pages + u32::from(each.is_departing);
         let in_classes: u32 = self.slabs.standings().map(of_class).sum();
-        let loans = self.loans.pages() + self.loans.debited();
+        let loans = self.loans.pages() + self.loans.debited() + self.limit.withheld();
         let others = census.pages_free + census.index_pages + self.log.pages() + loans;
         self.slabs.pages.count() - others - in_classes
     }

@@ -8,6 +8,7 @@
 //! >| get \*300:k\r\n     sends 300 times k
 //! < END                  expects the line and CR LF
 //! <~ VERSION *           expects a line in which * is any run of bytes but spaces
+//! <- key=* exp=*         the same, of a line that ends with a line feed alone
 //! >b get key=k           sends a packet of the binary protocol, see `packet`
 //! <b get flags=0 value=v cas=*
 //!                        expects a packet
@@ -33,6 +34,8 @@ pub enum Step {
     Expect(Vec<u8>),
     /// A reply without its line end; `*` is any run of bytes but spaces.
     Match(Vec<u8>),
+    /// As `Match`, of a line that ends with a line feed alone.
+    MatchBare(Vec<u8>),
     SendPacket(Packet),
     ExpectPacket(Packet),
     /// Packets like this one, and then this one.
@@ -67,6 +70,7 @@ impl Exchange {
             Step::Send(_)
             | Step::Expect(_)
             | Step::Match(_)
+            | Step::MatchBare(_)
             | Step::SendPacket(_)
             | Step::ExpectPacket(_)
             | Step::ExpectRows(_)
@@ -129,6 +133,7 @@ fn step(line: &str) -> Option<Step> {
         ">|" => unescape(rest).map(Step::Send),
         "<" => Some(Step::Expect(rest.into())),
         "<~" => Some(Step::Match(rest.into())),
+        "<-" => Some(Step::MatchBare(rest.into())),
         ">b" => Packet::parse(rest, 0x80).map(Step::SendPacket),
         "<b" => Packet::parse(rest, 0x81).map(Step::ExpectPacket),
         "<rows" => Packet::parse(rest, 0x81).map(Step::ExpectRows),

@@ -18,6 +18,7 @@ mod instruments;
 mod limits;
 mod memory;
 mod neighbours;
+mod operator;
 mod options;
 mod order;
 mod protocols;

@@ -1,6 +1,7 @@
 //! The room against transcripts, a model, and itself in other cuts.
 
 mod cuts;
+mod dumps;
 mod login;
 mod meta;
 mod model;

@@ -52,8 +52,9 @@ impl Conversation {
                 self.unsent.extend_from_slice(bytes);
                 Ok(())
             }
-            Step::Expect(wanted) => self.expect(wanted, |line| line == wanted),
-            Step::Match(pattern) => self.expect(pattern, |line| matches(pattern, line)),
+            Step::Expect(wanted) => self.expect(wanted, b"\r\n", |line| line == wanted),
+            Step::Match(pattern) => self.expect(pattern, b"\r\n", |line| matches(pattern, line)),
+            Step::MatchBare(pattern) => self.expect(pattern, b"\n", |line| matches(pattern, line)),
             Step::SendPacket(packet) => {
                 let bytes = packet.to_send(&self.names).ok_or("a name means nothing yet")?;
                 self.unsent.extend(bytes);
@@ -89,12 +90,17 @@ impl Conversation {
         }
     }
 
-    fn expect(&mut self, wanted: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Result<(), String> {
+    fn expect(
+        &mut self,
+        wanted: &[u8],
+        line_end: &[u8],
+        is_it: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), String> {
         // A value may hold line ends, so that what is expected decides where the line ends.
-        let mut ends = (0..self.replies.len().saturating_sub(1))
-            .filter(|at| self.replies[*at..].starts_with(b"\r\n"));
+        let mut ends =
+            (0..self.replies.len()).filter(|at| self.replies[*at..].starts_with(line_end));
         let end = ends.next().unwrap_or(self.replies.len());
-        let rest = self.replies.split_off((end + 2).min(self.replies.len()));
+        let rest = self.replies.split_off((end + line_end.len()).min(self.replies.len()));
         let line = std::mem::replace(&mut self.replies, rest);
         match is_it(&line[..end]) {
             true => Ok(()),

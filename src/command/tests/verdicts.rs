@@ -117,7 +117,8 @@ fn statistics_have_memcached_s_names_and_order() {
     assert_eq!(names.join(" "), order);
     assert!(lines[..lines.len() - 1].iter().all(|line| line.split(' ').count() == 3));
     let settings = talk(&mut rig, "stats settings\n");
-    assert_eq!(settings, "STAT maxbytes 67108864\nSTAT verbosity 2\nEND\n");
+    assert!(settings.starts_with("STAT maxbytes 67108864\nSTAT verbosity 2\nSTAT "));
+    assert!(settings.ends_with("\nEND\n"));
     assert_eq!(talk(&mut rig, "stats conns\n"), "END\n", "without a ring");
     for group in ["items", "slabs", "sizes", "noreply"] {
         assert_eq!(talk(&mut rig, &format!("stats {group}\n")), "ERROR\n");

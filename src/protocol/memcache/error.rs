@@ -33,6 +33,15 @@ pub enum ProtocolError {
     /// There is no such mode of `ms`, or of `ma`.
     BadSetMode,
     BadArithmeticMode,
+    /// A crawler is to sleep for longer than it may.
+    SleepTooLong,
+    BadAutomoveWindow,
+    /// Lists that leave too little to others.
+    ListsTooLarge,
+    BadListFactors,
+    LimitTooSmall,
+    /// So many megabytes nobody has.
+    LimitNotMegabytes,
 }
 
 /// Whether the byte stream can still be trusted after the error.
@@ -71,6 +80,14 @@ impl ProtocolError {
             Self::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
             Self::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
             Self::BadArithmeticMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            Self::SleepTooLong => b"CLIENT_ERROR sleep must be one second or less\r\n",
+            Self::BadAutomoveWindow => b"CLIENT_ERROR automove window too low or too high\r\n",
+            Self::ListsTooLarge => b"ERROR hot and warm pcts must not exceed 80\r\n",
+            Self::BadListFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
+            Self::LimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Self::LimitNotMegabytes => {
+                b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
+            }
         }
     }
 
@@ -94,7 +111,13 @@ impl ProtocolError {
             | Self::OpaqueTooLong
             | Self::BadKeyEncoding
             | Self::BadSetMode
-            | Self::BadArithmeticMode => Blame::Request,
+            | Self::BadArithmeticMode
+            | Self::SleepTooLong
+            | Self::BadAutomoveWindow
+            | Self::ListsTooLarge
+            | Self::BadListFactors
+            | Self::LimitTooSmall
+            | Self::LimitNotMegabytes => Blame::Request,
         }
     }
 }

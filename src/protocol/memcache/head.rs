@@ -4,6 +4,7 @@ use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
 use super::meta::{MetaGet, MetaHead, parse_meta, plain_get};
 use super::number::{decimal, signed, without_plus};
+use super::operator::{Operator, parse_operator};
 use super::plain::plain_store;
 use super::search::find;
 use super::words::Words;
@@ -77,6 +78,10 @@ pub enum Head<'a> {
     Meta(MetaHead<'a>),
     /// `mn`
     Noop,
+    Operator {
+        operator: Operator<'a>,
+        noreply: bool,
+    },
 }
 
 /// A storage command.
@@ -190,7 +195,16 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),
-        _ => Err(unknown(&words)),
+        _ => parse_other(&words),
+    }
+}
+
+fn parse_other<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
+    let noreply = words.noreply();
+    match parse_operator(words) {
+        Some(Ok(operator)) => Ok(Head::Operator { operator, noreply }),
+        Some(Err(error)) => Err(Refusal { error, noreply }),
+        None => Err(unknown(words)),
     }
 }
 

@@ -23,6 +23,7 @@
 //! - An exptime has 64 bits everywhere, and leading zeros do not make a number too long.
 
 mod base64;
+mod dump;
 mod error;
 mod flags;
 mod head;
@@ -31,6 +32,7 @@ mod login;
 mod meta;
 pub mod meta_reply;
 mod number;
+mod operator;
 mod plain;
 pub mod reply;
 mod search;
@@ -44,6 +46,7 @@ pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
 pub use login::{AUTHENTICATION_FAILURE, Login, parse_login, parse_token};
 pub use meta::{MetaGet, MetaHead, MetaVerb, SetMode, next_get};
 pub(super) use number::{DECIMAL_BYTES_MAX, write_decimal};
+pub use operator::{DumpForm, Hundredths, Operator, Tune};
 
 /// The release of memcached whose words are spoken.
 pub const VERSION: &str = "1.6.45";

@@ -1,6 +1,7 @@
 //! Replies, as bytes.
 
 use super::LINE_END;
+pub use super::dump::{DumpRow, dump_row, mg_request};
 use super::number::{DECIMAL_BYTES_MAX, write_decimal};
 use crate::base::bytes::copy;
 use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
@@ -24,6 +25,23 @@ pub const NO_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object
 pub const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";
 pub const NON_NUMERIC: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 pub const FLUSH_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR flush_all not allowed\r\n";
+/// After a dump as requests.
+pub const EN: &[u8] = b"EN\r\n";
+pub const CRAWLER_DISABLED: &[u8] = b"CLIENT_ERROR lru crawler disabled\r\n";
+pub const CRAWLER_IS_ON: &[u8] = b"ERROR failed to start lru crawler thread\r\n";
+pub const CRAWLER_BUSY: &[u8] = b"BUSY currently processing crawler request\r\n";
+pub const CRAWLER_ERROR: &[u8] = b"ERROR an unknown error happened\r\n";
+pub const METADUMP_NOT_ALLOWED: &[u8] = b"ERROR metadump not allowed\r\n";
+pub const MGDUMP_NOT_ALLOWED: &[u8] = b"ERROR key dump not allowed\r\n";
+pub const BAD_CLASS: &[u8] = b"BADCLASS invalid class id\r\n";
+pub const NOTHING_TO_CRAWL: &[u8] = b"NOTSTARTED no items to crawl\r\n";
+pub const LIMIT_NOT_ADJUSTED: &[u8] =
+    b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n";
+pub const NO_TLS: &[u8] = b"Error TLS not enabled\r\n";
+pub const REASSIGN_BUSY: &[u8] = b"BUSY currently processing reassign request\r\n";
+pub const REASSIGN_BAD_CLASS: &[u8] = b"BADCLASS invalid src or dst class id\r\n";
+pub const REASSIGN_NO_SPARE: &[u8] = b"NOSPARE source class has no spare pages\r\n";
+pub const REASSIGN_SAME: &[u8] = b"SAME src and dst class are identical\r\n";
 pub const SHUTDOWN_NOT_ENABLED: &[u8] = b"SERVER_ERROR: shutdown not enabled\r\n";
 
 /// `VALUE <key> <flags> <bytes>[ <cas>]\r\n` is never longer.

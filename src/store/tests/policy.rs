@@ -3,7 +3,9 @@
 use super::{NOW, get, pattern, set, store, table};
 use crate::base::clock::{Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::{Metric, Registry};
-use crate::store::{Condition, ItemHead, Participant, Reservation, Sweep, TURNS_PER_ROUND};
+use crate::store::{
+    ClassFigures, Condition, ItemHead, Participant, Reassigned, Reservation, Sweep, TURNS_PER_ROUND,
+};
 
 fn seconds_later(seconds: u64) -> Now {
     Now { ticks: NOW.ticks + seconds * TICKS_PER_S, ..NOW }
@@ -314,6 +316,92 @@ fn a_flush_is_swept_out_once() {
     }
     sweep(&mut one, &mut state, NOW);
     assert_eq!(registry.sum(Metric::CrawlerItemsChecked), checked, "pages are skipped again");
+}
+
+#[test]
+fn a_page_goes_where_it_is_asked_to() {
+    let (table, registry) = (table(8 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    // What is asked for while it is new goes to its class.
+    for key in 0..40_000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 300]);
+        has(&one, key);
+        one.quiesce();
+    }
+    let item = one.peek(&39_999u64.to_le_bytes(), table.hash(&39_999u64.to_le_bytes()), NOW);
+    let from = i32::from(table.class_of(&item.unwrap()));
+    let to = from + 20;
+    let pages = |number: i32| table.classes()[usize::try_from(number - 1).unwrap()].pages;
+    let (before, moved) = (pages(from), registry.sum(Metric::SlabsMoved));
+    assert!(before > 2 && pages(to) == 0, "{before} pages, and {}", pages(to));
+    let count = i32::from(table.class_count());
+    for (from, to, wanted) in [
+        (from, from, Reassigned::Same),
+        (count + 1, to, Reassigned::NoSuchClass),
+        (from, -1, Reassigned::NoSuchClass),
+        (from, i32::MIN, Reassigned::NoSuchClass),
+        (i32::MAX, from, Reassigned::NoSuchClass),
+        (to, from, Reassigned::NoSpare),
+        (from, to, Reassigned::Begun),
+        (from, to, Reassigned::Busy),
+    ] {
+        assert_eq!(one.reassign(from, to), wanted, "{from} {to}");
+    }
+    (0..100).for_each(|_| one.go_on_emptying(NOW));
+    assert_eq!((pages(from), registry.sum(Metric::SlabsMoved)), (before - 1, moved + 1));
+    for key in 1 << 32..(1 << 32) + 40u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 300]);
+        one.quiesce();
+    }
+    assert_eq!(one.reassign(-1, 0), Reassigned::Begun, "whichever, to the pool");
+    (0..100).for_each(|_| one.go_on_emptying(NOW));
+    one.quiesce();
+    let without = super::table(4 << 20, false);
+    let mut one = without.participant(registry.counters("one"));
+    (0..5000u64).for_each(|key| set(&mut one, &key.to_le_bytes(), &[1; 300]));
+    let class = |each: &ClassFigures| each.pages > 1;
+    let from = without.classes().iter().position(class).unwrap() + 1;
+    let refused = one.reassign(i32::try_from(from).unwrap(), 9);
+    assert_eq!(refused, Reassigned::NoSpare, "nothing may go");
+}
+
+/// Who asks for a round does not wait until the next one comes by itself.
+#[test]
+fn a_round_that_is_asked_for_comes_at_once() {
+    let registry = Registry::default();
+    let mut one = table(32 << 20, true).participant(registry.counters("one"));
+    for key in 0..3000u64 {
+        set_with_ttl(&mut one, key, &[1; 500], 1);
+    }
+    one.quiesce();
+    let (table, mut state) = (one.table().clone(), Sweep::new());
+    let mut turns = |count| (0..count).for_each(|_| one.sweep(&mut state, seconds_later(2)));
+    turns(200);
+    assert!(registry.sum(Metric::CurrItems) > 0, "half of a round");
+    let before = table.rounds_asked_for();
+    assert!(table.ask_for_round() && !table.ask_for_round());
+    assert_eq!((before, table.rounds_asked_for()), ((false, 0), (true, 1)));
+    turns(24);
+    assert_eq!((table.rounds_asked_for(), registry.sum(Metric::CurrItems)), ((false, 1), 0));
+    assert!(table.ask_for_round());
+}
+
+#[test]
+fn where_nothing_is_to_be_swept_what_has_expired_stays_and_what_was_flushed_goes() {
+    let registry = Registry::default();
+    let mut one = table(4 << 20, true).participant(registry.counters("one"));
+    let mut state = Sweep::new();
+    one.table().set_sweeps(false);
+    set_with_ttl(&mut one, 1, b"v", 1);
+    sweep(&mut one, &mut state, seconds_later(2));
+    assert_eq!((registry.sum(Metric::CurrItems), one.table().sweeps()), (1, false));
+    one.flush(None, NOW);
+    sweep(&mut one, &mut state, NOW);
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+    set_with_ttl(&mut one, 1, b"v", 1);
+    one.table().set_sweeps(true);
+    sweep(&mut one, &mut state, seconds_later(2));
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
 }
 
 /// Pages of large slots have few of them.

@@ -78,6 +78,48 @@ fn everything_alive_is_shown_once() {
     assert_eq!(walk(&mut one, NOW).keys.into_keys().collect::<Vec<_>>(), [b"after"]);
 }
 
+/// Keys that are told apart only by bits of the hash behind the tag: a walk stops between them.
+#[test]
+fn a_walk_stops_between_keys_with_one_tag() {
+    let (table, registry) = (table(8 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    // The stripe of a small table is told by the highest bits.
+    let place = |key: &u64| {
+        let hash = table.hash(&key.to_le_bytes()).0;
+        (hash >> 61, hash >> 16 & 0xff_ffff)
+    };
+    let mut places: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    (0..200_000u64).for_each(|key| places.entry(place(&key)).or_default().push(key));
+    places.retain(|_, keys| keys.len() > 1);
+    let keys: Vec<u64> = places.into_values().flatten().collect();
+    assert!(keys.len() > 100, "{}", keys.len());
+    keys.iter().for_each(|key| set(&mut one, &key.to_le_bytes(), b""));
+    let (mut cursor, mut seen) = (Cursor::default(), Seen::default());
+    while step(&mut one, &mut cursor, &mut seen, 1) {}
+    assert!(keys.iter().all(|key| seen.times(*key) == 1));
+    assert_eq!(seen.keys.len(), keys.len());
+}
+
+/// Keys whose tags are the first of all tags that a segment is for.
+#[test]
+fn the_first_tag_of_each_segment_is_seen() {
+    let (table, registry) = (table(16 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    let is_edge = |key: &u64| table.hash(&key.to_le_bytes()).0 >> 16 & 0xff_ffff < 8;
+    let edges: Vec<u64> = (1 << 40..(1 << 40) + (30 << 20)).filter(is_edge).collect();
+    assert!(edges.len() > 5, "{}", edges.len());
+    edges.iter().for_each(|key| set(&mut one, &key.to_le_bytes(), b""));
+    (0..150_000u64).for_each(|key| set(&mut one, &key.to_le_bytes(), b""));
+    let figures = table.figures();
+    assert!(figures.segments >= 8 * figures.stripes, "{figures:?}");
+    for keys in [u64::MAX, 1000] {
+        let (mut cursor, mut seen) = (Cursor::default(), Seen::default());
+        while step(&mut one, &mut cursor, &mut seen, keys) {}
+        assert!(edges.iter().all(|key| seen.times(*key) == 1));
+        assert_eq!(seen.keys.len(), 150_000 + edges.len());
+    }
+}
+
 /// One piece of what happens between two steps.
 #[derive(Clone, Debug)]
 enum Action {

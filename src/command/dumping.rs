@@ -1,0 +1,180 @@
+//! `lru_crawler metadump` and `mgdump`: every key, as the walk through the table comes to it.
+//!
+//! A dump is long work: where there are workers, they do it, as many keys at a time as a batch may
+//! have requests. A peer that does not read stops its own dump, and nobody else's request: what has
+//! been written waits, and the walk stands where it is.
+
+use super::batch::{Batch, Step};
+use super::costs::Work;
+use super::session::{Dump, State};
+use super::{Switches, Verdict};
+use crate::base::clock::Now;
+use crate::base::output::Output;
+use crate::protocol::memcache::{DumpForm, reply};
+use crate::store::{Cursor, Item, Table, Visitor};
+
+/// A set of size classes, by their numbers.
+pub(super) type Classes = u128;
+
+/// Which classes a dump, or a crawl, is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// All of them: `all`.
+    All,
+    /// All of them, in the order of the index: `hash`.
+    Hash,
+    Some(Classes),
+    None,
+}
+
+impl Selection {
+    /// Reads numbers of classes, with commas between them. The error is a number that no class has.
+    pub(super) fn parse(text: &[u8], class_count: u8) -> Result<Selection, ()> {
+        match text {
+            b"all" => return Ok(Selection::All),
+            b"hash" => return Ok(Selection::Hash),
+            _ => {}
+        }
+        let mut classes: Classes = 0;
+        for word in text.split(|byte| *byte == b',').filter(|word| !word.is_empty()) {
+            let class = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
+            let class = class.filter(|class: &u8| (1..=class_count).contains(class)).ok_or(())?;
+            classes |= 1 << (class - 1);
+        }
+        Ok(if classes == 0 { Selection::None } else { Selection::Some(classes) })
+    }
+
+    fn classes(self) -> Classes {
+        match self {
+            Selection::All | Selection::Hash => Classes::MAX,
+            Selection::Some(classes) => classes,
+            Selection::None => 0,
+        }
+    }
+}
+
+/// Writes each item of some classes; every key that it is asked about is a request.
+struct Printer<'a, O> {
+    output: &'a mut O,
+    requests: &'a mut u32,
+    table: &'a Table,
+    switches: Switches,
+    form: DumpForm,
+    classes: Classes,
+    now: Now,
+}
+
+impl<O: Output> Visitor for Printer<'_, O> {
+    fn takes_more(&mut self) -> bool {
+        let takes = *self.requests > 0 && !self.output.is_full();
+        *self.requests -= u32::from(takes);
+        takes
+    }
+
+    fn visit(&mut self, item: &Item<'_>) {
+        let class = self.table.class_of(item);
+        if self.classes >> (class - 1) & 1 == 0 {
+            return;
+        }
+        match self.form {
+            DumpForm::Mg => reply::mg_request(self.output, item.key()),
+            DumpForm::Meta => {
+                let row = reply::DumpRow {
+                    key: item.key(),
+                    expires_at: item.expiry().unix_s(self.now),
+                    accessed_at: self
+                        .now
+                        .unix_s()
+                        .saturating_sub(self.table.idle_s(item, self.now)),
+                    cas: self.switches.cas_of(item),
+                    is_fetched: item.is_fetched(),
+                    class,
+                    item_bytes: item.item_bytes(),
+                    flags: item.flags(),
+                };
+                reply::dump_row(self.output, &row);
+            }
+        }
+    }
+}
+
+impl<O: Output> Batch<'_, O> {
+    /// Begins a dump, if it is allowed and about something.
+    pub(super) fn start_dump(&mut self, form: DumpForm, classes: &[u8], state: &mut State) {
+        let table = self.executor.table();
+        if !table.sweeps() {
+            return self.output.put(reply::CRAWLER_DISABLED);
+        }
+        if !self.executor.shared.facts.switches.dumping {
+            return self.output.put(match form {
+                DumpForm::Meta => reply::METADUMP_NOT_ALLOWED,
+                DumpForm::Mg => reply::MGDUMP_NOT_ALLOWED,
+            });
+        }
+        match Selection::parse(classes, table.class_count()) {
+            Err(()) => self.output.put(reply::BAD_CLASS),
+            Ok(Selection::None) => self.output.put(reply::NOTHING_TO_CRAWL),
+            Ok(selection) => {
+                self.output.put(reply::OK);
+                let (classes, cursor) = (selection.classes(), Cursor::default());
+                *state = State::Dumping(Box::new(Dump { form, classes, cursor }));
+            }
+        }
+    }
+
+    /// Goes on with a dump, key by key.
+    pub(super) fn dump(&mut self, state: &mut State) -> Step {
+        let State::Dumping(dump) = state else { unreachable!() };
+        if self.must_defer(Work::Table) {
+            return Some(Verdict::Defer);
+        }
+        let Dump { form, classes, cursor } = dump.as_mut();
+        loop {
+            if let Some(verdict) = self.obstacle() {
+                return Some(verdict);
+            }
+            let table = &*self.executor.shared.table;
+            if table.is_at_end(cursor) {
+                break;
+            }
+            let mut printer = Printer {
+                output: &mut *self.output,
+                requests: &mut self.budget.requests,
+                table,
+                switches: self.executor.shared.facts.switches,
+                form: *form,
+                classes: *classes,
+                now: self.now,
+            };
+            self.executor.participant.walk(cursor, self.now, &mut printer);
+            // A step that shows nothing costs something, too.
+            self.budget.requests = self.budget.requests.saturating_sub(1);
+        }
+        let end = match form {
+            DumpForm::Meta => reply::END,
+            DumpForm::Mg => reply::EN,
+        };
+        self.output.put(end);
+        *state = State::Idle;
+        None
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_named_by_number() {
+        let parse = |text: &str| Selection::parse(text.as_bytes(), 128);
+        assert_eq!(parse("all"), Ok(Selection::All));
+        assert_eq!(parse("hash"), Ok(Selection::Hash));
+        assert_eq!(parse("1,3,,128,3"), Ok(Selection::Some(0b101 | 1 << 127)));
+        assert_eq!(parse(","), Ok(Selection::None));
+        for bad in ["0", "129", "x", "1,x", "-1", "256", "1 2", "ALL"] {
+            assert_eq!(parse(bad), Err(()), "{bad}");
+        }
+        assert_eq!(Selection::parse(b"9", 8), Err(()));
+    }
+}

@@ -1,0 +1,175 @@
+//! Keys and what is known of their items, one a line.
+
+use super::number::{DECIMAL_BYTES_MAX, write_decimal};
+use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
+use crate::base::output::Output;
+
+/// A byte of a key takes at most so many.
+const ENCODED: usize = 3;
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Names, spaces and the words that are no numbers come to less than this.
+const WORDS_BYTES_MAX: usize = 64;
+const ROW_BYTES_MAX: usize = WORDS_BYTES_MAX + ENCODED * KEY_BYTES_MAX + 6 * DECIMAL_BYTES_MAX;
+
+const _: () = assert!(ROW_BYTES_MAX <= REPLY_HEAD_BYTES_MAX);
+
+/// What a dump tells of an item. Times are Unix times in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpRow<'a> {
+    pub key: &'a [u8],
+    /// `None` is never.
+    pub expires_at: Option<u64>,
+    pub accessed_at: u64,
+    pub cas: u64,
+    pub is_fetched: bool,
+    pub class: u8,
+    pub item_bytes: u64,
+    pub flags: u32,
+}
+
+/// Bytes that are written one after the other.
+struct Pen<'a> {
+    space: &'a mut [u8],
+    len: usize,
+}
+
+impl Pen<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.space[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn number(&mut self, name: &[u8], number: u64) {
+        self.put(name);
+        self.len += write_decimal(&mut self.space[self.len..], number);
+    }
+
+    /// Letters, digits and `-._~` as they are, anything else as `%NN`.
+    fn uri_encoded(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+                self.put(&[*byte]);
+            } else {
+                self.put(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+    }
+
+    fn base64(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(3) {
+            let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            let digit = |place: usize| BASE64[(bits >> (18 - 6 * place) & 63) as usize];
+            let padded = |place: usize| if place <= chunk.len() { digit(place) } else { b'=' };
+            self.put(&[digit(0), digit(1), padded(2), padded(3)]);
+        }
+    }
+}
+
+fn write(output: &mut impl Output, fill: impl FnOnce(&mut Pen<'_>)) {
+    output.write(ROW_BYTES_MAX, |space| {
+        let mut pen = Pen { space, len: 0 };
+        fill(&mut pen);
+        pen.len
+    });
+}
+
+/// Appends the line of an item.
+//= protocol.txt "LRU_Crawler": metadump
+pub fn dump_row(output: &mut impl Output, row: &DumpRow<'_>) {
+    write(output, |pen| {
+        pen.put(b"key=");
+        pen.uri_encoded(row.key);
+        match row.expires_at {
+            Some(unix_s) => pen.number(b" exp=", unix_s),
+            None => pen.put(b" exp=-1"),
+        }
+        pen.number(b" la=", row.accessed_at);
+        pen.number(b" cas=", row.cas);
+        pen.put(if row.is_fetched { b" fetch=yes" } else { b" fetch=no" });
+        pen.number(b" cls=", row.class.into());
+        pen.number(b" size=", row.item_bytes);
+        pen.number(b" flags=", row.flags.into());
+        pen.put(b" \n");
+    });
+}
+
+/// Appends a request for a key. One that no request can hold as it is, is encoded.
+//= protocol.txt "LRU_Crawler": mgdump
+pub fn mg_request(output: &mut impl Output, key: &[u8]) {
+    let is_plain = key.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+    write(output, |pen| {
+        pen.put(b"mg ");
+        if is_plain {
+            pen.put(key);
+        } else {
+            pen.base64(key);
+            pen.put(b" b");
+        }
+        pen.put(b"\r\n");
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::output::Memory;
+
+    fn written(fill: impl FnOnce(&mut Memory)) -> Vec<u8> {
+        let mut output = Memory::new(usize::MAX);
+        fill(&mut output);
+        output.take()
+    }
+
+    fn row(row: &DumpRow<'_>) -> String {
+        String::from_utf8(written(|output| dump_row(output, row))).unwrap()
+    }
+
+    #[test]
+    fn rows() {
+        let common = DumpRow {
+            key: b"a-._~Z9 %\n\xff",
+            expires_at: None,
+            accessed_at: 1_700_000_000,
+            cas: 7,
+            is_fetched: false,
+            class: 128,
+            item_bytes: 66,
+            flags: u32::MAX,
+        };
+        let tail = "cls=128 size=66 flags=4294967295 \n";
+        let wanted = "key=a-._~Z9%20%25%0A%FF exp=-1 la=1700000000 cas=7 fetch=no ";
+        assert_eq!(row(&common), format!("{wanted}{tail}"));
+        let longest = DumpRow {
+            key: &[0xab; KEY_BYTES_MAX],
+            expires_at: Some(u64::MAX),
+            accessed_at: u64::MAX,
+            cas: u64::MAX,
+            is_fetched: true,
+            item_bytes: u64::MAX,
+            ..common
+        };
+        let line = row(&longest);
+        assert!(line.contains("%AB exp=18446744073709551615 la=") && line.contains("fetch=yes"));
+        assert!(line.ends_with("flags=4294967295 \n"));
+    }
+
+    #[test]
+    fn requests() {
+        let of = |key: &[u8]| written(|output| mg_request(output, key));
+        assert_eq!(of(b"user:1,2"), b"mg user:1,2\r\n");
+        assert_eq!(of(b"k\x80\xff"), b"mg k\x80\xff\r\n");
+        for (key, encoded) in [
+            (&b"a b"[..], "YSBi"),
+            (b"a\n", "YQo="),
+            (b"\x7f", "fw=="),
+            (b"\x00\xff\xfe\xfb", "AP/++w=="),
+        ] {
+            assert_eq!(of(key), format!("mg {encoded} b\r\n").as_bytes());
+        }
+        assert_eq!(of(&[0; KEY_BYTES_MAX]).len(), "mg  b\r\n".len() + 336);
+    }
+}

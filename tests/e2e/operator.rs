@@ -1,0 +1,145 @@
+//! What operators ask for: lists of all keys, and another limit of memory, beside others at work.
+
+use crate::common::client::{Client, set_request};
+use crate::common::server::{Kind, OURS, Server};
+use crate::common::{PATIENCE, wait_until};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Stores keys from `first` on, in batches, and is told that each is stored.
+fn store(client: &mut Client, prefix: &str, count: usize, size: usize) {
+    let value = vec![b'v'; size];
+    let numbers: Vec<_> = (0..count).collect();
+    for numbers in numbers.chunks(100) {
+        let sets = numbers.iter().map(|number| set_request(&format!("{prefix}:{number}"), &value));
+        client.send(sets.collect::<Vec<_>>().concat());
+        for number in numbers {
+            assert_eq!(client.line(), "STORED", "{prefix}:{number}");
+        }
+    }
+}
+
+/// Reads a list of keys as requests to its end, and says how often each was there.
+fn keys_listed(client: &mut Client) -> BTreeMap<String, u32> {
+    let mut keys = BTreeMap::new();
+    loop {
+        let line = client.line();
+        match line.strip_prefix("mg ") {
+            Some(key) => *keys.entry(key.to_owned()).or_default() += 1,
+            None if line == "EN" => return keys,
+            None => panic!("in a list of keys: {line:?}"),
+        }
+    }
+}
+
+/// Who lists all keys and reads slowly keeps nobody waiting, and sees all that stays meanwhile.
+#[test]
+fn a_list_of_all_keys_goes_on_beside_others() {
+    const KEYS: usize = 20_000;
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64"]) else { continue };
+        store(&mut server.client(), "stays", KEYS, 10);
+        let mut slow = Client::connect_narrowly(server.address()).unwrap();
+        slow.send("lru_crawler mgdump hash\r\nget stays:7\r\n");
+        assert_eq!(slow.line(), "OK");
+        let mut other = server.client();
+        let (mut longest, mut rounds) = (Duration::ZERO, 0);
+        while rounds < 300 {
+            let begun = Instant::now();
+            assert_eq!(other.get("stays:9").unwrap(), b"vvvvvvvvvv");
+            longest = longest.max(begun.elapsed());
+            let passing = format!("passes:{}", rounds % 90);
+            other.set(&passing, b"");
+            other.ask(&format!("delete {passing}"), "DELETED");
+            rounds += 1;
+        }
+        // A second one at the same time, which reads at once, has no part in the first one's pace.
+        let mut fast = server.client();
+        fast.send("lru_crawler mgdump all\r\n");
+        assert_eq!(fast.line(), "OK");
+        let listed = keys_listed(&mut fast);
+        for keys in [listed, keys_listed(&mut slow)] {
+            let stays = keys.keys().filter(|key| key.starts_with("stays:")).count();
+            assert_eq!(stays, KEYS, "{kind:?}");
+            assert!(keys.values().all(|times| *times == 1), "{kind:?}");
+        }
+        assert_eq!(slow.values().len(), 1, "what was asked for behind the list");
+        assert!(longest < Duration::from_secs(1), "{kind:?}: a get took {longest:?}");
+        server.assert_serves();
+    }
+}
+
+#[test]
+fn who_goes_away_in_the_middle_of_a_list_leaves_nothing_behind() {
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64", "-c", "20"]) else { continue };
+        store(&mut server.client(), "key", 30_000, 10);
+        for _ in 0..30 {
+            let mut client = Client::connect_narrowly(server.address()).unwrap();
+            client.send("lru_crawler metadump all\r\n");
+            assert_eq!(client.line(), "OK");
+            client.reset_on_close();
+            drop(client);
+            let gone = wait_until(PATIENCE, || {
+                Client::connect(server.address()).is_ok_and(|mut client| {
+                    client.try_send("version\r\n").is_ok()
+                        && client.try_line().is_ok_and(|line| line.starts_with("VERSION"))
+                })
+            });
+            assert!(gone, "{kind:?}");
+        }
+        assert!(wait_until(PATIENCE, || server.client().stat("curr_connections") <= 2), "{kind:?}");
+        server.assert_serves();
+    }
+}
+
+/// The limit goes down and up in a full cache while others store into it: nobody is refused, and
+/// the memory is really the system's again.
+#[test]
+fn the_limit_of_memory_moves_beside_others() {
+    for kind in [Kind::Inline, Kind::Auto] {
+        let Some(mut server) = Server::start(kind, &["-m", "256"]) else { continue };
+        let mut client = server.client();
+        store(&mut client, "fill", 300_000, 1000);
+        let before = server.rss_kib() << 10;
+        assert!(before > 240 << 20, "{kind:?}: full at {before} bytes");
+        let (done, stored) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (mut client, done, stored) = (server.client(), &done, &stored);
+                scope.spawn(move || {
+                    for round in 0.. {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        store(&mut client, &format!("more:{writer}:{round}"), 500, 1000);
+                        stored.fetch_add(500, Ordering::Relaxed);
+                    }
+                });
+            }
+            client.ask("cache_memlimit 64", "OK");
+            assert_eq!(client.stat("limit_maxbytes"), 64 << 20);
+            let limit = client.stat("rss_limit_bytes");
+            assert_eq!(limit - client.stat("fixed_bytes"), 64 << 20);
+            let begun = Instant::now();
+            let is_down = wait_until(PATIENCE, || server.rss_kib() << 10 <= limit);
+            let stats = client.stats();
+            println!("{kind:?}: {} sets in {:?}", stored.load(Ordering::Relaxed), begun.elapsed());
+            done.store(true, Ordering::Relaxed);
+            assert!(is_down, "{kind:?}: {} KiB of {limit} bytes; {stats:#?}", server.rss_kib());
+        });
+        let settings: BTreeMap<_, _> = client.stats_of("settings").into_iter().collect();
+        assert_eq!(settings["maxbytes"], (64 << 20).to_string());
+        assert!(client.stat("curr_items") > 30_000, "{kind:?}: {}", client.stat("curr_items"));
+        assert_eq!(client.stat("store_no_memory"), 0, "{kind:?}");
+        let adjust_failed = "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust";
+        client.ask("cache_memlimit 257", adjust_failed);
+        client.ask("cache_memlimit 256", "OK");
+        store(&mut client, "again", 300_000, 1000);
+        let after = server.rss_kib() << 10;
+        assert!(after > 240 << 20, "{kind:?}: full again at {after} bytes");
+        assert!(after <= client.stat("rss_limit_bytes"), "{kind:?}: {after}");
+        server.assert_serves();
+    }
+}
