@@ -45,7 +45,7 @@ fn an_address_says_what_is_spoken_there() {
             }
             for port in [ascii, server.port()] {
                 let mut client = connect(port);
-                client.ask("mn no command", "ERROR");
+                client.ask("no command", "ERROR");
                 open.push(client);
             }
             let mut client = connect(binary);
