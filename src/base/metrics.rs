@@ -104,6 +104,9 @@ metrics! {
     CmdSet "cmd_set" Counter,
     CmdFlush "cmd_flush" Counter,
     CmdTouch "cmd_touch" Counter,
+    CmdDeletePrefix "cmd_delete_prefix" Counter,
+    /// Items that were deleted for how their keys begin.
+    DeletedByPrefix "deleted_by_prefix" Counter,
     CmdMeta "cmd_meta" Counter,
     GetHits "get_hits" Counter,
     GetMisses "get_misses" Counter,
@@ -150,6 +153,14 @@ metrics! {
     UpkeepUs "upkeep_us" Counter,
     /// Pages that moved from one class to another.
     SlabsMoved "slabs_moved" Counter,
+    /// Lines for those who watch: put into the queue of at least one of them, or of none.
+    LogWorkerWritten "log_worker_written" Counter,
+    LogWorkerDropped "log_worker_dropped" Counter,
+    /// Times that a line found no room in the queue of a watcher, and those that were sent to one.
+    LogWatcherSkipped "log_watcher_skipped" Counter,
+    LogWatcherSent "log_watcher_sent" Counter,
+    /// Bytes of lines that wait.
+    LogBytes "log_bytes" Gauge,
     /// Turns of a ring: one entry into the kernel each.
     RingTurns "ring_turns" Counter,
     /// Turns that began with nothing to do: the ring slept until something came.

@@ -4,16 +4,19 @@ use super::ahead::Heads;
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{State, Swallowing};
+use super::watching::OTHERS;
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::{Output, Spanning};
-use crate::protocol::memcache::{Blame, Head, Parsed, parse, rest_of_line};
+use crate::protocol::memcache::{Blame, Head, Parsed, parse, parse_list, rest_of_line};
 use crate::store::{Participant, Span};
 
 pub(super) struct Batch<'b, O> {
     pub executor: &'b mut Executor,
+    /// The number of the connection.
+    pub number: u32,
     pub now: Now,
     pub output: &'b mut O,
     pub budget: &'b mut Budget,
@@ -29,7 +32,7 @@ pub(super) type Step = Option<Verdict>;
 
 impl<'b, O: Output> Batch<'b, O> {
     pub fn new(
-        executor: &'b mut Executor,
+        (executor, number): (&'b mut Executor, u32),
         input: &'b [u8],
         now: Now,
         budget: &'b mut Budget,
@@ -37,6 +40,7 @@ impl<'b, O: Output> Batch<'b, O> {
     ) -> Batch<'b, O> {
         Batch {
             executor,
+            number,
             now,
             output,
             budget,
@@ -118,7 +122,11 @@ impl<'b, O: Output> Batch<'b, O> {
         self.pay();
         self.count(Metric::Requests);
         self.consume(bytes);
-        let step = self.execute(head, hash, state);
+        let step = if self.executor.watches(OTHERS) {
+            self.execute_watched(head, hash, state)
+        } else {
+            self.execute(head, hash, state)
+        };
         if matches!(step, Some(Verdict::WouldWait | Verdict::Defer)) {
             self.take_back(bytes);
             return step;
@@ -184,7 +192,14 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         if let Some(ahead) = self.heads.take(self.consumed) {
             return self.begin(&ahead.head, ahead.bytes, ahead.hash, state);
         }
-        match parse(self.rest()) {
+        let rest = self.rest();
+        // What most are is told apart here already.
+        if let Some(Parsed::Keys { list, consumed }) = parse_list(rest) {
+            self.consume(consumed);
+            self.start_list(list, state);
+            return None;
+        }
+        match parse(rest) {
             Parsed::Keys { list, consumed } => {
                 self.consume(consumed);
                 self.start_list(list, state);
@@ -211,7 +226,10 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                 self.reply(error.reply(), noreply);
                 match error.blame() {
                     Blame::Request => None,
-                    Blame::Stream => Some(self.close(state)),
+                    Blame::Stream => {
+                        *state = State::Broken;
+                        Some(Verdict::Close)
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
 //! | copy | values in, out if not spanned; joining; `md` with I, E | above `BOUNDED_COPY_BYTES` |
 //! | rows | statistics; each row, or connection, is paid for as a request | always |
-//! | table | `flush_all`, dumps: whatever locks every stripe or looks at every item | always |
+//! | table | whatever locks every stripe or looks at every item: `flush_all`, dumps | always |
 //!
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
@@ -57,12 +57,13 @@ impl Work {
             Head::Stats { .. } => Work::Rows,
             Head::FlushAll { .. } => Work::Table,
             Head::Operator { operator, .. } => match operator {
-                Operator::Dump { .. } => Work::Table,
+                Operator::Dump { .. } | Operator::DeletePrefix { .. } => Work::Table,
                 Operator::Crawl { .. }
                 | Operator::Crawler { .. }
                 | Operator::Reassign { .. }
                 | Operator::MemoryLimit { .. }
                 | Operator::RefreshCertificates
+                | Operator::Watch { .. }
                 | Operator::Tune(_) => Work::Item,
             },
         }

@@ -11,7 +11,7 @@ use super::{Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::output::Output;
 use crate::protocol::memcache::{DumpForm, reply};
-use crate::store::{Cursor, Item, Table, Visitor};
+use crate::store::{Cursor, Item, Participant, Visitor};
 
 /// A set of size classes, by their numbers.
 pub(super) type Classes = u128;
@@ -57,7 +57,7 @@ impl Selection {
 struct Printer<'a, O> {
     output: &'a mut O,
     requests: &'a mut u32,
-    table: &'a Table,
+    participant: &'a Participant,
     switches: Switches,
     form: DumpForm,
     classes: Classes,
@@ -72,7 +72,7 @@ impl<O: Output> Visitor for Printer<'_, O> {
     }
 
     fn visit(&mut self, item: &Item<'_>) {
-        let class = self.table.class_of(item);
+        let class = self.participant.table().class_of(item);
         if self.classes >> (class - 1) & 1 == 0 {
             return;
         }
@@ -85,7 +85,7 @@ impl<O: Output> Visitor for Printer<'_, O> {
                     accessed_at: self
                         .now
                         .unix_s()
-                        .saturating_sub(self.table.idle_s(item, self.now)),
+                        .saturating_sub(self.participant.table().idle_s(item, self.now)),
                     cas: self.switches.cas_of(item),
                     is_fetched: item.is_fetched(),
                     class,
@@ -133,20 +133,20 @@ impl<O: Output> Batch<'_, O> {
             if let Some(verdict) = self.obstacle() {
                 return Some(verdict);
             }
-            let table = &*self.executor.shared.table;
-            if table.is_at_end(cursor) {
+            let participant = &self.executor.participant;
+            if participant.table().is_at_end(cursor) {
                 break;
             }
             let mut printer = Printer {
                 output: &mut *self.output,
                 requests: &mut self.budget.requests,
-                table,
+                participant,
                 switches: self.executor.shared.facts.switches,
                 form: *form,
                 classes: *classes,
                 now: self.now,
             };
-            self.executor.participant.walk(cursor, self.now, &mut printer);
+            participant.walk(cursor, self.now, &mut printer);
             // A step that shows nothing costs something, too.
             self.budget.requests = self.budget.requests.saturating_sub(1);
         }

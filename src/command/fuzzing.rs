@@ -166,6 +166,19 @@ impl Rig {
         self.executor.participant().flush(None, now);
     }
 
+    /// Sends bytes, and stops after the first request. Returns what is replied until then.
+    ///
+    /// # Panics
+    /// If a reply is no text.
+    pub fn stop_amid(&mut self, bytes: &[u8]) -> String {
+        let mut budget = Budget { requests: 1, cost: Cost::Any };
+        let mut output = Memory::new(usize::MAX);
+        let (session, now) = (&mut self.session, self.now);
+        let progress = self.executor.drive(session, bytes, now, &mut budget, &mut output);
+        assert_eq!(progress.verdict, Verdict::Yield);
+        String::from_utf8(output.take()).expect("text")
+    }
+
     /// Sends bytes, and returns what is replied to them.
     ///
     /// # Panics
@@ -234,6 +247,7 @@ impl Rig {
                 Verdict::OutputFull => assert!(cutter.is_limited()),
                 Verdict::Yield => assert_eq!(budget.requests, 0),
                 Verdict::Defer => cost = Cost::Any,
+                Verdict::Watch => {}
                 Verdict::WouldWait => unreachable!("one thread waits for nobody"),
                 Verdict::SpansFull => unreachable!("plain memory takes no spans"),
                 Verdict::Close => {

@@ -6,11 +6,14 @@ use super::classes::{Class, Classes};
 use super::costs::Work;
 use super::sending::{Begun, Line, SPAN_BYTES_MIN, begin};
 use super::session::{After, KeyList, Sending, State, Touch};
+use super::watching::Glimpse;
 use super::{Budget, Cost, Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
-use crate::protocol::memcache::{KeyList as ListHead, NextKey, ProtocolError, next_key, reply};
+use crate::protocol::memcache::{
+    KeyList as ListHead, NextKey, ProtocolError, WatchKinds, next_key, reply,
+};
 use crate::store::{Miss, Participant, Seek, Span};
 
 /// What was counted for keys, until the counters are told.
@@ -178,10 +181,35 @@ impl<O: Spanning<Span>> Batch<'_, O> {
     /// Answers keys: those that come next in the list, and in lists like it that follow at once.
     #[inline]
     pub fn key_list(&mut self, state: &mut State) -> Step {
+        let glimpse = match self.executor.watches(WatchKinds::FETCHERS) {
+            true => self.glimpse_of_key(),
+            false => None,
+        };
+        // No more than will be answered now: whoever goes on has to read the others again.
+        let most = match glimpse {
+            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1),
+            Some(_) => 1,
+        };
+        let step = self.answer_keys(most, state);
+        if let Some(glimpse) = glimpse {
+            self.log_glimpse(&glimpse);
+        }
+        step
+    }
+
+    #[cold]
+    fn glimpse_of_key(&self) -> Option<Box<Glimpse>> {
+        match next_key(self.rest()) {
+            NextKey::Key { key, .. } => self.glimpse(key),
+            NextKey::End { .. } | NextKey::TooLong { .. } | NextKey::Partial { .. } => None,
+        }
+    }
+
+    /// Answers so many keys at most.
+    #[inline(always)]
+    fn answer_keys(&mut self, most: usize, state: &mut State) -> Step {
         let State::KeyList(list) = state else { unreachable!() };
         let list = *list;
-        // No more than will be answered now: whoever goes on has to read the others again.
-        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1);
         let participant = &self.executor.participant;
         let mut ahead: Ahead<'_, KeyAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed), most, &list, self.now, participant);

@@ -186,7 +186,7 @@ impl<O: Output> Batch<'_, O> {
             Ok(reservation) => reservation,
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
-                let reply = self.refuse(refusal, (head.key, head.hash), replaces(plan));
+                let reply = self.refuse(refusal, (head.key, head.hash), (plan, replaces(plan)));
                 *state = swallowing(value_bytes, reply);
                 return None;
             }

@@ -17,7 +17,7 @@ use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::meta_reply::{self, Code, OF_GET, OF_NOTHING, Told};
-use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, reply};
+use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, WatchKinds, reply};
 use crate::store::{Item, Outcome, Participant, Pin, Refusal, Seek, Span};
 
 /// Flags that ask for the cas, or compare it.
@@ -284,9 +284,31 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
+        let glimpse = match self.executor.watches(WatchKinds::FETCHERS) {
+            true => self.glimpse(plain_key(first.key, &first.flags, &mut [0; KEY_BYTES_MAX])),
+            false => None,
+        };
         // No more than will be answered now: whoever goes on has to read the others again.
-        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX);
-        let most = most.min(self.gets_ahead);
+        let most = match glimpse {
+            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
+            Some(_) => 1,
+        };
+        let step = self.answer_gets(first, bytes, most.min(self.gets_ahead), state);
+        if let Some(glimpse) = glimpse {
+            self.log_glimpse(&glimpse);
+        }
+        step
+    }
+
+    /// Answers so many of them at most.
+    #[inline(always)]
+    fn answer_gets(
+        &mut self,
+        first: MetaGet<'b>,
+        bytes: usize,
+        most: usize,
+        state: &mut State,
+    ) -> Step {
         let participant = &self.executor.participant;
         let mut ahead: Ahead<'_, GetAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed + bytes), first, most, participant);

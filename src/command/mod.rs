@@ -17,6 +17,10 @@
 //!    | +---------------> Reporting --------------+              row by row
 //!    | |  lru_crawler metadump, mgdump           |
 //!    | +---------------> Dumping ----------------+              key by key
+//!    | |  delete_prefix                          |
+//!    | +---------------> Pruning ----------------+              some keys at a time
+//!    |    watch
+//!    +-----------------> Watching                               line by line, to the end
 //!    +-------------------------------------------+
 //! ```
 //!
@@ -49,10 +53,13 @@ mod login;
 mod meta;
 mod meta_get;
 mod operating;
+mod pruning;
 mod sending;
 mod session;
 mod stats;
 mod storing;
+mod watchers;
+mod watching;
 
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -62,9 +69,10 @@ pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
 pub use ledger::{Fixed, LEDGER, Row};
 pub use operating::Tuned;
 pub use session::Session;
+pub use watching::EvictionLog;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::Now;
@@ -78,6 +86,7 @@ use crate::store::{Item, Loan, Participant, Span, Table};
 use batch::Batch;
 use classes::Classes;
 use session::State;
+use watchers::{Observer, Watchers};
 
 /// Memory that the next bytes of a value belong to.
 #[derive(Debug)]
@@ -176,7 +185,13 @@ pub struct Shared {
     pub protocols: Vec<Protocol>,
     /// Who is let in; `None` for everybody.
     pub auth: Option<Auth>,
+    watchers: Watchers,
+    /// Deletions by prefix in progress.
+    prunings: AtomicU32,
 }
+
+/// As many deletions by prefix may be in progress: each keeps a word for every stripe.
+const PRUNINGS_MAX: u32 = 64;
 
 impl Shared {
     /// Where all protocols are spoken, and everybody is let in.
@@ -189,7 +204,25 @@ impl Shared {
             tuned: Tuned::default(),
             protocols: Vec::new(),
             auth: None,
+            watchers: Watchers::default(),
+            prunings: AtomicU32::new(0),
         }
+    }
+
+    /// True when one more deletion by prefix may begin, which must be ended.
+    fn may_prune(&self) -> bool {
+        let one_more = |prunings: u32| (prunings < PRUNINGS_MAX).then_some(prunings + 1);
+        // Relaxed: a count.
+        self.prunings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    fn end_pruning(&self) {
+        self.prunings.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What is called when much waits to be told to somebody who watches.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        self.watchers.set_waker(waker);
     }
 }
 
@@ -242,6 +275,9 @@ pub enum Verdict {
     /// to others: their peers must read first. What is left of the input, shown again, is executed
     /// then.
     SpansFull,
+    /// From now on the peer is told what happens. `drive` is to be called again when
+    /// `Executor::has_news` says so.
+    Watch,
     /// Send what was replied, then close. What is left of the input is of no use.
     Close,
     /// As `Close`; and the peer, who may, wants the server to stop.
@@ -256,6 +292,7 @@ pub struct Executor {
     counters: SyncArc<Counters>,
     /// What has been executed and not been told.
     classes: Classes,
+    observer: Observer,
 }
 
 impl Executor {
@@ -265,7 +302,8 @@ impl Executor {
         participant: Participant,
         counters: SyncArc<Counters>,
     ) -> Executor {
-        Executor { shared, participant, counters, classes: Classes::default() }
+        let (classes, observer) = (Classes::default(), Observer::default());
+        Executor { shared, participant, counters, classes, observer }
     }
 
     /// The session of a new connection to this listener; without one, of a datagram.
@@ -292,7 +330,9 @@ impl Executor {
         output: &mut impl Spanning<Span>,
     ) -> Progress {
         self.participant.begin(now);
-        let mut batch = Batch::new(self, input, now, budget, output);
+        self.look_for_watchers();
+        let number = session.number;
+        let mut batch = Batch::new((self, number), input, now, budget, output);
         loop {
             let state = &mut session.state;
             let step = match state {
@@ -307,10 +347,14 @@ impl Executor {
                 State::Dumping(_) => batch.dump(state),
                 State::Login(_) => batch.login(state),
                 State::Binary(_) => batch.binary(state),
-                State::Closed => Some(Verdict::Close),
+                State::Pruning(_) => batch.prune(state),
+                State::Watching(_) => batch.watch(state),
+                State::Closed | State::Broken => Some(Verdict::Close),
             };
             if let Some(verdict) = step {
-                return Progress { consumed: batch.consumed(), verdict };
+                let progress = Progress { consumed: batch.consumed(), verdict };
+                self.log_evictions(now);
+                return progress;
             }
         }
     }
@@ -327,6 +371,8 @@ impl Executor {
         match std::mem::replace(&mut session.state, State::Closed) {
             State::Filling(filling) => self.participant.abandon(filling.reservation),
             State::Sending(sending) => self.participant.unpin(sending.pin),
+            State::Pruning(_) => self.shared.end_pruning(),
+            State::Watching(watcher) => self.shared.watchers.remove(&watcher, &self.counters),
             State::Opening(_)
             | State::Idle
             | State::KeyList(_)
@@ -336,7 +382,8 @@ impl Executor {
             | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
-            | State::Closed => {}
+            | State::Closed
+            | State::Broken => {}
         }
     }
 
@@ -355,7 +402,10 @@ impl Executor {
             | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
-            | State::Closed => false,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => false,
         }
     }
 
@@ -376,7 +426,10 @@ impl Executor {
             | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
-            | State::Closed => false,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => false,
         }
     }
 
@@ -418,7 +471,10 @@ impl Executor {
             | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
-            | State::Closed => 0,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => 0,
         }
     }
 
@@ -451,7 +507,10 @@ impl Executor {
             | State::Dumping(_)
             | State::Login(_)
             | State::Binary(_)
-            | State::Closed => 0,
+            | State::Pruning(_)
+            | State::Watching(_)
+            | State::Closed
+            | State::Broken => 0,
         };
         let mut last = None;
         let mut of_span = |span: &Span| match last.replace(span.note()) == Some(span.note()) {

@@ -71,6 +71,11 @@ impl<O: Output> Batch<'_, O> {
                 self.start_dump(form, classes, state);
                 return None;
             }
+            Operator::DeletePrefix { prefix } => {
+                self.start_pruning(prefix, noreply, state);
+                return None;
+            }
+            Operator::Watch { kinds } => return self.start_watch(kinds, state),
             Operator::Crawl { classes } => self.crawl(classes),
             Operator::Crawler { on } => self.switch_crawler(on),
             Operator::Reassign { from, to } => self.reassign(from, to),

@@ -1,23 +1,28 @@
 //! Where a connection is in its requests, between two calls of `drive`.
 
+use std::sync::Arc;
+
 use super::dumping::Classes;
+use super::watchers::Watcher;
 use crate::base::clock::{Expiry, Now};
 use crate::base::protocol::Protocol;
 use crate::protocol::binary::Echo;
 use crate::protocol::memcache::{DumpForm, KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
-use crate::store::{Condition, Cursor, Join, Pin, Reservation};
+use crate::store::{Condition, Cursor, Join, Mark, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
 /// to `Executor::abandon`: it may hold memory of the store.
 #[derive(Debug, Default)]
 pub struct Session {
     pub(super) state: State,
+    /// The number of its connection, for those who watch.
+    pub(super) number: u32,
 }
 
 impl Session {
     /// That of a connection from which nothing has come yet.
     pub(super) fn of(protocol: Protocol) -> Session {
-        Session { state: State::Opening(protocol) }
+        Session { state: State::Opening(protocol), number: 0 }
     }
 }
 
@@ -42,11 +47,17 @@ pub(super) enum State {
     Reporting(Report),
     /// Keys are being listed; nothing is read.
     Dumping(Box<Dump>),
+    /// Keys that begin alike are being deleted; nothing is read.
+    Pruning(Box<Pruning>),
+    /// The peer is told what happens, from now on; what it sends is of no use.
+    Watching(Arc<Watcher>),
     /// What comes next says who the peer is, in the text protocol; `Some` is the length of a token.
     Login(Option<u32>),
     /// A head of the binary protocol comes next.
     Binary(Access),
     Closed,
+    /// As `Closed`: the peer broke the protocol.
+    Broken,
 }
 
 /// Whether it is known who a peer of the binary protocol is, where that matters.
@@ -207,6 +218,17 @@ pub(super) struct Dump {
     pub form: DumpForm,
     pub classes: Classes,
     pub cursor: Cursor,
+}
+
+/// A deletion of keys that begin alike in progress.
+#[derive(Debug)]
+pub(super) struct Pruning {
+    pub prefix: Box<[u8]>,
+    /// What was stored later stays.
+    pub mark: Mark,
+    pub cursor: Cursor,
+    pub deleted: u64,
+    pub noreply: bool,
 }
 
 /// A group of statistics.

@@ -6,6 +6,7 @@ use super::classes::Class;
 use super::costs::Work;
 use super::meta::replaces;
 use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
+use super::watching::STORES;
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
@@ -68,7 +69,8 @@ impl<O: Output> Batch<'_, O> {
     }
 
     /// Stores a value that is there, and what follows it, and for which there is room where it is
-    /// looked for first. `None` when nothing has happened: then the value is taken in steps.
+    /// looked for first. `None` when nothing has happened: then the value is taken in steps, as it
+    /// is where somebody watches.
     #[inline(always)]
     pub fn store_at_once(
         &mut self,
@@ -77,6 +79,9 @@ impl<O: Output> Batch<'_, O> {
         end: &[u8],
     ) -> Option<Outcome> {
         let Plan::Put(condition) = plan else { return None };
+        if self.executor.watches(STORES) {
+            return None;
+        }
         let (value, rest) = self.rest().split_at_checked(head.value_bytes)?;
         if !rest.starts_with(end) {
             return None;
@@ -108,9 +113,10 @@ impl<O: Output> Batch<'_, O> {
         &mut self,
         refusal: Refusal,
         (key, hash): (&[u8], KeyHash),
-        replaces: bool,
+        (plan, replaces): (Plan, bool),
     ) -> &'static [u8] {
         self.classify(Class::Store);
+        self.log_refusal(key, plan, refusal);
         let now = self.now;
         if replaces {
             // What the peer meant to replace must not live on.
@@ -135,7 +141,7 @@ impl<O: Output> Batch<'_, O> {
         bytes: usize,
         state: &mut State,
     ) {
-        let reply = self.refuse(refusal, about, answer.replaces(plan));
+        let reply = self.refuse(refusal, about, (plan, answer.replaces(plan)));
         *state = match *answer {
             Answer::Text { noreply: true } => swallowing(bytes, b""),
             Answer::Text { noreply: false } | Answer::Meta(_) => swallowing(bytes, reply),
@@ -214,6 +220,18 @@ impl<O: Output> Batch<'_, O> {
     /// memory to be joined to another.
     #[inline]
     pub fn conclude(
+        &mut self,
+        reservation: Reservation,
+        plan: Plan,
+    ) -> Result<Outcome, Reservation> {
+        match self.executor.watches(STORES) {
+            true => self.conclude_watched(reservation, plan),
+            false => self.make_item(reservation, plan),
+        }
+    }
+
+    #[inline]
+    pub fn make_item(
         &mut self,
         reservation: Reservation,
         plan: Plan,

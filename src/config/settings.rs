@@ -121,7 +121,8 @@ const FIXED: &[(&str, &str)] = &[
     ("warm_max_factor", "0.00"),
     ("temp_lru", "no"),
     ("temporary_ttl", "0"),
-    ("watcher_logbuf_size", "0"),
+    // Bytes of lines that wait for one who watches.
+    ("watcher_logbuf_size", "262144"),
     ("worker_logbuf_size", "0"),
     ("read_buf_mem_limit", "0"),
     ("track_sizes", "no"),

@@ -110,6 +110,7 @@ pub fn execute<V: Service, B: Blocks>(
             | Verdict::Defer
             | Verdict::WouldWait
             | Verdict::SpansFull
+            | Verdict::Watch
             | Verdict::Close
             | Verdict::Shutdown => break verdict,
         }

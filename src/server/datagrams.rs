@@ -37,6 +37,9 @@ const REPLY_BYTES_MAX: usize = 4 << 20;
 
 const TOO_LARGE: &[u8] = b"SERVER_ERROR output line too long\r\n";
 
+/// A datagram cannot watch what happens after it.
+const NO_WATCH: &[u8] = b"CLIENT_ERROR watch commands not allowed\r\n";
+
 /// How often a thread without requests looks whether the server ends.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -94,6 +97,7 @@ impl<V: Service> Datagrams<V> {
         self.service.abandon(&mut session);
         match verdict {
             Verdict::OutputFull => TOO_LARGE.to_vec(),
+            Verdict::Watch => NO_WATCH.to_vec(),
             Verdict::Shutdown => {
                 self.fleet.drain();
                 output.take()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::base::clock::Clock;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::Arc;
+use crate::command::EvictionLog;
 use crate::store::Participant;
 use crate::sys::heap;
 
@@ -18,13 +19,16 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// How long it rests between two steps of the way to a lower limit, for others to store.
 const REST: Duration = Duration::from_millis(1);
 
+/// What takes memory of the heap that pages are taken out of use for.
+const OF_HEAP: [Metric; 3] = [Metric::InputBytes, Metric::ConnBytes, Metric::LogBytes];
+
 /// Starts the thread, which lives as long as the process. `wake` is called when there is memory
 /// again.
 ///
 /// # Errors
 /// When there may be no more threads.
 pub fn start(
-    mut participant: Participant,
+    (mut participant, mut evictions): (Participant, EvictionLog),
     wake: impl Fn() + Send + 'static,
     registry: Arc<Registry>,
     clock: Clock,
@@ -35,10 +39,11 @@ pub fn start(
         loop {
             participant.online();
             let now = clock.now();
-            let heap = registry.raw(Metric::InputBytes) + registry.raw(Metric::ConnBytes);
+            let heap = OF_HEAP.iter().map(|metric| registry.raw(*metric)).sum();
             participant.settle(heap, heap::trim, now);
             let has_more = participant.keep_limit(now);
             let taken = participant.restock(now);
+            evictions.tell(&mut participant, now);
             participant.offline();
             if taken > 0 {
                 wake();

@@ -231,7 +231,7 @@ impl<S> Handle<S> {
     }
 
     /// Wakes every ring that sleeps.
-    pub fn waker(&self) -> impl Fn() + Send + 'static
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static
     where
         S: Send + 'static,
     {

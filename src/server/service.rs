@@ -1,9 +1,12 @@
 //! What a ring or a worker executes requests with.
 
+use std::net::SocketAddr;
+
 use crate::base::clock::Now;
 use crate::base::limits::IDLE_CONNECTION_BYTES;
 use crate::base::output::Spanning;
 use crate::command::{Budget, Executor, Progress, Session, ValuePart};
+use crate::net::close::CloseReason;
 use crate::net::connection::Connection;
 use crate::server::ring_loop::PLACE_BYTES;
 use crate::sys::region::{Loan, Span};
@@ -38,6 +41,22 @@ pub trait Service {
     /// What has been executed since the last call has taken so long.
     #[inline]
     fn tell_latency(&mut self, _latency_ns: u64) {}
+
+    /// A connection with this number has come, from an address or over a Unix socket.
+    fn begin(&mut self, _: &mut Self::Session, _number: u32, _: Option<SocketAddr>, _: Now) {}
+
+    /// A connection ends.
+    fn end(&mut self, _: &Self::Session, _: Option<SocketAddr>, _: CloseReason, _: Now) {}
+
+    /// True of a session that is told what happens.
+    fn is_watching(&self, _: &Self::Session) -> bool {
+        false
+    }
+
+    /// True of one that has something to be told: `drive` is to be called for it, without input.
+    fn has_news(&self, _: &Self::Session) -> bool {
+        false
+    }
 
     /// Gives back what the session of a dead connection holds.
     fn abandon(&mut self, session: &mut Self::Session);
@@ -168,6 +187,34 @@ impl Service for Executor {
     #[inline]
     fn tell_latency(&mut self, latency_ns: u64) {
         Executor::tell_latency(self, latency_ns);
+    }
+
+    fn begin(&mut self, session: &mut Session, number: u32, peer: Option<SocketAddr>, now: Now) {
+        Executor::begin(self, session, number, peer, now);
+    }
+
+    fn end(&mut self, session: &Session, peer: Option<SocketAddr>, reason: CloseReason, now: Now) {
+        let reason = match reason {
+            CloseReason::Command if Executor::is_broken(session) => "error",
+            CloseReason::Ended | CloseReason::Command => "normal",
+            CloseReason::Idle => "idle_timeout",
+            CloseReason::Draining => "shutdown",
+            CloseReason::Broken
+            | CloseReason::Stalled
+            | CloseReason::Replies
+            | CloseReason::Pool
+            | CloseReason::Items
+            | CloseReason::Spans => "error",
+        };
+        Executor::end(self, session, peer, reason, now);
+    }
+
+    fn is_watching(&self, session: &Session) -> bool {
+        Executor::is_watching(session)
+    }
+
+    fn has_news(&self, session: &Session) -> bool {
+        Executor::has_news(session)
     }
 
     fn abandon(&mut self, session: &mut Session) {

@@ -9,7 +9,9 @@ use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::sync::Arc;
 use crate::base::users::Roster;
-use crate::command::{Auth, Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches};
+use crate::command::{
+    Auth, EvictionLog, Executor, Facts, Fixed, LEDGER, Row, Session, Shared, Switches,
+};
 use crate::config::{AuthPlan, Plan, StartError, read_users};
 use crate::store::{StorePlan, Table};
 use crate::sys::ladder::{FEATURES_TRIED, Rung};
@@ -65,12 +67,11 @@ impl Server {
         let populated = plan.process.populate.then(populate);
         let table = Arc::new(table);
         let facts = facts(plan, rung, overhead::of(plan, &table.figures()));
-        let shared = Arc::new(Shared {
-            verbosity: AtomicU8::new(plan.verbosity),
-            protocols: plan.listeners.protocols(),
-            auth: plan.auth.as_ref().map(auth),
-            ..Shared::open(facts, Arc::clone(&table), Arc::clone(&registry))
-        });
+        let mut shared = Shared::open(facts, Arc::clone(&table), Arc::clone(&registry));
+        shared.verbosity = AtomicU8::new(plan.verbosity);
+        shared.protocols = plan.listeners.protocols();
+        shared.auth = plan.auth.as_ref().map(auth);
+        let shared = Arc::new(shared);
         let executor = {
             let (table, shared) = (Arc::clone(&table), Arc::clone(&shared));
             move |counters: Arc<Counters>| {
@@ -81,10 +82,17 @@ impl Server {
         let seated = (Shape::of(plan, rung), &plan.placement);
         let handle = launch(seated, claim.sockets, &registry, clock, executor)?;
         let refused = |error| StartError::new("start", "a thread", error, "Allow more threads.");
-        let participant = table.participant(registry.counters("keeper"));
-        keeper::start(participant, handle.waker(), Arc::clone(&registry), clock.clone())
+        shared.set_waker(handle.waker());
+        let evictions =
+            |counters: &Arc<Counters>| EvictionLog::new(Arc::clone(&shared), Arc::clone(counters));
+        let counters = registry.counters("keeper");
+        let participant = table.participant(Arc::clone(&counters));
+        let thread = (participant, evictions(&counters));
+        keeper::start(thread, handle.waker(), Arc::clone(&registry), clock.clone())
             .map_err(refused)?;
-        upkeep::begin(&table, registry.counters("upkeep"), clock).map_err(refused)?;
+        let counters = registry.counters("upkeep");
+        let evictions = evictions(&counters);
+        upkeep::begin(&table, counters, evictions, clock).map_err(refused)?;
         let Plan { memory_bytes, group_bytes, .. } = *plan;
         let users_file = plan.auth.as_ref().map(|auth| auth.file.clone());
         Ok(Server { handle, shared, registry, memory_bytes, group_bytes, users_file, populated })

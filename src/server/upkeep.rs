@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::base::clock::{Clock, Now, Stopwatch};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::sync::Arc;
+use crate::command::EvictionLog;
 use crate::store::{Participant, Sweep, Table};
 
 /// How long it rests between two turns: the sweep sees every page in 400 of them.
@@ -28,11 +29,17 @@ const SEGMENTS_PER_STEP: u32 = 256;
 ///
 /// # Errors
 /// When there can be no more threads.
-pub fn begin(table: &Arc<Table>, counters: Arc<Counters>, clock: &Clock) -> io::Result<()> {
+pub fn begin(
+    table: &Arc<Table>,
+    counters: Arc<Counters>,
+    mut evictions: EvictionLog,
+    clock: &Clock,
+) -> io::Result<()> {
     let (mut upkeep, clock) = (Upkeep::new(table, counters), clock.clone());
     let run = move || {
         loop {
             upkeep.turn(clock.now());
+            evictions.tell(&mut upkeep.participant, clock.now());
             upkeep.rest();
         }
     };

@@ -118,6 +118,9 @@ impl Participant {
         let (how, unfetched) = if self.table.is_dead(item, word, now) {
             (Metric::Reclaimed, Metric::ExpiredUnfetched)
         } else {
+            if self.obituary.is_wanted() {
+                self.note_eviction(item, word, now);
+            }
             (Metric::Evictions, Metric::EvictedUnfetched)
         };
         self.counters.bump(how);

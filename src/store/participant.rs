@@ -7,6 +7,7 @@ use super::Miss;
 use super::arena::{Home, Item, Keep, Keeper, Pin, Retired, Shape};
 use super::limbo::Limbo;
 use super::memory::orphaned;
+use super::obituary::Obituary;
 use super::pages::Holder;
 use super::table::Table;
 use super::wait::Deferred;
@@ -49,6 +50,8 @@ pub struct Participant {
     /// True when this thread may not wait for others.
     pub(in crate::store) defers: bool,
     pub(in crate::store) deferred: Deferred,
+    /// What was evicted, where somebody wants to know.
+    pub(in crate::store) obituary: Obituary,
     /// How often it has looked for memory that it had to wait for.
     #[cfg(test)]
     pub(in crate::store) looks: Cell<u32>,
@@ -77,6 +80,7 @@ impl Table {
             refusals_seen: 0,
             defers: false,
             deferred: Deferred::default(),
+            obituary: Obituary::default(),
             #[cfg(test)]
             looks: Cell::new(0),
             requests: Cell::new(0),
@@ -167,6 +171,15 @@ impl Participant {
                 Err(miss)
             }
         }
+    }
+
+    /// As `peek`; what is dead stays where it is, too.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn look(&self, key: &[u8], hash: KeyHash, now: Now) -> Result<Item<'_>, Miss> {
+        let item = self.table.find(key, hash, self.keep()).ok_or(Miss::Absent)?;
+        self.table.death(&item, hash, now).map_or(Ok(item), Err)
     }
 
     /// Gives the item of a key another exptime; it becomes hotter.

@@ -7,7 +7,9 @@
 use std::cell::Cell;
 use std::io;
 
-use super::arena::{Arena, Home, Item, Keep, Keeper, Reclaimable, Ref, VERSION_BITS, Word0, Words};
+use super::arena::{
+    Arena, HEADER_BYTES, Home, Item, Keep, Keeper, Reclaimable, Ref, VERSION_BITS, Word0, Words,
+};
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -65,6 +67,13 @@ pub(in crate::store) struct Stripe {
 pub(in crate::store) struct Writer {
     /// The version of the item stored last; items keep its low bits.
     version: Cell<u64>,
+}
+
+impl Writer {
+    /// The version of the item stored last.
+    pub fn version(&self) -> u64 {
+        self.version.get()
+    }
 }
 
 #[cfg(test)]
@@ -194,7 +203,7 @@ impl Table {
     }
 
     #[inline]
-    fn stripe_index(&self, hash: KeyHash) -> usize {
+    pub(in crate::store) fn stripe_index(&self, hash: KeyHash) -> usize {
         stripe_of(hash, self.stripe_bits)
     }
 
@@ -446,6 +455,11 @@ impl Table {
     pub fn class_of(&self, item: &Item<'_>) -> u8 {
         let bytes = super::arena::to_usize(item.item_bytes());
         self.slabs.sizes().class_holding(bytes) + 1
+    }
+
+    /// The number of the size class for an item with so many bytes of key and value.
+    pub fn class_for(&self, bytes: usize) -> u8 {
+        self.slabs.sizes().class_holding(bytes.saturating_add(HEADER_BYTES)) + 1
     }
 
     /// How many size classes there are.

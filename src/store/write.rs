@@ -6,6 +6,7 @@ use super::arena::{
 use super::index::{Entry, Place, Segment, Split, Tag};
 use super::log::{ARRIVING, band};
 use super::participant::Participant;
+use super::prefix::Mark;
 use super::table::{Table, Writer};
 use super::{Condition, Deletion, Outcome, Refusal};
 use crate::base::bytes::equal;
@@ -410,6 +411,14 @@ impl Participant {
         Attempt::Linked(note.unwrap_or(version))
     }
 
+    /// When the item of a reservation will expire.
+    ///
+    /// # Panics
+    /// If the reservation is of another table.
+    pub fn reserved_expiry(&self, reservation: &Reservation) -> Expiry {
+        self.table.arena.draft(reservation).expiry()
+    }
+
     /// The key for which a reservation was made.
     ///
     /// # Panics
@@ -450,6 +459,22 @@ impl Participant {
         let (retired, _) = table.arena.retire(item.at());
         self.lay_out(retired, &item);
         if alive { Deletion::Deleted } else { Deletion::NotFound }
+    }
+
+    /// Deletes the item of a key that has been shown, wherever it is now, if it was stored before
+    /// `mark`.
+    pub(in crate::store) fn delete_before(&self, shown: &Item<'_>, mark: &Mark) -> bool {
+        let (table, key) = (&*self.table, shown.key());
+        let hash = table.hash(key);
+        let stripe = table.lock(hash);
+        let Some((segment, place, item)) = table.locate(key, hash, &stripe) else { return false };
+        if !mark.is_before(table.stripe_index(hash), item.version()) {
+            return false;
+        }
+        segment.clear(place);
+        let (retired, _) = table.arena.retire(item.at());
+        self.lay_out(retired, &item);
+        true
     }
 
     /// Declares everything stored so far dead: now, or when `due` has come, instead of any flush

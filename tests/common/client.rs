@@ -76,6 +76,15 @@ impl Client {
         Ok(String::from_utf8_lossy(line).into_owned())
     }
 
+    /// The next line, without its end, which is a line feed alone.
+    #[track_caller]
+    pub fn bare_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let bare = line.strip_suffix('\n').filter(|bare| !bare.ends_with('\r'));
+        bare.unwrap_or_else(|| panic!("no bare line: {line:?}")).to_owned()
+    }
+
     /// Exactly so many bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];

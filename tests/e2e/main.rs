@@ -27,4 +27,5 @@ mod sockets;
 mod spans;
 mod stop;
 mod throttle;
+mod watch;
 mod zero_copy;

@@ -143,3 +143,36 @@ fn the_limit_of_memory_moves_beside_others() {
         server.assert_serves();
     }
 }
+
+/// What begins alike is deleted beside others at work, who notice nothing but that it is gone.
+#[test]
+fn deleting_what_begins_alike_stops_nobody() {
+    const KEYS: usize = 50_000;
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64"]) else { continue };
+        if !server.is_ours() {
+            return;
+        }
+        let mut client = server.client();
+        store(&mut client, "goes", KEYS, 10);
+        store(&mut client, "goes-not", KEYS, 10);
+        let mut deleter = server.client();
+        deleter
+            .send("delete_prefix goes:\r\nset goes:1 0 0 1\r\nx\r\ndelete_prefix none noreply\r\n");
+        let mut longest = Duration::ZERO;
+        for round in 0..300 {
+            let begun = Instant::now();
+            assert!(client.get(&format!("goes-not:{round}")).is_some(), "{kind:?}");
+            longest = longest.max(begun.elapsed());
+            client.set(&format!("later:{round}"), b"");
+        }
+        assert_eq!(deleter.line(), format!("DELETED {KEYS}"), "{kind:?}");
+        assert_eq!(deleter.line(), "STORED");
+        assert_eq!(deleter.get("goes:1").unwrap(), b"x", "what came behind it is there");
+        assert!(client.get("goes:2").is_none() && client.get("goes-not:1").is_some());
+        assert_eq!(client.stat("curr_items"), 300 + 1 + KEYS as u64, "{kind:?}");
+        assert_eq!(client.stat("deleted_by_prefix"), KEYS as u64);
+        assert!(longest < Duration::from_secs(1), "{kind:?}: a get took {longest:?}");
+        server.assert_serves();
+    }
+}

@@ -9,12 +9,14 @@ use super::super::classes::Class;
 use super::super::keys::Tally;
 use super::super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
 use super::super::session::{After, Sending, State};
+use super::super::watching::Glimpse;
 use super::super::{Switches, Verdict};
 use super::Asked;
 use crate::base::clock::Expiry;
 use crate::base::output::{Output, Spanning};
 use crate::protocol::binary::reply::{self, ValueHead};
-use crate::protocol::binary::{Echo, PACKET_HEAD_BYTES, Status};
+use crate::protocol::binary::{Echo, PACKET_HEAD_BYTES, Status, parse_lookup};
+use crate::protocol::memcache::WatchKinds;
 use crate::store::{Item, Participant, Pin, Span};
 
 /// How the answer to a lookup looks.
@@ -98,8 +100,31 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
+        let glimpse = match self.executor.watches(WatchKinds::FETCHERS) {
+            true => self.glimpse_of_lookup(),
+            false => None,
+        };
         // No more than will be answered now: whoever goes on has to read the others again.
-        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX);
+        let most = match glimpse {
+            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
+            Some(_) => 1,
+        };
+        let step = self.answer_lookups(most, state);
+        if let Some(glimpse) = glimpse {
+            self.log_glimpse(&glimpse);
+        }
+        step
+    }
+
+    #[cold]
+    fn glimpse_of_lookup(&self) -> Option<Box<Glimpse>> {
+        let (lookup, _) = parse_lookup(self.rest())?;
+        self.glimpse(lookup.key)
+    }
+
+    /// Answers so many of them at most.
+    #[inline(always)]
+    fn answer_lookups(&mut self, most: usize, state: &mut State) -> Step {
         let participant = &self.executor.participant;
         let switches = self.executor.shared.facts.switches;
         let mut ahead: Ahead<'_, LookupAhead<'_>> = Ahead::new();

@@ -17,6 +17,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{Access, Form, Group, Next, Report, State, Swallowing};
+use super::watching::{Deed, OTHERS};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
@@ -120,13 +121,37 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             reply::error(self.output, head.echo, Status::AuthFailure);
             return Some(self.close(state));
         }
-        let step = self.execute_request(&head, hash, access, state);
+        let step = if self.executor.watches(OTHERS) {
+            self.execute_watched_request(&head, hash, access, state)
+        } else {
+            self.execute_request(&head, hash, access, state)
+        };
         if matches!(step, Some(Verdict::WouldWait | Verdict::SpansFull)) {
             self.take_back(bytes);
             return step;
         }
         if let Some(class) = class(&head.request) {
             self.classify(class);
+        }
+        step
+    }
+
+    /// As `execute_request`, where somebody watches.
+    #[cold]
+    fn execute_watched_request(
+        &mut self,
+        head: &Head<'_>,
+        hash: KeyHash,
+        access: Access,
+        state: &mut State,
+    ) -> Step {
+        let Some((key, deed)) = deed(&head.request) else {
+            return self.execute_request(head, hash, access, state);
+        };
+        let before = self.sight(key, hash);
+        let step = self.execute_request(head, hash, access, state);
+        if !matches!(step, Some(Verdict::WouldWait | Verdict::SpansFull)) {
+            self.log_deed((key, hash), before, deed);
         }
         step
     }
@@ -287,6 +312,33 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             }
             None => reply::error(self.output, echo, Status::NotFound),
         }
+    }
+}
+
+/// What a request does, and the key that it is about, if it is about one and no value follows.
+/// Deletions are not told, as memcached has it.
+fn deed<'a>(request: &Request<'a>) -> Option<(&'a [u8], Deed)> {
+    match *request {
+        Request::Get { key }
+        | Request::GetAndTouch { key, .. }
+        | Request::Touch { key, .. }
+        | Request::Delete { key } => Some((key, Deed::Look)),
+        Request::Increment(number) | Request::Decrement(number) => Some((number.key, Deed::Count)),
+        Request::Set(_)
+        | Request::Add(_)
+        | Request::Replace(_)
+        | Request::Append(_)
+        | Request::Prepend(_)
+        | Request::Flush { .. }
+        | Request::Noop
+        | Request::Version
+        | Request::Verbosity { .. }
+        | Request::Quit
+        | Request::Stat { .. }
+        | Request::SaslList
+        | Request::SaslAuth { .. }
+        | Request::SaslStep { .. }
+        | Request::Unknown { .. } => None,
     }
 }
 

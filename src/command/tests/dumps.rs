@@ -92,6 +92,34 @@ fn only_the_classes_that_were_asked_for_are_listed() {
 }
 
 #[test]
+fn what_begins_alike_goes_however_the_request_is_cut() {
+    for manner in [Manner::Whole, Manner::Bytewise, Manner::Seeded(3), Manner::Seeded(9)] {
+        let mut rig = Rig::new(false);
+        for key in 0..KEYS {
+            let _ = talk(&mut rig, &format!("set key{key} 0 0 1 noreply\nx\n"));
+        }
+        let replies = rig.send(b"delete_prefix key1\r\nset key1 0 0 1\r\ny\r\n", manner);
+        // 1, 1x, 1xx and 1xxx.
+        assert_eq!(String::from_utf8(replies).unwrap(), "DELETED 1111\r\nSTORED\r\n");
+        let listed = rig.send(b"lru_crawler mgdump all\r\n", manner);
+        assert_eq!(keys(std::str::from_utf8(&listed).unwrap()).len(), KEYS - 1111 + 1);
+        let _ = rig.send(b"delete_prefix k\r\n", Manner::Whole);
+        rig.reconnect();
+    }
+}
+
+/// Who goes away in the middle of it leaves room for others.
+#[test]
+fn deletions_by_prefix_that_are_lost_are_over() {
+    let mut rig = Rig::new(false);
+    for _ in 0..100 {
+        assert_eq!(rig.stop_amid(b"delete_prefix k\r\n"), "");
+        rig.reconnect();
+    }
+    assert_eq!(talk(&mut rig, "delete_prefix k\n"), "DELETED 0\n");
+}
+
+#[test]
 fn a_crawl_is_one_at_a_time() {
     let mut rig = Rig::new(false);
     let busy = "BUSY currently processing crawler request\n";

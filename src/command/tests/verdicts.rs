@@ -97,10 +97,11 @@ fn statistics_have_memcached_s_names_and_order() {
         delete_hits incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval \
         touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors idle_kicks \
         bytes_read bytes_written limit_maxbytes accepting_conns listen_disabled_num threads \
-        conn_yields hash_bytes slabs_moved bytes curr_items total_items slab_global_page_pool \
-        expired_unfetched evicted_unfetched evictions reclaimed crawler_reclaimed \
-        crawler_items_checked ringcached_version promoted ghost_hits upkeep_us reply_waits \
-        item_waits span_waits \
+        conn_yields hash_bytes slabs_moved log_worker_dropped log_worker_written \
+        log_watcher_skipped log_watcher_sent log_watchers bytes curr_items total_items \
+        slab_global_page_pool expired_unfetched evicted_unfetched evictions reclaimed \
+        crawler_reclaimed crawler_items_checked ringcached_version cmd_delete_prefix \
+        deleted_by_prefix promoted ghost_hits upkeep_us reply_waits item_waits span_waits \
         throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
         rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended closed_broken \
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \

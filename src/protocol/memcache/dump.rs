@@ -1,18 +1,14 @@
 //! Keys and what is known of their items, one a line.
 
-use super::number::{DECIMAL_BYTES_MAX, write_decimal};
+use super::number::DECIMAL_BYTES_MAX;
+use super::pen::{Pen, URI_BYTES_MAX};
 use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
 use crate::base::output::Output;
 
-/// A byte of a key takes at most so many.
-const ENCODED: usize = 3;
-
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 /// Names, spaces and the words that are no numbers come to less than this.
 const WORDS_BYTES_MAX: usize = 64;
-const ROW_BYTES_MAX: usize = WORDS_BYTES_MAX + ENCODED * KEY_BYTES_MAX + 6 * DECIMAL_BYTES_MAX;
+const ROW_BYTES_MAX: usize =
+    WORDS_BYTES_MAX + URI_BYTES_MAX * KEY_BYTES_MAX + 6 * DECIMAL_BYTES_MAX;
 
 const _: () = assert!(ROW_BYTES_MAX <= REPLY_HEAD_BYTES_MAX);
 
@@ -30,50 +26,11 @@ pub struct DumpRow<'a> {
     pub flags: u32,
 }
 
-/// Bytes that are written one after the other.
-struct Pen<'a> {
-    space: &'a mut [u8],
-    len: usize,
-}
-
-impl Pen<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.space[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    fn number(&mut self, name: &[u8], number: u64) {
-        self.put(name);
-        self.len += write_decimal(&mut self.space[self.len..], number);
-    }
-
-    /// Letters, digits and `-._~` as they are, anything else as `%NN`.
-    fn uri_encoded(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-                self.put(&[*byte]);
-            } else {
-                self.put(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-        }
-    }
-
-    fn base64(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(3) {
-            let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            let digit = |place: usize| BASE64[(bits >> (18 - 6 * place) & 63) as usize];
-            let padded = |place: usize| if place <= chunk.len() { digit(place) } else { b'=' };
-            self.put(&[digit(0), digit(1), padded(2), padded(3)]);
-        }
-    }
-}
-
 fn write(output: &mut impl Output, fill: impl FnOnce(&mut Pen<'_>)) {
     output.write(ROW_BYTES_MAX, |space| {
-        let mut pen = Pen { space, len: 0 };
+        let mut pen = Pen::new(space);
         fill(&mut pen);
-        pen.len
+        pen.len()
     });
 }
 

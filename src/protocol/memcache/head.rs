@@ -195,13 +195,13 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),
-        _ => parse_other(&words),
+        _ => parse_other(line, &words),
     }
 }
 
-fn parse_other<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
+fn parse_other<'a>(line: &'a [u8], words: &Words<'a>) -> Result<Head<'a>, Refusal> {
     let noreply = words.noreply();
-    match parse_operator(words) {
+    match parse_operator(line, words) {
         Some(Ok(operator)) => Ok(Head::Operator { operator, noreply }),
         Some(Err(error)) => Err(Refusal { error, noreply }),
         None => Err(unknown(words)),

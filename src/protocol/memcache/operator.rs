@@ -4,8 +4,10 @@
 //! shown where monitors look. A ratio is told in hundredths, as it is shown.
 
 use super::error::ProtocolError;
+use super::log::WatchKinds;
 use super::number::{decimal, signed};
 use super::words::Words;
+use crate::base::limits::KEY_BYTES_MAX;
 
 /// A request of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,14 @@ pub enum Operator<'a> {
     },
     MemoryLimit {
         megabytes: u32,
+    },
+    /// What begins so is to be deleted.
+    DeletePrefix {
+        prefix: &'a [u8],
+    },
+    /// The peer is to be told what happens; `None` is something that nobody knows.
+    Watch {
+        kinds: Option<WatchKinds>,
     },
     /// Certificates are to be read again.
     RefreshCertificates,
@@ -94,8 +104,10 @@ const EXTSTORE: &[&[u8]] = &[
 type Result<'a> = std::result::Result<Operator<'a>, ProtocolError>;
 
 /// Reads the request of an operator; `None` when it is no such request.
-pub(super) fn parse_operator<'a>(words: &Words<'a>) -> Option<Result<'a>> {
+pub(super) fn parse_operator<'a>(line: &'a [u8], words: &Words<'a>) -> Option<Result<'a>> {
     Some(match words.at(0) {
+        b"delete_prefix" => parse_delete_prefix(words),
+        b"watch" => Ok(Operator::Watch { kinds: WatchKinds::parse(line) }),
         b"lru_crawler" => parse_crawler(words),
         b"slabs" => parse_slabs(words),
         b"lru" => parse_lru(words),
@@ -219,6 +231,14 @@ fn parse_extstore<'a>(words: &Words<'a>) -> Result<'a> {
     is_good.ok_or(ProtocolError::UnknownCommand)
 }
 
+/// A request that is only ours.
+fn parse_delete_prefix<'a>(words: &Words<'a>) -> Result<'a> {
+    let prefix = words.at(1);
+    let is_alone = words.count() - usize::from(words.noreply()) == 2;
+    let is_good = is_alone && prefix.len() <= KEY_BYTES_MAX;
+    is_good.then_some(Operator::DeletePrefix { prefix }).ok_or(ProtocolError::BadFormat)
+}
+
 //= protocol.txt "cache_memlimit"
 fn parse_memory_limit<'a>(words: &Words<'a>) -> Result<'a> {
     match number(words.at(1)).ok_or(ProtocolError::UnknownCommand)? {
@@ -233,7 +253,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<'_> {
-        parse_operator(&Words::of(line.as_bytes())).unwrap()
+        parse_operator(line.as_bytes(), &Words::of(line.as_bytes())).unwrap()
     }
 
     #[test]
@@ -248,6 +268,10 @@ mod tests {
             ("lru_crawler tocrawl 4294967295", tune(Tune::CrawlerItems(u32::MAX))),
             ("slabs reassign -1 2", Operator::Reassign { from: -1, to: 2 }),
             ("cache_memlimit 1000000000", Operator::MemoryLimit { megabytes: 1_000_000_000 }),
+            ("delete_prefix a:", Operator::DeletePrefix { prefix: b"a:" }),
+            ("delete_prefix noreply noreply", Operator::DeletePrefix { prefix: b"noreply" }),
+            ("watch", Operator::Watch { kinds: Some(WatchKinds::FETCHERS) }),
+            ("watch all", Operator::Watch { kinds: None }),
             ("refresh_certs x", Operator::RefreshCertificates),
             ("slabs automove 2 x", tune(Tune::AutomoveLevel(2))),
             ("slabs automove ratio 0.805", tune(Tune::AutomoveRatio(Hundredths(81)))),
@@ -280,7 +304,8 @@ mod tests {
             ),
             (
                 BadFormat,
-                "lru_crawler sleep x,lru_crawler tocrawl -1,slabs reassign x 1,\
+                "delete_prefix,delete_prefix noreply,delete_prefix a b,lru_crawler sleep x,\
+                 lru_crawler tocrawl -1,slabs reassign x 1,\
                  slabs automove x,slabs automove window,slabs automove window x",
             ),
             (LimitTooSmall, "cache_memlimit 7,cache_memlimit 0"),
@@ -294,6 +319,6 @@ mod tests {
                 assert_eq!(parsed(line), Err(error), "{line}");
             }
         }
-        assert_eq!(parse_operator(&Words::of(b"get k")), None);
+        assert_eq!(parse_operator(b"get k", &Words::of(b"get k")), None);
     }
 }

@@ -37,6 +37,10 @@ pub const BAD_CLASS: &[u8] = b"BADCLASS invalid class id\r\n";
 pub const NOTHING_TO_CRAWL: &[u8] = b"NOTSTARTED no items to crawl\r\n";
 pub const LIMIT_NOT_ADJUSTED: &[u8] =
     b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n";
+pub const DELETE_PREFIX_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR delete_prefix not allowed\r\n";
+pub const DELETE_PREFIX_BUSY: &[u8] = b"BUSY too many delete_prefix at a time\r\n";
+pub const WATCH_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR watch commands not allowed\r\n";
+pub const TOO_MANY_WATCHERS: &[u8] = b"WATCHER_TOO_MANY log watcher limit reached\r\n";
 pub const NO_TLS: &[u8] = b"Error TLS not enabled\r\n";
 pub const REASSIGN_BUSY: &[u8] = b"BUSY currently processing reassign request\r\n";
 pub const REASSIGN_BAD_CLASS: &[u8] = b"BADCLASS invalid src or dst class id\r\n";
@@ -176,6 +180,12 @@ pub fn number(output: &mut impl Output, number: u64) {
         let len = write_decimal(space, number);
         append(space, len, b"\r\n")
     });
+}
+
+/// Appends how many items were deleted.
+pub fn deleted(output: &mut impl Output, items: u64) {
+    output.put(b"DELETED ");
+    number(output, items);
 }
 
 /// Statistics, a line for each row.

@@ -1,5 +1,7 @@
 //! What the kernel and other threads report, recorded. Nothing is executed here.
 
+use std::net::SocketAddr;
+
 use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
@@ -185,6 +187,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         connection.bucket = address.and_then(|address| self.bucket(address.ip()));
         let id = self.connections.insert(connection);
         self.roll.enter(id.index, address);
+        self.greet(id, address);
         self.ring.resize(self.connections.len());
         self.counters.bump(Metric::CurrConnections);
         self.counters.bump(Metric::TotalConnections);
@@ -193,6 +196,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.flushed(id);
         }
         self.list(id);
+    }
+
+    /// Tells a new connection its number.
+    fn greet(&mut self, id: SlotId, address: Option<SocketAddr>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // As in the census.
+        let number = id.index as usize * self.settings.rings + self.settings.number;
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.service.begin(&mut connection.session, number, address, self.now);
     }
 
     pub(super) fn take_messages(&mut self) {

@@ -190,6 +190,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.make_runnable(id);
             }
             Verdict::Defer => self.send_away(id),
+            Verdict::Watch => self.note_watcher(id),
             Verdict::WouldWait => self.await_item(id),
             Verdict::SpansFull => self.await_span(id),
             Verdict::Close => self.finish(id, CloseReason::Command),

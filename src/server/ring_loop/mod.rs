@@ -29,6 +29,7 @@ mod throttle;
 mod upkeep;
 mod values;
 mod waiters;
+mod watching;
 
 #[cfg(test)]
 use execution::BLOCKS_MAX;
@@ -108,6 +109,8 @@ pub struct RingLoop<R, V: Service> {
     parked: VecDeque<SlotId>,
     /// Connections whose peer's address has had its share.
     lanes: rate::Lanes,
+    /// Connections that are told what happens; some of them may be gone.
+    watchers: Vec<SlotId>,
     heap: memory::Heap,
     /// False when memory for more blocks was asked for in this turn, and there was none.
     may_borrow: bool,
@@ -160,6 +163,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             spanless: spans::Spanless::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
+            watchers: Vec::new(),
             may_borrow: true,
             is_new_second: true,
             heap: memory::Heap::default(),
@@ -203,6 +207,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.offer_again();
         self.ask_again();
         self.let_go_by_rate();
+        self.tell_watchers();
         self.run_runnable();
         self.advance_listed();
         self.settle_buffers();
@@ -221,6 +226,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && !self.is_anybody_to_come_back()
             && !self.is_anybody_to_span()
             && !is_any_lane_due
+            && !self.has_news()
             && inbox.doorbell.lie_down(|| {
                 inbox.is_empty()
                     && !self.upkeep.must_drain(&self.fleet)
@@ -330,6 +336,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let reason = connection.reason().expect("what ends has a reason");
         self.counters.bump(reason.metric());
         self.roll.leave(id.index);
+        self.service.end(&connection.session, connection.socket.peer(), reason, self.now);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         let service = &mut self.service;

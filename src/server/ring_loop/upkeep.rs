@@ -175,7 +175,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let stalled = connection.is_stalled()
             && connection.slow_ticks(now) >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
-        let is_served = connection.held != Held::Rate;
+        let is_served =
+            connection.held != Held::Rate && !self.service.is_watching(&connection.session);
         let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
