@@ -59,6 +59,8 @@ doings! {
     /// The last replies are sent.
     Draining "draining",
     Closing "closing",
+    /// No connection: datagrams of anybody come in here.
+    Datagrams "datagrams",
 }
 
 /// What there is to say of one connection.

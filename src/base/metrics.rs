@@ -213,6 +213,17 @@ metrics! {
     WaitedUs "waited_us" Counter,
     /// The processor that a ring was on then. A sum says nothing.
     Processor "cpu" Gauge,
+    /// Requests in datagrams of clients, and those that were answered.
+    UdpRequests "udp_requests" Counter,
+    UdpReplies "udp_replies" Counter,
+    /// Those whose reply was larger than a reply may be: an error was sent in its place.
+    UdpTooLarge "udp_too_large" Counter,
+    /// Datagrams that are no request.
+    UdpDropped "udp_dropped" Counter,
+    /// Requests that were dropped because their peer's address has had its share.
+    UdpLimited "udp_limited" Counter,
+    /// Replies, or parts of them, that the kernel did not take.
+    UdpUnsent "udp_unsent" Counter,
     /// Malformed or refused datagrams at the statistics port.
     AdminDropped "admin_dropped" Counter,
     AdminServed "admin_served" Counter,

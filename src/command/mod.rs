@@ -306,7 +306,8 @@ impl Executor {
         Executor { shared, participant, counters, classes, observer }
     }
 
-    /// The session of a new connection to this listener; without one, of a datagram.
+    /// The session of a new connection to this listener, or of a datagram; without one, of a peer
+    /// that may speak anything.
     pub fn session(&self, listener: Option<u32>) -> Session {
         let protocols = &self.shared.protocols;
         let protocol = listener.and_then(|listener| protocols.get(listener as usize));

@@ -14,7 +14,7 @@ use super::session::{Access, Form, Group, Report, State};
 use super::{Rusage, Shared, Verdict};
 use std::net::SocketAddr;
 
-use crate::base::census::Sighting;
+use crate::base::census::{Doing, Sighting};
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
@@ -123,6 +123,12 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::RateHeldBytes),
     metric(Metric::RateWaitUs),
     metric(Metric::RateForgotten),
+    metric(Metric::UdpRequests),
+    metric(Metric::UdpReplies),
+    metric(Metric::UdpTooLarge),
+    metric(Metric::UdpDropped),
+    metric(Metric::UdpLimited),
+    metric(Metric::UdpUnsent),
     metric(Metric::ClosedEnded),
     metric(Metric::ClosedBroken),
     metric(Metric::ClosedCommand),
@@ -242,7 +248,8 @@ fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
     true
 }
 
-/// The rows of one connection: memcached's names for what it has, and what it holds.
+/// The rows of one connection, or of a socket for datagrams: memcached's names for what it has, and
+/// what it holds.
 //= protocol.txt "Connection statistics"
 fn connection(
     rows: &mut impl Rows,
@@ -250,7 +257,11 @@ fn connection(
     (seen, address): (&Sighting, Option<SocketAddr>),
     now: Now,
 ) {
-    let peer = address.map_or_else(|| "unix".to_owned(), |address| format!("tcp:{address}"));
+    let transport = if seen.doing == Doing::Datagrams { "udp" } else { "tcp" };
+    if seen.doing == Doing::Datagrams {
+        rows.row(&format!("{number}:UDP"), b"UDP");
+    }
+    let peer = address.map_or_else(|| "unix".into(), |address| format!("{transport}:{address}"));
     rows.row(&format!("{number}:addr"), peer.as_bytes());
     rows.row(&format!("{number}:state"), seen.doing.name().as_bytes());
     let silent = now.ticks.wrapping_sub(seen.active_at.into()) & u64::from(u32::MAX);

@@ -42,10 +42,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// What is spoken at those that connections come from, in the order in which they are bound.
+    /// What is spoken at each, in the order in which they are bound.
     pub fn protocols(&self) -> Vec<Protocol> {
+        let [tcp, udp] = [&self.tcp, &self.udp].map(|all| all.iter().map(|bound| bound.protocol));
         let unix = self.unix.iter().map(|unix| unix.protocol);
-        self.tcp.iter().map(|bound| bound.protocol).chain(unix).collect()
+        tcp.chain(unix).chain(udp).collect()
     }
 }
 

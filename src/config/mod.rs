@@ -10,6 +10,7 @@
 //! exists, the key is read. What the plan cannot know is whether the system grants it.
 
 mod admin;
+mod datagrams;
 mod error;
 mod extended;
 mod foreign;

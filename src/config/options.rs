@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use super::datagrams::DatagramOptions;
 use super::extended;
 use super::getopt::Words;
 use super::placement::Pin;
@@ -108,7 +109,8 @@ pub struct Options {
     #[arg(short = 'p', long, value_name = "NUM", allow_hyphen_values = true)]
     pub port: Option<i64>,
 
-    /// UDP port, on loopback alone (-l 127.0.0.1); without -p it sets the TCP port too [0, off]
+    /// UDP port, on loopback (-l 127.0.0.1) unless --udp-beyond-loopback is given, too; without -p
+    /// it sets the TCP port as well [0, off]
     #[arg(short = 'U', long, value_name = "NUM", allow_hyphen_values = true)]
     pub udp_port: Option<i64>,
 
@@ -323,6 +325,9 @@ pub struct Own {
     /// Bytes from which replies with large values in them are sent without a copy; 0 is never [0]
     #[arg(long, value_name = "BYTES")]
     pub send_zero_copy: Option<u32>,
+
+    #[command(flatten)]
+    pub datagrams: DatagramOptions,
 
     /// Address of the UDP statistics, or "off" [127.0.0.1, TCP port + 10000]
     #[arg(long, value_name = "ADDR:PORT")]

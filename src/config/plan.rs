@@ -64,6 +64,8 @@ pub struct Plan {
     pub shutdown_enabled: bool,
     /// What is spoken where an address says nothing else.
     pub protocol: Protocol,
+    /// Bytes of all datagrams of a reply.
+    pub udp_reply_bytes_max: usize,
     /// Who may speak; `None` is everybody.
     pub auth: Option<AuthPlan>,
     pub flush_enabled: bool,
@@ -99,6 +101,7 @@ impl Plan {
         let (tcp_port, udp_port) = ports(options)?;
         let speech = Speech::check(options, host, udp_port)?;
         let listeners = listeners(options, &speech, (tcp_port, udp_port), host)?;
+        let udp_reply_bytes_max = options.own.datagrams.check(&listeners.udp, &mut warnings)?;
         let first_tcp = listeners.tcp.first().map(|bound| bound.address.port());
         let key_file = options.own.admin_key_file.as_deref();
         let admin = AdminPlan::check(options.own.admin.as_deref(), key_file, first_tcp, udp_port)?;
@@ -134,6 +137,7 @@ impl Plan {
             verbosity: options.verbose,
             shutdown_enabled: options.enable_shutdown,
             protocol: speech.protocol,
+            udp_reply_bytes_max,
             auth: speech.auth()?,
             flush_enabled: !options.disable_flush_all,
             dumping_enabled: !options.disable_dumping,

@@ -60,7 +60,7 @@ impl Plan {
             ("umask", format!("{:o}", unix.map_or(0o700, |unix| unix.mask))),
             ("shutdown_command", yes_no(self.shutdown_enabled)),
             ("num_threads", self.rings.to_string()),
-            ("num_threads_per_udp", self.rings.to_string()),
+            ("num_threads_per_udp", "1".into()),
             ("stat_key_prefix", char::from(self.prefix_delimiter).to_string()),
             ("detail_enabled", yes_no(self.detail_enabled)),
             ("cas_enabled", yes_no(self.cas_enabled)),
@@ -90,6 +90,7 @@ impl Plan {
             ("peer_requests", self.rate.requests_per_s.to_string()),
             ("peer_bytes", self.rate.bytes_per_s.to_string()),
             ("peer_burst", self.rate.burst_ms.to_string()),
+            ("udp_reply_max", self.udp_reply_bytes_max.to_string()),
         ]
     }
 }
@@ -210,6 +211,7 @@ const ORDER: &[&str] = &[
     "peer_requests",
     "peer_bytes",
     "peer_burst",
+    "udp_reply_max",
     "receive",
     "receive_cap",
     "min_wait",
@@ -222,14 +224,15 @@ mod tests {
 
     #[test]
     fn every_row_once_and_in_order() {
-        let plan = Plan::parse(&["-p", "0", "-U", "7", "-m", "2", "-A"]).unwrap();
+        let plan =
+            Plan::parse(&["-p", "0", "-U", "7", "-l", "127.0.0.1", "-m", "2", "-A"]).unwrap();
         let rows = plan.settings(Rung::LOWEST);
         let names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ORDER);
         let value = |name| &rows.iter().find(|(each, _)| *each == name).unwrap().1;
         assert_eq!(value("maxbytes"), "2097152");
         assert_eq!((value("tcpport").as_str(), value("udpport").as_str()), ("0", "7"));
-        assert_eq!(value("inter"), "NULL");
+        assert_eq!(value("inter"), "127.0.0.1");
         assert_eq!(value("umask"), "700");
         assert_eq!(value("shutdown_command"), "yes");
         assert_eq!((value("receive").as_str(), value("min_wait").as_str()), ("multishot", "0"));

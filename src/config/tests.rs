@@ -69,9 +69,9 @@ fn where_to_listen() {
         ["127.0.0.1:11211", "127.0.0.2:5", "[::1]:6"]
     );
     assert_eq!(addresses("-l 127.0.0.1 -l 127.0.0.1"), ["127.0.0.1:11211"]);
-    assert_eq!(addresses("-p 0 -U 5"), Vec::<String>::new());
+    assert_eq!(addresses("-p 0 -U 5 -l ::1"), Vec::<String>::new());
     assert_eq!(plan("-U 5 -l 127.0.0.1").tcp_port, Some(5), "-U without -p sets both");
-    assert_eq!(plan("-U 5 -p 6").udp_port, Some(5));
+    assert_eq!(plan("-U 5 -p 6 -l 127.0.0.1").udp_port, Some(5));
     assert_eq!(on(Host { has_ipv6: false, ..host() }, "").unwrap().listeners.tcp.len(), 1);
     let unix = plan("-s /tmp/x -a 0755 -p 5 -U 6");
     assert!(unix.listeners.tcp.is_empty() && unix.listeners.udp.is_empty());

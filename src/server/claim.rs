@@ -7,14 +7,15 @@
 
 use std::fmt::{Display, Write};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{Host, Placement, Plan, StartError};
 use crate::sys::socket::Listener;
-use crate::sys::{limits, probe, user};
+use crate::sys::{limits, probe, socket, user};
 
+use super::datagrams::DatagramSocket;
 use super::launch::Sockets;
 
 /// What was granted.
@@ -91,8 +92,8 @@ fn write_ports(path: &Path, sockets: &Sockets) -> io::Result<()> {
     for listener in &sockets.stream {
         listener.local_address()?.into_iter().for_each(|address| add("TCP", address));
     }
-    for socket in &sockets.datagram {
-        add("UDP", socket.local_addr()?);
+    for each in &sockets.datagram {
+        add("UDP", each.socket.local_addr()?);
     }
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".lck");
@@ -126,12 +127,7 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
         claim.sockets.stream.push(listener.map_err(|error| refused(&path, error))?);
         claim.addresses.push(path.to_string());
     }
-    for address in plan.listeners.udp.iter().map(|bound| bound.address) {
-        let socket = bind_udp(address)?;
-        let address = socket.local_addr().unwrap_or(address);
-        claim.sockets.datagram.push(socket);
-        claim.addresses.push(format!("udp {address}"));
-    }
+    bind_udp(plan, &mut claim)?;
     if let Some(mark) = plan.extended.socket_mark
         && let Err(error) = mark_all(&claim.sockets, mark)
     {
@@ -141,17 +137,33 @@ fn bind(plan: &Plan) -> Result<Claim, StartError> {
 }
 
 fn mark_all(sockets: &Sockets, mark: u32) -> io::Result<()> {
-    sockets.stream.iter().try_for_each(|listener| listener.mark(mark))
+    sockets.stream.iter().try_for_each(|listener| listener.mark(mark))?;
+    sockets.datagram.iter().try_for_each(|each| socket::mark(&each.socket, mark))
 }
 
-/// Binds for datagrams, on loopback alone: elsewhere they would amplify attacks.
-fn bind_udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
-    if !address.ip().is_loopback() {
-        let cause = "datagrams are answered on loopback alone: elsewhere they amplify attacks";
-        let remedy = "Add -l 127.0.0.1, or leave -U out: clients reach everything over TCP.";
-        return Err(StartError::new("listen on", format!("udp {address}"), cause, remedy));
+/// Binds for datagrams, after all that connections come from: they are numbered on.
+fn bind_udp(plan: &Plan, claim: &mut Claim) -> Result<(), StartError> {
+    let mut chosen = 0;
+    for bound in &plan.listeners.udp {
+        let is_chosen = bound.address.port() == 0;
+        let port = if is_chosen { chosen } else { bound.address.port() };
+        let address = SocketAddr::new(bound.address.ip(), port);
+        let refused = |error| refused(&format!("udp {address}"), error);
+        let socket = socket::bind_udp(address).map_err(refused)?;
+        let address = socket.local_addr().map_err(refused)?;
+        if is_chosen {
+            chosen = address.port();
+        }
+        let listeners = claim.sockets.stream.len() + claim.sockets.datagram.len();
+        claim.sockets.datagram.push(DatagramSocket {
+            socket,
+            listener: u32::try_from(listeners).expect("fewer than 2^32 listeners"),
+            protocol: bound.protocol,
+            reply_bytes_max: plan.udp_reply_bytes_max,
+        });
+        claim.addresses.push(format!("udp {address}"));
     }
-    UdpSocket::bind(address).map_err(|error| refused(&format!("udp {address}"), error))
+    Ok(())
 }
 
 fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<(Listener, SocketAddr), StartError> {
@@ -194,6 +206,7 @@ fn refused(subject: &dyn Display, error: io::Error) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::protocol::Protocol;
     use std::os::unix::fs::PermissionsExt;
 
     fn plan(line: &str) -> Plan {
@@ -219,7 +232,23 @@ mod tests {
         assert_eq!(error.subject, taken.addresses[0]);
         assert!(error.remedy.contains("another -p"), "{error}");
         assert!(bind(&plan("-p 9 -l 192.0.2.1")).unwrap_err().remedy.contains("of this host"));
-        assert!(bind(&plan("-p -1 -U 19")).unwrap_err().cause.contains("amplify"));
+    }
+
+    #[test]
+    fn datagrams_come_in_everywhere_at_one_port() {
+        let line = "-p -1 -U -1 --udp-beyond-loopback -B ascii -l *,proto[binary]:127.0.0.1";
+        let Ok(claim) = bind(&plan(line)) else {
+            // The port that was chosen for one address was taken at another.
+            return;
+        };
+        let bound = &claim.sockets.datagram;
+        let ports: Vec<_> =
+            bound.iter().map(|each| each.socket.local_addr().unwrap().port()).collect();
+        assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+        let numbers: Vec<_> = bound.iter().map(|each| each.listener as usize).collect();
+        let first = claim.sockets.stream.len();
+        assert_eq!(numbers, (first..first + bound.len()).collect::<Vec<_>>());
+        assert_eq!(bound.last().unwrap().protocol, Protocol::Binary);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Starts the threads: rings on their cores, then workers; and holds them by one handle.
 
 use std::io;
-use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -20,7 +19,7 @@ use crate::sys::thread;
 use crate::sys::uring::{Sizes, Uring};
 use crate::sys::wake::EventFd;
 
-use super::datagrams::Datagrams;
+use super::datagrams::{DatagramSocket, Datagrams};
 use super::fleet::Fleet;
 use super::ring_loop::{RingLoop, Settings};
 use super::service::Service;
@@ -79,7 +78,7 @@ pub struct Handle<S> {
 #[derive(Debug, Default)]
 pub struct Sockets {
     pub stream: Vec<Listener>,
-    pub datagram: Vec<UdpSocket>,
+    pub datagram: Vec<DatagramSocket>,
 }
 
 /// Starts `shape` on `sockets`, each thread at its place. `service` makes what each thread executes
@@ -148,9 +147,11 @@ where
     for (number, socket) in sockets.datagram.into_iter().enumerate() {
         let counters = registry.counters(&format!("datagrams {number}"));
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
+        let roll = registry.census.roll();
         let run = move || {
             let service = service(Arc::clone(&counters));
-            Datagrams { socket, service, counters, fleet, clock }.run().expect("it has a time-out");
+            let datagrams = Datagrams { socket, service, counters, roll, fleet, clock };
+            datagrams.run().expect("it has a time-out");
         };
         let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
         handle.threads.push(thread.map_err(|error| refused("a thread", error))?);

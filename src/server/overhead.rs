@@ -30,8 +30,11 @@ const BATCH_BYTES: u64 = 1024;
 const MESSAGE_BYTES: u64 = 32;
 /// What connections may take of the heap until pages are taken out of use for it.
 const HEAP_LAG_BYTES: u64 = 512 << 10;
-/// The buffers of a socket for datagrams: the largest reply, doubled as it grows, and a datagram.
-const DATAGRAMS_BYTES: u64 = (8 << 20) + (128 << 10);
+/// The buffers of a socket for datagrams: a datagram, what is written before somebody asks whether
+/// there is room, and a place in the census; and the largest reply so often, as it grows and as it
+/// is cut.
+const DATAGRAMS_BYTES: u64 = 256 << 10;
+const REPLY_COPIES: u64 = 3;
 
 /// The sum for a plan, with a table that is empty yet.
 pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
@@ -43,7 +46,7 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
         + START_BYTES
         + threads * THREAD_BYTES
         + rings * (receive_bytes + ring_bytes(plan.connections_max))
-        + sockets * DATAGRAMS_BYTES
+        + sockets * (DATAGRAMS_BYTES + REPLY_COPIES * plan.udp_reply_bytes_max as u64)
         + Peers::bytes(&plan.rate, plan.connections_max)
         + table_bytes(figures, threads);
     Fixed { bytes, receive_bytes: rings * receive_bytes }
@@ -95,6 +98,11 @@ mod tests {
         assert!(two.bytes - one.bytes < 8 << 20, "{one:?} {two:?}");
         assert!(fixed("-p 9 -t 1 -c 100000").bytes - one.bytes < 8 << 20);
         assert!(fixed("-p 9 -t 1 --peer-requests 9").bytes - one.bytes > 128 << 10);
-        assert!(fixed("-p 9 -t 1 -l 127.0.0.1 -U 9").bytes - one.bytes > 8 << 20);
+        let datagrams = fixed("-p 9 -t 1 -l 127.0.0.1 -U 9").bytes - one.bytes;
+        let long = fixed("-p 9 -t 1 -l 127.0.0.1 -U 9 --udp-reply-max 2m").bytes - one.bytes;
+        assert!(
+            datagrams > 64 << 10 && datagrams < 2 << 20 && long > 4 << 20,
+            "{datagrams} {long}"
+        );
     }
 }

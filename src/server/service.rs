@@ -18,8 +18,8 @@ pub trait Service {
     /// What a connection must remember between two calls of `drive`.
     type Session: Default + Send;
 
-    /// The session of a connection that the listener of this number has accepted; without a number,
-    /// of a datagram.
+    /// The session of a connection that the listener of this number has accepted, or of a datagram
+    /// that came in there.
     fn session(&self, _listener: Option<u32>) -> Self::Session {
         Self::Session::default()
     }

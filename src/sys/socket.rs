@@ -1,7 +1,7 @@
 //! Sockets: listeners made at start, connections made by the kernel.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -165,6 +165,34 @@ impl Listener {
     pub(super) fn raw(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// What the kernel keeps of requests in datagrams until they are received, if it may: about a
+/// thousand of 1 KiB each, which it counts as 2,304 bytes each. Its own choice is a tenth of that,
+/// and what comes on top is lost.
+const DATAGRAM_BYTES_KEPT: usize = 1 << 20;
+
+/// Binds for datagrams; an address of IPv6 for IPv6 alone.
+///
+/// # Errors
+/// What socket(2) and bind(2) say.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_recv_buffer_size(DATAGRAM_BYTES_KEPT)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// As `Listener::mark`.
+///
+/// # Errors
+/// As there.
+pub fn mark(socket: &UdpSocket, mark: u32) -> io::Result<()> {
+    SockRef::from(socket).set_mark(mark)
 }
 
 #[cfg(test)]
