@@ -13,6 +13,7 @@ mod auth;
 mod cores;
 mod crash;
 mod crowd;
+mod datagrams;
 mod hostile;
 mod instruments;
 mod limits;
