@@ -7,9 +7,9 @@ use super::listen::Bound;
 use super::options::OWN;
 use super::plan::parse_size;
 
-/// On loopback nobody else can be made to receive a reply, and the limit only keeps replies whole: a
-/// client that sets nothing has a receive buffer of 212,992 bytes, in which a full datagram counts
-/// as 2,304. Two such replies fit.
+/// On loopback nobody else can be made to receive a reply, and the limit only keeps replies whole:
+/// a client that sets nothing has a receive buffer of 212,992 bytes, in which a full datagram
+/// counts as 2,304. One such reply fits, with room to spare.
 const REPLY_BYTES_DEFAULT: usize = 64 << 10;
 /// Beyond loopback, whoever forges a source sends somebody else the reply: one datagram.
 const REPLY_BYTES_DEFAULT_BEYOND: usize = 1400;
@@ -26,7 +26,7 @@ pub struct DatagramOptions {
     #[arg(long, value_name = "SIZE")]
     pub udp_reply_max: Option<String>,
 
-    /// Let -U listen on other addresses than loopback's, where the source of a request may be forged
+    /// Let -U listen on other addresses than loopback's, where the source of requests may be forged
     #[arg(long)]
     pub udp_beyond_loopback: bool,
 }

@@ -141,8 +141,7 @@ where
             let service = service(Arc::clone(&counters));
             Worker::new(number, (service, counters), fleet, clock, shape.requests_per_event).run();
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run);
-        handle.threads.push(thread.map_err(|error| refused("a worker", error))?);
+        handle.threads.push(spawn(format!("worker-{number}"), run)?);
     }
     for (number, socket) in sockets.datagram.into_iter().enumerate() {
         let counters = registry.counters(&format!("datagrams {number}"));
@@ -153,10 +152,14 @@ where
             let datagrams = Datagrams { socket, service, counters, roll, fleet, clock };
             datagrams.run().expect("it has a time-out");
         };
-        let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(run);
-        handle.threads.push(thread.map_err(|error| refused("a thread", error))?);
+        handle.threads.push(spawn(format!("udp-{number}"), run)?);
     }
     Ok(handle)
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let thread = std::thread::Builder::new().name(name).spawn(run);
+    thread.map_err(|error| StartError::new("start", "a thread", error, "Allow more threads."))
 }
 
 /// What one ring's thread is given.

@@ -103,7 +103,8 @@ fn statistics_have_memcached_s_names_and_order() {
         crawler_reclaimed crawler_items_checked ringcached_version cmd_delete_prefix \
         deleted_by_prefix promoted ghost_hits upkeep_us reply_waits item_waits span_waits \
         throttle_level throttle_active throttle_parked throttle_parks throttle_deaf rate_parked \
-        rate_parks rate_held_bytes rate_wait_us rate_forgotten closed_ended closed_broken \
+        rate_parks rate_held_bytes rate_wait_us rate_forgotten udp_requests \
+        udp_replies udp_too_large udp_dropped udp_limited udp_unsent closed_ended closed_broken \
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
         closed_for_items closed_for_spans \
         requests batches batches_queued batches_away queue_full worker_wakes \

@@ -12,6 +12,9 @@ use super::frame::Request;
 //= memcached.c: its words for a reply that finds no room
 const TOO_LARGE: &[u8] = b"SERVER_ERROR output line too long\r\n";
 
+/// A datagram cannot watch what happens after it.
+const NO_WATCH: &[u8] = b"CLIENT_ERROR watch commands not allowed\r\n";
+
 /// The outcome of a request.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -54,6 +57,8 @@ pub(super) fn answer<V: Service>(
     let reply = if is_too_large {
         let consumed = request.commands.len() - rest.len();
         too_large(request.is_binary, &request.commands[..consumed])
+    } else if verdict == Verdict::Watch {
+        NO_WATCH.to_vec()
     } else {
         output.take()
     };
