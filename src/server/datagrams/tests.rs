@@ -86,7 +86,7 @@ fn all_of_a_datagram_has_one_reply() {
 fn what_is_cut_is_not_executed() {
     let mut executor = executor();
     say(&mut executor, "set k 0 0 1\r\nv\r\n", 1400);
-    let cut = "get k k k\r\nget k";
+    let cut = "get k k k\r\nget k k";
     assert_eq!(say(&mut executor, cut, 1400).matches("VALUE").count(), 3);
     assert_eq!(say(&mut executor, cut, 1400).matches("END").count(), 1);
     assert_eq!(say(&mut executor, "set k 0 0 9\r\nnew\r\n", 1400), "");
