@@ -11,7 +11,7 @@
 mod common;
 
 use common::PATIENCE;
-use common::server::{Kind, MEMCACHED, Server};
+use common::server::{Kind, Server, memcached};
 use common::transcript::packet::{self, HEAD_BYTES, Names};
 use common::transcript::{
     Difference, Exchange, Step, Version, matches, options, parse, parse_version,
@@ -62,11 +62,12 @@ fn ours(kind: Kind) {
 
 #[test]
 fn the_original_answers_as_written() {
-    if !std::path::Path::new(MEMCACHED).exists() {
-        assert!(std::env::var_os("E2E_MUST_RUN").is_none(), "no {MEMCACHED}");
-        return eprintln!("skipped: no {MEMCACHED}");
+    let program = memcached();
+    if !std::path::Path::new(&program).exists() {
+        assert!(std::env::var_os("E2E_MUST_RUN").is_none(), "no {program}");
+        return eprintln!("skipped: no {program}");
     }
-    let output = std::process::Command::new(MEMCACHED).arg("-V").output().unwrap();
+    let output = std::process::Command::new(&program).arg("-V").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let version: Version =
         said.split(' ').find_map(parse_version).unwrap_or_else(|| panic!("no version in {said:?}"));

@@ -2,13 +2,18 @@
 //!
 //! A run of `get` requests, or a list of keys, waits for the index and for the items of every key,
 //! one after the other. Read first and asked for together, they cost little more than one. So with
-//! a run of storage commands, whose heads are kept until their values have been seen.
+//! a run of `mg`, and with a run of storage commands, whose heads are kept until their values have
+//! been seen.
 
+use super::meta::hash_key;
 use super::session::KeyList;
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
 use crate::protocol::binary::{self, Lookup, Request, parse_lookup};
-use crate::protocol::memcache::{Head, LINE_END, NextKey, Parsed, next_key, parse, parse_list};
+use crate::protocol::memcache::{
+    Head, LINE_END, MetaGet, MetaHead, MetaVerb, NextKey, Parsed, next_get, next_key, parse,
+    parse_list,
+};
 use crate::store::{Participant, Seek};
 
 /// How many keys are read ahead: the index has come for the first when the last is read.
@@ -42,12 +47,28 @@ pub(super) struct LookupAhead<'b> {
     pub next: usize,
 }
 
+/// An `mg` of the present input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GetAhead<'b> {
+    pub get: MetaGet<'b>,
+    hash: KeyHash,
+    /// Where what follows it begins.
+    pub next: usize,
+}
+
 /// What is looked for ahead of its turn.
 pub(super) trait Sought: Copy {
     fn hash(&self) -> KeyHash;
 }
 
 impl Sought for KeyAhead<'_> {
+    #[inline]
+    fn hash(&self) -> KeyHash {
+        self.hash
+    }
+}
+
+impl Sought for GetAhead<'_> {
     #[inline]
     fn hash(&self) -> KeyHash {
         self.hash
@@ -186,14 +207,40 @@ impl<'b> Ahead<'b, KeyAhead<'b>> {
     }
 }
 
+impl<'b> Ahead<'b, GetAhead<'b>> {
+    /// Reads the `first` request, which ends at `at`, and those that follow in `input`, as far as
+    /// nothing but `mg` comes; `most` at the most.
+    #[inline]
+    pub fn read(
+        &mut self,
+        (input, mut at): (&'b [u8], usize),
+        first: MetaGet<'b>,
+        most: usize,
+        participant: &'b Participant,
+    ) {
+        let mut next = Some(first);
+        for place in self.keys.iter_mut().take(most) {
+            let Some(get) = next else { break };
+            let hash = hash_key(get.key, &get.flags, |key| participant.table().hash(key));
+            *place = Some(GetAhead { get, hash, next: at });
+            self.len += 1;
+            next = next_get(&input[at..]).map(|(get, consumed)| {
+                at += consumed;
+                get
+            });
+        }
+        self.seek(participant);
+    }
+}
+
 /// A head that may be about one key.
 pub(super) trait Subject<'b>: Copy {
     /// The head at the start of `input`, and its bytes, if it is a whole and a good one.
     fn parse(input: &'b [u8]) -> Option<(Self, usize)>;
 
-    /// The key that a head is about, and the bytes that follow the head. `None` if it is about
-    /// another thing.
-    fn subject(&self) -> Option<(&'b [u8], usize)>;
+    /// The hash of the key that a head is about, and the bytes that follow the head. `None` if it
+    /// is about another thing.
+    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)>;
 }
 
 /// A head of the present input.
@@ -265,8 +312,8 @@ impl<'b, H: Subject<'b>> Heads<H> {
         let mut next = Some(first);
         for place in &mut self.heads {
             let Some((head, bytes)) = next else { break };
-            let Some((key, value_bytes)) = head.subject() else { break };
-            *place = Some(HeadAhead { head, hash: hash(key), at, bytes });
+            let Some((hash, value_bytes)) = head.subject(&hash) else { break };
+            *place = Some(HeadAhead { head, hash, at, bytes });
             at = at.saturating_add(bytes).saturating_add(value_bytes);
             next = input.get(at..).and_then(H::parse);
         }
@@ -278,24 +325,36 @@ impl<'b> Subject<'b> for Head<'b> {
     fn parse(input: &'b [u8]) -> Option<(Head<'b>, usize)> {
         match parse(input) {
             Parsed::Head { head, consumed } => Some((head, consumed)),
-            Parsed::Keys { .. } | Parsed::Partial | Parsed::Invalid { .. } => None,
+            Parsed::Keys { .. }
+            | Parsed::MetaGet { .. }
+            | Parsed::Partial
+            | Parsed::Invalid { .. } => None,
         }
     }
 
     #[inline]
-    fn subject(&self) -> Option<(&'b [u8], usize)> {
-        match *self {
-            // Lossless: usize has 64 bits.
-            Head::Store(head) => Some((head.key, head.value_bytes as usize + LINE_END.len())),
-            Head::Touch { key, .. } | Head::Delete { key, .. } => Some((key, 0)),
-            Head::Incr(delta) | Head::Decr(delta) => Some((delta.key, 0)),
+    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)> {
+        // Lossless: usize has 64 bits.
+        let with_value = |bytes: u32| bytes as usize + LINE_END.len();
+        match self {
+            Head::Store(head) => Some((hash(head.key), with_value(head.value_bytes))),
+            Head::Touch { key, .. } | Head::Delete { key, .. } => Some((hash(key), 0)),
+            Head::Incr(delta) | Head::Decr(delta) => Some((hash(delta.key), 0)),
+            Head::Meta(MetaHead { verb, key, flags }) => {
+                let follows = match *verb {
+                    MetaVerb::Set { value_bytes, .. } => with_value(value_bytes),
+                    MetaVerb::Delete | MetaVerb::Arithmetic { .. } | MetaVerb::Debug => 0,
+                };
+                Some((hash_key(key, flags, hash), follows))
+            }
             Head::Refused { .. }
             | Head::FlushAll { .. }
             | Head::Version
             | Head::Verbosity { .. }
             | Head::Quit
             | Head::Shutdown { .. }
-            | Head::Stats { .. } => None,
+            | Head::Stats { .. }
+            | Head::Noop => None,
         }
     }
 }
@@ -310,17 +369,17 @@ impl<'b> Subject<'b> for binary::Head<'b> {
     }
 
     #[inline]
-    fn subject(&self) -> Option<(&'b [u8], usize)> {
+    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)> {
         match self.request {
             Request::Set(head)
             | Request::Add(head)
             | Request::Replace(head)
             | Request::Append(head)
-            | Request::Prepend(head) => Some((head.key, head.value_bytes as usize)),
+            | Request::Prepend(head) => Some((hash(head.key), head.value_bytes as usize)),
             Request::GetAndTouch { key, .. }
             | Request::Touch { key, .. }
-            | Request::Delete { key } => Some((key, 0)),
-            Request::Increment(number) | Request::Decrement(number) => Some((number.key, 0)),
+            | Request::Delete { key } => Some((hash(key), 0)),
+            Request::Increment(number) | Request::Decrement(number) => Some((hash(number.key), 0)),
             // Lookups have a run of their own.
             Request::Get { .. }
             | Request::Flush { .. }
@@ -369,8 +428,9 @@ mod tests {
     #[test]
     fn every_command_about_one_key_is_read() {
         let seen = "set a 0 0 1\r\nv\r\nadd bb 5 9 0 noreply\r\n\r\nappend c 0 0 3\r\nset\r\n\
-            cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n";
-        assert_reads(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h"]);
+            cas d 0 0 1 77\r\ny\r\ndelete e\r\ntouch f 9\nincr g 1\r\ndecr h 2 noreply\r\n\
+            ms i 2 T9\r\n\r\n\r\nmd Zm9v b q\r\nma j\r\nme k\r\n";
+        assert_reads(seen, "", &["a", "bb", "c", "d", "e", "f", "g", "h", "i", "foo", "j", "k"]);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
-use crate::base::output::Output;
+use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::{Blame, Head, Parsed, parse, rest_of_line};
-use crate::store::Participant;
+use crate::store::{Participant, Span};
 
 pub(super) struct Batch<'b, O> {
     pub executor: &'b mut Executor,
@@ -95,47 +95,6 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.cost == Cost::Bounded && work.is_long()
     }
 
-    /// Reads the next head.
-    #[inline]
-    pub fn idle(&mut self, state: &mut State) -> Step {
-        if self.rest().is_empty() {
-            return Some(Verdict::NeedInput);
-        }
-        if let Some(ahead) = self.heads.take(self.consumed) {
-            return self.begin(&ahead.head, ahead.bytes, ahead.hash, state);
-        }
-        match parse(self.rest()) {
-            Parsed::Keys { list, consumed } => {
-                self.consume(consumed);
-                self.start_list(list, state);
-                None
-            }
-            Parsed::Partial => Some(Verdict::NeedInput),
-            Parsed::Head { head, consumed } => {
-                let participant = &self.executor.participant;
-                self.heads.read((self.input, self.consumed), (head, consumed), participant);
-                let ahead = self.heads.take(self.consumed);
-                // What is about no key needs no hash.
-                let hash = ahead.map_or(KeyHash(0), |ahead| ahead.hash);
-                self.begin(&head, consumed, hash, state)
-            }
-            Parsed::Invalid { error, noreply, consumed } => {
-                if let Some(verdict) = self.obstacle() {
-                    return Some(verdict);
-                }
-                self.pay();
-                self.count(Metric::Requests);
-                self.classify(Class::Other);
-                self.consume(consumed);
-                self.reply(error.reply(), noreply);
-                match error.blame() {
-                    Blame::Request => None,
-                    Blame::Stream => Some(self.close(state)),
-                }
-            }
-        }
-    }
-
     /// Executes a head of so many bytes, and whose key has that hash, if nothing stands against it.
     #[inline]
     fn begin(&mut self, head: &Head<'_>, bytes: usize, hash: KeyHash, state: &mut State) -> Step {
@@ -149,7 +108,7 @@ impl<'b, O: Output> Batch<'b, O> {
         self.count(Metric::Requests);
         self.consume(bytes);
         let step = self.execute(head, hash, state);
-        if step == Some(Verdict::WouldWait) {
+        if matches!(step, Some(Verdict::WouldWait | Verdict::Defer)) {
             self.take_back(bytes);
             return step;
         }
@@ -201,5 +160,49 @@ impl<'b, O: Output> Batch<'b, O> {
         }
         *state = State::Idle;
         None
+    }
+}
+
+impl<O: Spanning<Span>> Batch<'_, O> {
+    /// Reads the next head.
+    #[inline]
+    pub fn idle(&mut self, state: &mut State) -> Step {
+        if self.rest().is_empty() {
+            return Some(Verdict::NeedInput);
+        }
+        if let Some(ahead) = self.heads.take(self.consumed) {
+            return self.begin(&ahead.head, ahead.bytes, ahead.hash, state);
+        }
+        match parse(self.rest()) {
+            Parsed::Keys { list, consumed } => {
+                self.consume(consumed);
+                self.start_list(list, state);
+                None
+            }
+            Parsed::MetaGet { get, consumed } => self.meta_gets(get, consumed, state),
+            Parsed::Partial => Some(Verdict::NeedInput),
+            Parsed::Head { head, consumed } => {
+                let participant = &self.executor.participant;
+                self.heads.read((self.input, self.consumed), (head, consumed), participant);
+                let ahead = self.heads.take(self.consumed);
+                // What is about no key needs no hash.
+                let hash = ahead.map_or(KeyHash(0), |ahead| ahead.hash);
+                self.begin(&head, consumed, hash, state)
+            }
+            Parsed::Invalid { error, noreply, consumed } => {
+                if let Some(verdict) = self.obstacle() {
+                    return Some(verdict);
+                }
+                self.pay();
+                self.count(Metric::Requests);
+                self.classify(Class::Other);
+                self.consume(consumed);
+                self.reply(error.reply(), noreply);
+                match error.blame() {
+                    Blame::Request => None,
+                    Blame::Stream => Some(self.close(state)),
+                }
+            }
+        }
     }
 }

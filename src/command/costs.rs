@@ -2,9 +2,9 @@
 //!
 //! | work | requests | long |
 //! | --- | --- | --- |
-//! | an item | all that name one key, and what touches none | never |
+//! | an item | all that name one key, meta commands too, and what touches none | never |
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
-//! | copy | values in and, if not spanned, out; `append`, `prepend` | above `BOUNDED_COPY_BYTES` |
+//! | copy | values in, out if not spanned; joining; `md` with I, E | above `BOUNDED_COPY_BYTES` |
 //! | rows | statistics; each row, or connection, is paid for as a request | always |
 //! | table | `flush_all`: whatever locks every stripe or looks at every item | always |
 //!
@@ -51,7 +51,9 @@ impl Work {
             | Head::Version
             | Head::Verbosity { .. }
             | Head::Quit
-            | Head::Shutdown { .. } => Work::Item,
+            | Head::Shutdown { .. }
+            | Head::Meta(_)
+            | Head::Noop => Work::Item,
             Head::Stats { .. } => Work::Rows,
             Head::FlushAll { .. } => Work::Table,
         }

@@ -11,7 +11,7 @@ use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
-use crate::protocol::memcache::{Delta, Head, ProtocolError, reply};
+use crate::protocol::memcache::{Delta, Head, MetaVerb, ProtocolError, meta_reply, reply};
 use crate::store::{ArithmeticError, Change, Changed, Direction};
 
 /// Highest level of `verbosity`.
@@ -22,6 +22,11 @@ impl<O: Output> Batch<'_, O> {
     pub fn class_of(head: &Head<'_>) -> Option<Class> {
         match head {
             Head::Store(_) => None,
+            Head::Meta(head) => match head.verb {
+                MetaVerb::Set { .. } => None,
+                MetaVerb::Delete | MetaVerb::Arithmetic { .. } => Some(Class::Change),
+                MetaVerb::Debug => Some(Class::Other),
+            },
             Head::Refused { .. } => Some(Class::Store),
             Head::Touch { .. } | Head::Delete { .. } | Head::Incr(_) | Head::Decr(_) => {
                 Some(Class::Change)
@@ -31,7 +36,8 @@ impl<O: Output> Batch<'_, O> {
             | Head::Verbosity { .. }
             | Head::Quit
             | Head::Shutdown { .. }
-            | Head::Stats { .. } => Some(Class::Other),
+            | Head::Stats { .. }
+            | Head::Noop => Some(Class::Other),
         }
     }
 
@@ -68,6 +74,8 @@ impl<O: Output> Batch<'_, O> {
                 }
             }
             Head::Stats { group } => self.stats(group, state),
+            Head::Meta(ref head) => return self.meta(head, hash, state),
+            Head::Noop => self.output.put(meta_reply::NOOP),
         }
         None
     }

@@ -16,6 +16,7 @@ use crate::store::{Miss, Participant, Seek, Span};
 /// What was counted for keys, until the counters are told.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Lists, or requests.
     pub lists: u64,
     pub hits: u64,
     misses: u64,

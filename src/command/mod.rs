@@ -22,6 +22,9 @@
 //! on how often the output was full, on budgets, or on who executes. What is consumed is never
 //! looked at again. An incomplete head or key is not consumed.
 //!
+//! An `mg` takes the way of a key in a list, but leaves the session idle: see `meta_get`. An `ms`
+//! is a storage command whose peer is answered in another way, `session::Answer`.
+//!
 //! Follow one `get`: `drive` sees an idle session, `protocol::memcache::parse` says that a list of
 //! keys begins, `ahead` reads its key, and those of the gets that follow, and lets the store look
 //! for them, `Seek::get` finds the item, and `reply::value` writes it to the output.
@@ -40,6 +43,8 @@ mod instruments;
 mod keys;
 mod ledger;
 mod login;
+mod meta;
+mod meta_get;
 mod sending;
 mod session;
 mod stats;

@@ -10,7 +10,7 @@ use super::costs::Work;
 use super::session::{Access, After, Sending, State};
 use crate::base::limits::PIECE_BYTES_MAX;
 use crate::base::output::{Output, Spanning};
-use crate::protocol::memcache::reply;
+use crate::protocol::memcache::{LINE_END, reply};
 use crate::store::{Item, Participant, Pin, Span};
 
 /// From this length on a value is not copied. To send it from where it is takes less time from
@@ -111,6 +111,10 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
             After::End => {
                 reply::value_end(self.output, true);
+                State::Idle
+            }
+            After::Line => {
+                self.output.put(LINE_END);
                 State::Idle
             }
             After::Packet => State::Binary(Access::Granted),

@@ -3,7 +3,7 @@
 use crate::base::clock::{Expiry, Now};
 use crate::base::protocol::Protocol;
 use crate::protocol::binary::Echo;
-use crate::protocol::memcache::{KeyList as ListHead, KeyTouch, LINE_END};
+use crate::protocol::memcache::{KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
 use crate::store::{Condition, Join, Pin, Reservation};
 
 /// The protocol state of one connection. A session that is dropped must be idle, or have been given
@@ -127,6 +127,8 @@ pub(super) enum After {
     Keys(KeyList),
     /// The end of its list.
     End,
+    /// Its line ends, and that is all.
+    Line,
     /// Another request of the binary protocol.
     Packet,
 }
@@ -153,6 +155,7 @@ pub(super) enum Answer {
     Text {
         noreply: bool,
     },
+    Meta(Box<KeptFlags>),
     /// A packet of the binary protocol. Nothing follows the value.
     Packet {
         echo: Echo,
@@ -165,7 +168,7 @@ impl Answer {
     #[inline]
     pub fn value_end(&self) -> &'static [u8] {
         match self {
-            Answer::Text { .. } => LINE_END,
+            Answer::Text { .. } | Answer::Meta(_) => LINE_END,
             Answer::Packet { .. } => b"",
         }
     }

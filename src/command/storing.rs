@@ -4,6 +4,7 @@ use super::batch::{Batch, Step};
 use super::binary::swallowing_packet;
 use super::classes::Class;
 use super::costs::Work;
+use super::meta::replaces;
 use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
 use super::{Cost, NO_CAS, Verdict};
 use crate::base::clock::Expiry;
@@ -12,7 +13,7 @@ use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::Output;
 use crate::protocol::memcache::{LINE_END, ProtocolError, StoreHead, StoreVerb, reply};
-use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Side};
+use crate::store::{Condition, ItemHead, Join, Outcome, Refusal, Reservation, Side};
 
 impl<O: Output> Batch<'_, O> {
     /// Takes memory for a value that is to come.
@@ -54,17 +55,13 @@ impl<O: Output> Batch<'_, O> {
         match reserved {
             Ok(reservation) => {
                 self.count(Metric::CmdSet);
-                let long = self.is_long_join(head, plan);
+                let long = self.join_work(head, plan).is_long();
                 *state = State::Filling(Filling { reservation, plan, answer, long });
             }
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
-                self.classify(Class::Store);
-                if plan == Plan::Put(Condition::Always) {
-                    // What the peer meant to replace must not live on.
-                    self.participant().delete(head.key, head.hash, now);
-                }
-                self.refuse(refusal, &answer, value_bytes, state);
+                let about = (head.key, head.hash);
+                self.refuse_value(refusal, about, (plan, &answer), value_bytes, state);
             }
         }
         None
@@ -92,30 +89,56 @@ impl<O: Output> Batch<'_, O> {
         Some(outcome)
     }
 
-    /// True when joining the value to the one that is there copies much.
-    fn is_long_join(&self, head: &ItemHead<'_>, plan: Plan) -> bool {
+    /// What it takes to join the value to the one that is there.
+    pub fn join_work(&self, head: &ItemHead<'_>, plan: Plan) -> Work {
         match plan {
             Plan::Join(_) => {
                 let participant = &self.executor.participant;
                 let there = participant.peek(head.key, head.hash, self.now);
                 let there = there.map_or(0, |item| item.value_bytes());
-                Work::Copy(there + head.value_bytes).is_long()
+                Work::Copy(there + head.value_bytes)
             }
-            Plan::Put(_) => false,
+            Plan::Put(_) => Work::Item,
         }
     }
 
-    /// Tells that there is no room for a value, of which so many bytes are still to come.
+    /// Counts a value that there is no memory for, and says what to tell its peer.
     #[cold]
-    fn refuse(&mut self, refusal: Refusal, answer: &Answer, bytes: usize, state: &mut State) {
+    pub fn refuse(
+        &mut self,
+        refusal: Refusal,
+        (key, hash): (&[u8], KeyHash),
+        replaces: bool,
+    ) -> &'static [u8] {
+        self.classify(Class::Store);
+        let now = self.now;
+        if replaces {
+            // What the peer meant to replace must not live on.
+            self.participant().delete(key, hash, now);
+        }
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
             Refusal::NoMemory => (Metric::StoreNoMemory, reply::NO_MEMORY_STORING),
             Refusal::WouldWait => unreachable!("who is to ask again is not refused"),
         };
         self.count(metric);
+        reply
+    }
+
+    /// There is no memory for a value that was to be stored, of which so many bytes are to come.
+    #[cold]
+    fn refuse_value(
+        &mut self,
+        refusal: Refusal,
+        about: (&[u8], KeyHash),
+        (plan, answer): (Plan, &Answer),
+        bytes: usize,
+        state: &mut State,
+    ) {
+        let reply = self.refuse(refusal, about, answer.replaces(plan));
         *state = match *answer {
-            Answer::Text { noreply } => swallowing(bytes, if noreply { b"" } else { reply }),
+            Answer::Text { noreply: true } => swallowing(bytes, b""),
+            Answer::Text { noreply: false } | Answer::Meta(_) => swallowing(bytes, reply),
             Answer::Packet { echo, .. } => {
                 self.refuse_packet(refusal, echo);
                 // Lossless: a packet does not say more than 2^32.
@@ -168,53 +191,70 @@ impl<O: Output> Batch<'_, O> {
         None
     }
 
-    /// There is no memory for the rest of a value. What a `set` was to replace must not live on.
+    /// There is no memory for the rest of a value.
     #[cold]
     fn give_up(&mut self, refusal: Refusal, state: &mut State) {
-        self.classify(Class::Store);
         let State::Filling(filling) = std::mem::take(state) else { unreachable!() };
-        let missing = filling.reservation.missing();
-        let (hash, now) = (filling.reservation.hash(), self.now);
-        if filling.plan == Plan::Put(Condition::Always) {
-            let mut copy = [0; KEY_BYTES_MAX];
-            let key = self.executor.participant.reserved_key(&filling.reservation);
-            let key_bytes = key.len();
-            copy[..key_bytes].copy_from_slice(key);
-            self.participant().delete(&copy[..key_bytes], hash, now);
+        let Filling { reservation, plan, answer, .. } = filling;
+        let missing = reservation.missing();
+        let (key, hash) = (self.key_of(&reservation), reservation.hash());
+        self.participant().abandon(reservation);
+        self.refuse_value(refusal, (key.bytes(), hash), (plan, &answer), missing, state);
+    }
+
+    /// A copy of the key that a reservation is for.
+    fn key_of(&self, reservation: &Reservation) -> KeyCopy {
+        let key = self.executor.participant.reserved_key(reservation);
+        let mut copy = KeyCopy { space: [0; KEY_BYTES_MAX], len: key.len() };
+        copy.space[..key.len()].copy_from_slice(key);
+        copy
+    }
+
+    /// Makes an item of a full reservation, which is still there when it would have to wait for
+    /// memory to be joined to another.
+    #[inline]
+    pub fn conclude(
+        &mut self,
+        reservation: Reservation,
+        plan: Plan,
+    ) -> Result<Outcome, Reservation> {
+        let now = self.now;
+        match plan {
+            Plan::Put(condition) => Ok(self.participant().commit(reservation, condition, now)),
+            Plan::Join(join) => self.participant().concat(reservation, join, now),
         }
-        self.participant().abandon(filling.reservation);
-        self.refuse(refusal, &filling.answer, missing, state);
     }
 
     /// The whole value has come, and as many bytes after it as should. It is still there when it
     /// would have to wait for memory to join it to another.
     fn finish(&mut self, filling: Filling, end: &[u8], state: &mut State) -> Option<Filling> {
         let Filling { reservation, plan, answer, long } = filling;
-        let now = self.now;
-        if let Answer::Text { noreply } = answer
-            && end != LINE_END
-        {
+        if end != answer.value_end() {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
+            let noreply = matches!(answer, Answer::Text { noreply: true });
             self.reply(ProtocolError::BadDataChunk.reply(), noreply);
             return None;
         }
-        let participant = self.participant();
-        let outcome = match plan {
-            Plan::Put(condition) => Ok(participant.commit(reservation, condition, now)),
-            Plan::Join(join) => participant.concat(reservation, join, now),
+        let key = match &answer {
+            Answer::Text { .. } | Answer::Packet { .. } => None,
+            Answer::Meta(_) => Some((self.key_of(&reservation), reservation.value_bytes())),
         };
-        let outcome = match outcome {
+        let outcome = match self.conclude(reservation, plan) {
             Ok(outcome) => outcome,
             Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
         };
         self.classify(Class::Store);
-        match answer {
-            Answer::Text { noreply } => self.tell(outcome, plan, noreply),
-            Answer::Packet { echo, quiet } => {
+        match (answer, key) {
+            (Answer::Meta(flags), Some((key, value_bytes))) => {
+                self.tell_set(outcome, plan, (key.bytes(), value_bytes), &flags.flags());
+            }
+            (Answer::Packet { echo, quiet }, _) => {
                 self.tell_packet(outcome, plan, (echo, quiet));
                 *state = State::Binary(Access::Granted);
             }
+            (Answer::Text { noreply }, _) => self.tell(outcome, plan, noreply),
+            (Answer::Meta(_), None) => unreachable!(),
         }
         None
     }
@@ -258,7 +298,7 @@ impl<O: Output> Batch<'_, O> {
     /// Counts what came of a value that was to be stored by the cas of the item.
     #[inline]
     pub fn count_cas(&self, outcome: Outcome, plan: Plan) {
-        if !matches!(plan, Plan::Put(Condition::Cas(_))) {
+        if !matches!(plan, Plan::Put(Condition::Cas(_) | Condition::CasOrOlder(_))) {
             return;
         }
         match outcome {
@@ -266,6 +306,28 @@ impl<O: Output> Batch<'_, O> {
             Outcome::Exists => self.count(Metric::CasBadval),
             Outcome::NotFound => self.count(Metric::CasMisses),
             Outcome::NotStored | Outcome::NoMemory => {}
+        }
+    }
+}
+
+/// A key, for who does away with what it is in.
+struct KeyCopy {
+    space: [u8; KEY_BYTES_MAX],
+    len: usize,
+}
+
+impl KeyCopy {
+    fn bytes(&self) -> &[u8] {
+        &self.space[..self.len]
+    }
+}
+
+impl Answer {
+    /// True when a value of this plan that is not stored takes the one that is there with it.
+    fn replaces(&self, plan: Plan) -> bool {
+        match self {
+            Answer::Text { .. } | Answer::Packet { .. } => plan == Plan::Put(Condition::Always),
+            Answer::Meta(_) => replaces(plan),
         }
     }
 }

@@ -221,6 +221,7 @@ impl Log {
             pages.page(number).hold(SLOTS_MAX);
             *open = Open { page: number, bytes: 0, slots: 0 };
         }
+        pages.page(open.page).see(pages.second());
         let at = Ref::from_offset(pages.start_of(open.page) + open.bytes as usize);
         let (claimed, count) = claim(at, (page_bytes - open.bytes) / bytes);
         open.slots += count;

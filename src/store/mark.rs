@@ -69,7 +69,7 @@ impl Participant {
         now: Now,
     ) -> Result<Outcome, Refusal> {
         let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: 0, cas };
-        let marks = Marks { won: true, stale: false };
+        let marks = Marks::WON;
         self.build(head, b"", Terms { marks, ..Terms::on(Condition::Absent) }, now)
     }
 
@@ -160,7 +160,7 @@ impl Participant {
                 marks: Marks::NONE,
                 fetched: true,
             },
-            marks: Marks { won: false, stale: true },
+            marks: Marks::STALE,
         };
         Ok(self.store(copy, terms, now))
     }
@@ -189,7 +189,7 @@ impl Participant {
             let cas = emptying.new_cas.or(kept);
             let head = ItemHead { key, hash, flags, expiry, value_bytes: 0, cas };
             let condition = Condition::Version(version);
-            let marks = Marks { won: false, stale };
+            let marks = if stale { Marks::STALE } else { Marks::NONE };
             match self.build(head, b"", Terms { marks, ..Terms::on(condition) }, now)? {
                 Outcome::Exists | Outcome::NotFound => {}
                 outcome @ (Outcome::Stored { .. } | Outcome::NotStored | Outcome::NoMemory) => {

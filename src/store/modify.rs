@@ -155,7 +155,7 @@ impl Participant {
         now: Now,
     ) -> Result<Changed, ArithmeticError> {
         loop {
-            let item = match (self.get(key, hash, now), change.initial) {
+            let item = match (self.peek(key, hash, now), change.initial) {
                 (Ok(item), _) => item,
                 (Err(Miss::Absent | Miss::Expired | Miss::Flushed), None) => {
                     return Err(ArithmeticError::NotFound);
@@ -167,6 +167,7 @@ impl Participant {
                     result => return result,
                 },
             };
+            self.count_change(&item);
             // What lies in pieces is no number.
             let value = item.value().filter(|value| !value.is_empty());
             let value = value.ok_or(ArithmeticError::NonNumeric)?;

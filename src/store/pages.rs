@@ -61,6 +61,9 @@ pub(in crate::store) struct Page {
     used: AtomicU32,
     /// Nothing in the page expires before this, see `note_expiry`.
     earliest: AtomicU32,
+    /// The second in which the page last came to a class, was passed by its hand, or, in the log,
+    /// got an item.
+    seen_s: AtomicU32,
     /// Class: the first slot in the list of free ones. Log: the page after this one, and its birth.
     free: AtomicU64,
 }
@@ -75,6 +78,7 @@ impl Default for Page {
             bump: AtomicU32::new(0),
             used: AtomicU32::new(0),
             earliest: AtomicU32::new(u32::MAX),
+            seen_s: AtomicU32::new(0),
             free: AtomicU64::new(0),
         }
     }
@@ -99,6 +103,19 @@ impl Page {
         // reads the page.
         if earliest < self.earliest.load(Ordering::Relaxed) {
             self.earliest.fetch_min(earliest, Ordering::Relaxed);
+        }
+    }
+
+    pub fn seen_s(&self) -> u32 {
+        self.seen_s.load(Ordering::Relaxed)
+    }
+
+    /// Something about the page has been seen to in this second.
+    #[inline]
+    pub fn see(&self, second: u32) {
+        // Relaxed: a guess. Seldom written, as who reads it has other things of the page to read.
+        if self.seen_s() != second {
+            self.seen_s.store(second, Ordering::Relaxed);
         }
     }
 
@@ -238,6 +255,8 @@ pub(in crate::store) struct Pages {
     /// everybody has: copies, as above.
     coming: AtomicU32,
     stuck: AtomicU32,
+    /// The present second, as the last batch has told.
+    second: AtomicU32,
     /// Page 0 is never used, so that no item has the ref 0.
     pages: Box<[Page]>,
     pool: Mutex<Pool>,
@@ -262,8 +281,25 @@ impl Pages {
             for_items: AtomicU32::new(count),
             coming: AtomicU32::new(0),
             stuck: AtomicU32::new(0),
+            second: AtomicU32::new(0),
             pages,
             pool: Mutex::new(pool),
+        }
+    }
+
+    #[inline]
+    pub fn second(&self) -> u32 {
+        self.second.load(Ordering::Relaxed)
+    }
+
+    /// Tells what time it is.
+    #[inline]
+    pub fn tell(&self, now: Now) {
+        let [a, b, c, d, ..] = now.seconds().to_le_bytes();
+        let second = u32::from_le_bytes([a, b, c, d]);
+        // Relaxed: a guess, here and above.
+        if self.second() != second {
+            self.second.store(second, Ordering::Relaxed);
         }
     }
 

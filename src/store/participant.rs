@@ -133,11 +133,19 @@ impl Participant {
         }
     }
 
-    /// Somebody has asked for an item.
+    /// Somebody has asked for an item: it becomes hotter.
     #[inline]
-    pub(in crate::store) fn count_get(&self, item: &Item<'_>) {
+    pub fn count_get(&self, item: &Item<'_>) {
         self.requests.set(self.requests.get() + 1);
         if item.heat_up() {
+            self.count_first_hit(item);
+        }
+    }
+
+    /// As `count_get`, for who does not want the value but to change it.
+    pub(in crate::store) fn count_change(&self, item: &Item<'_>) {
+        self.requests.set(self.requests.get() + 1);
+        if item.warm_up() {
             self.count_first_hit(item);
         }
     }
@@ -171,13 +179,37 @@ impl Participant {
     ) -> Result<Item<'_>, Miss> {
         loop {
             let item = self.get(key, hash, now)?;
-            if let Some(item) = item.set_expiry(expiry) {
-                self.table.note_expiry(item.at(), expiry);
+            if let Some(item) = self.set_expiry(&item, hash, expiry) {
                 return Ok(item);
             }
+        }
+    }
+
+    /// Gives an item that was found another exptime. `None` when it has been let go meanwhile:
+    /// there may be a new one by now.
+    pub fn set_expiry<'p>(
+        &self,
+        item: &Item<'p>,
+        hash: KeyHash,
+        expiry: Expiry,
+    ) -> Option<Item<'p>> {
+        let changed = item.set_expiry(expiry);
+        match &changed {
+            Some(item) => self.table.note_expiry(item.at(), expiry),
             // It is being let go of by who has the lock: after that there may be a new one.
+            None => drop(self.table.lock(hash)),
+        }
+        changed
+    }
+
+    /// True for the first who asks, until a value is stored or marked as stale: it is to make a
+    /// newer one. `None` when the item has been let go meanwhile, as with `set_expiry`.
+    pub fn win(&self, item: &Item<'_>, hash: KeyHash) -> Option<bool> {
+        let won = item.win();
+        if won.is_none() {
             drop(self.table.lock(hash));
         }
+        won
     }
 
     #[cold]
@@ -217,6 +249,22 @@ impl Participant {
             slabs.count_touches(class, u64::from(cell.take()));
         }
         slabs.count_requests(u64::from(self.requests.take()), self.items.take());
+    }
+
+    /// How long ago somebody asked for an item, or stored it, in seconds and at a guess: an item
+    /// does not know, but its page knows when it was begun, and when it was looked through for what
+    /// is not wanted.
+    pub fn idle_s(&self, item: &Item<'_>, now: Now) -> u64 {
+        let seen_s = self.table.slabs.pages.page_of(item.at()).seen_s();
+        now.seconds().saturating_sub(u64::from(seen_s))
+    }
+
+    /// The number of the size class of an item, from 1; 0 if it lies in the log.
+    pub fn class_of(&self, item: &Item<'_>) -> u64 {
+        match self.table.slabs.pages.page_of(item.at()).holder() {
+            Holder::Class(class) => u64::from(class) + 1,
+            Holder::Log | Holder::None => 0,
+        }
     }
 
     /// Takes a dead item out of the index, if it is still there.

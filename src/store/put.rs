@@ -4,7 +4,7 @@
 //! Where it is there already, the stripe is locked first, and one look decides everything: whether
 //! the condition holds, whether the item belongs to the log, and what it replaces.
 
-use super::arena::{Inherits, ItemHead, Marks, Ref, Stamp};
+use super::arena::{ItemHead, Marks, Ref, Stamp};
 use super::index::{Entry, Tag};
 use super::log::{KEPT, band};
 use super::participant::Participant;
@@ -33,7 +33,7 @@ impl Participant {
         if !self.table.evict || bytes > bytes_max || self.has_retired_much() || inherits {
             return None;
         }
-        let outcome = self.put_in_log(head, value, condition, now)?;
+        let outcome = self.put_in_log(head, (value, bytes as u64), condition, now)?;
         self.tidy_up(now);
         Some(outcome)
     }
@@ -42,7 +42,7 @@ impl Participant {
     fn put_in_log(
         &self,
         head: &ItemHead<'_>,
-        value: &[u8],
+        (value, bytes): (&[u8], u64),
         condition: Condition,
         now: Now,
     ) -> Option<Outcome> {
@@ -53,7 +53,9 @@ impl Participant {
         let segment = table.segment_of(hash);
         let old = table.locate_in(segment, head.key, hash, &stripe);
         let alive = old.filter(|(_, item)| table.death(item, hash, now).is_none());
-        if let Some(outcome) = refusal(condition, alive.as_ref().map(|(_, item)| item)) {
+        if condition != Condition::Always
+            && let Some(outcome) = refusal(condition, alive.as_ref().map(|(_, item)| item))
+        {
             return Some(outcome);
         }
         let is_for_class = match (alive, old) {
@@ -73,14 +75,13 @@ impl Participant {
         let heat = alive.map_or(0, |(_, item)| item.word0().heat());
         let version = table.next_version(hash, &stripe);
         let stamp = Stamp { version, heat, marks: Marks::NONE };
-        let bytes = (head.bytes(false) + value.len()) as u64;
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
         match old {
             None => segment.insert(place, hash, entry(table.arena.publish(full, stamp))),
             Some((_, item)) => {
                 let link = |at| segment.replace(place, entry(at));
                 let full = (full, stamp);
-                let (_, retired, _) = table.arena.supersede(full, &item, Inherits::NOTHING, link);
+                let (_, retired, _) = table.arena.supersede(full, &item, link);
                 self.lay_out(retired, &item);
             }
         }

@@ -102,6 +102,27 @@ impl<'p> Seek<'p> {
         self.get_anew(key, now)
     }
 
+    /// See `Participant::peek`.
+    ///
+    /// # Errors
+    /// Why there is no item.
+    #[inline(always)]
+    pub fn peek(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
+        if self.at != Ref::NONE {
+            let item = self.one.table.arena.item(self.at, self.one.keep());
+            if equal(item.key(), key) && self.stripe.death(&item, now).is_none() {
+                return Ok(item);
+            }
+        }
+        self.peek_anew(key, now)
+    }
+
+    /// As `get_anew`.
+    #[inline(never)]
+    fn peek_anew(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
+        self.one.peek(key, self.hash, now)
+    }
+
     /// Only the whole look-up knows for sure that there is nothing, and buries what is dead.
     #[inline(never)]
     fn get_anew(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {

@@ -242,6 +242,7 @@ impl ClassGuard<'_> {
     /// Adds a page from the pool.
     pub fn add_page(&mut self, number: u32) {
         self.slabs.pages.page(number).begin(self.class);
+        self.slabs.pages.page(number).see(self.slabs.pages.second());
         self.slab.grants = self.slab.grants.saturating_sub(1);
         self.slab.pages.push(number);
         self.slab.partial.push(number);
@@ -257,6 +258,9 @@ impl ClassGuard<'_> {
                 self.slab.hand = (0, 0);
                 continue;
             };
+            if slot == 0 {
+                self.slabs.pages.page(number).see(self.slabs.pages.second());
+            }
             if slot < self.slabs.pages.page(number).bump() {
                 self.slab.hand.1 += 1;
                 return Some(self.slot(number, slot));

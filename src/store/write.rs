@@ -49,8 +49,8 @@ impl Terms {
         match self.condition {
             // A value that was made from an older one than there is serves until the next.
             Condition::CasOrOlder(cas) if cas != old.cas() => Terms {
-                inherits: Inherits { marks: WON, fetched: false, ..Inherits::EVERYTHING },
-                marks: Marks { stale: true, won: false },
+                inherits: Inherits { marks: Marks::WON, fetched: false, ..Inherits::EVERYTHING },
+                marks: Marks::STALE,
                 ..self
             },
             Condition::Always
@@ -62,8 +62,6 @@ impl Terms {
         }
     }
 }
-
-const WON: Marks = Marks { won: true, stale: false };
 
 /// Where a new entry can go.
 enum Room<'t> {
@@ -395,7 +393,10 @@ impl Participant {
                     None => segment.usurp(place, hash, entry(at)),
                 };
                 let full = (reservation, stamp);
-                let (at, retired, word) = table.arena.supersede(full, &item, terms.inherits, link);
+                let (at, retired, word) = match terms.inherits {
+                    Inherits::NOTHING => table.arena.supersede(full, &item, link),
+                    inherits => table.arena.inherit(full, &item, inherits, link),
+                };
                 if terms.inherits.exptime {
                     table.note_expiry(at, word.expiry());
                 }
@@ -463,9 +464,10 @@ impl Participant {
         }
     }
 
-    /// Opens a batch: a flush that has become due happens.
+    /// Opens a batch: a flush that has become due happens, and the table is told the time.
     #[inline]
     pub fn begin(&mut self, now: Now) {
+        self.table.slabs.pages.tell(now);
         if let Some(due) = self.table.due_flush(now) {
             let never = Expiry::NEVER.to_bits();
             // Relaxed: the locks of the stripes order what follows.

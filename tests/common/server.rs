@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Debian's memcached, where it is installed.
-pub const MEMCACHED: &str = "/usr/bin/memcached";
+/// The original: Debian's memcached, where it is installed, or the one that `MEMCACHED` names.
+pub fn memcached() -> String {
+    let named = std::env::var("MEMCACHED").ok().filter(|program| !program.is_empty());
+    named.unwrap_or_else(|| "/usr/bin/memcached".into())
+}
 
 /// Ports below the range from which the kernel takes those of clients; the statistics port lies
 /// 10,000 higher and should be below that range, too.
@@ -230,7 +233,7 @@ impl Drop for Server {
 fn command(kind: Kind, port: u16, options: &[&str]) -> Command {
     let own =
         std::env::var("RINGCACHED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringcached").into());
-    let other = replacement().unwrap_or_else(|| MEMCACHED.into());
+    let other = replacement().unwrap_or_else(memcached);
     let port = port.to_string();
     let mut command = Command::new(if kind == Kind::Memcached { other } else { own });
     command.args(["-u", "root", "-l", "127.0.0.1", "-p", &port, "-U", "0"]);
@@ -266,7 +269,8 @@ pub fn replacement() -> Option<String> {
 /// Whether this machine can run such a server. `E2E_MUST_RUN` turns a skip into a failure.
 fn can_run(kind: Kind) -> bool {
     let lacks = if kind == Kind::Memcached {
-        (!std::path::Path::new(MEMCACHED).exists()).then(|| format!("no {MEMCACHED}"))
+        let program = memcached();
+        (!std::path::Path::new(&program).exists()).then(|| format!("no {program}"))
     } else {
         static LACKS: OnceLock<Option<String>> = OnceLock::new();
         LACKS.get_or_init(lacks_io_uring).clone()

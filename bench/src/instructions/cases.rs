@@ -73,6 +73,10 @@ pub const ALL: &[Case] = &[
     case("turn_packet_get_64", 400, |rounds| turns(rounds, packet_gets(64, 0))),
     case("turn_packet_miss_64", 400, |rounds| turns(rounds, packet_gets(64, ITEMS))),
     case("turn_packet_set_16", 1_000, |rounds| turns(rounds, packet_sets(16))),
+    case("turn_mg_16", 1_000, |rounds| turns(rounds, meta_gets(16, "v"))),
+    case("turn_mg_64", 400, |rounds| turns(rounds, meta_gets(64, "v"))),
+    case("turn_mg_flags_16", 1_000, |rounds| turns(rounds, meta_gets(16, "t f v O7"))),
+    case("turn_ms_16", 1_000, |rounds| turns(rounds, meta_sets(16))),
 ];
 
 /// Runs one case so often.
@@ -90,6 +94,16 @@ fn key(number: u32) -> Vec<u8> {
 
 fn gets(count: u32, first: u32) -> Vec<u8> {
     (first..first + count).flat_map(|each| [b"get ", &key(each)[..], b"\r\n"].concat()).collect()
+}
+
+fn meta_gets(count: u32, flags: &str) -> Vec<u8> {
+    let get = |each| [b"mg ", &key(each)[..], b" ", flags.as_bytes(), b"\r\n"].concat();
+    (0..count).flat_map(get).collect()
+}
+
+fn meta_sets(count: u32) -> Vec<u8> {
+    let set = |each| [b"ms ", &key(each)[..], b" 32 T0\r\n", &VALUE, b"\r\n"].concat();
+    (0..count).flat_map(set).collect()
 }
 
 fn list(count: u32) -> Vec<u8> {

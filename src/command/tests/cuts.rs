@@ -25,6 +25,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         Just("set a 0 0 3\r\nabcde\r\n".to_owned()),
         Just("set a 0 0 300000 noreply\r\n".to_owned()),
         Just("quit\r\n".to_owned()),
+        Just("mg a v\r\nmg b v\r\nmg c v\r\n".to_owned()),
+        Just("mg a s v c t f h k O1 q\r\n".to_owned()),
+        Just("mg a N9 v\r\nmg b R30 T9 t\r\nmg YQ== b k\r\n".to_owned()),
+        Just("ms a 3 MA N0 c s k Oopaque\r\nabc\r\n".to_owned()),
+        Just("ms Yg== 3 b k T9 E5 c\r\nabc\r\nms b 3 C5 I\r\nabc\r\n".to_owned()),
+        Just("ms a 3 Z\r\nabc\r\nms a 300000 q\r\n".to_owned()),
+        Just("md a I q\r\nmd b x I T5 k\r\nmd c C0\r\n".to_owned()),
+        Just("ma a N0 J5 v t c\r\nma b MD D2 T9\r\n".to_owned()),
+        Just("me a\r\nmn\r\nmg a v v\r\n".to_owned()),
         (245usize..256).prop_map(|len| format!("get a {} b\r\n", "k".repeat(len))),
         (2040usize..2055).prop_map(|len| format!("{}\r\n", "x".repeat(len))),
         (500usize..530).prop_map(|keys| format!("get{}\r\n", " a".repeat(keys))),
@@ -38,9 +47,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
             format!("{verb} {key} 7 0 {bytes}{noreply}\r\n{}\r\n", "7".repeat(bytes))
         },
     );
+    let bytes = prop_oneof![0usize..20, 1000usize..2000, 16_000usize..17_000, 60_000usize..140_000];
+    let flags = prop::sample::select(vec!["", " k O7 c", " MA N0 s c", " MP q", " E9 I C8", " ME"]);
+    let meta_store = (flags, prop::sample::select(vec!["a", "b", "c"]), bytes).prop_map(
+        |(flags, key, bytes)| format!("ms {key} {bytes}{flags}\r\n{}\r\n", "7".repeat(bytes)),
+    );
     let piece = prop_oneof![
         6 => line.prop_map(String::into_bytes),
         4 => store.prop_map(String::into_bytes),
+        2 => meta_store.prop_map(String::into_bytes),
         1 => prop::collection::vec(any::<u8>(), 0..30),
     ];
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
@@ -143,13 +158,15 @@ proptest! {
 /// What a fuzzer would try: a few thousand inputs, mutated from requests without regard for sense.
 #[test]
 fn mutated_requests() {
-    let seeds: [&[u8]; 6] = [
+    let seeds: [&[u8]; 8] = [
         b"set a 0 0 5\r\nhello\r\nget a b\r\ngets a\r\n",
         b"gat 10 a b c\r\ntouch a 5\r\ndelete a\r\nincr a 5\r\n",
         b"append a 0 0 2\r\nxx\r\nprepend a 0 0 2 noreply\r\nyy\r\n",
         b"cas a 0 0 1 18446744073709551615\r\nx\r\nflush_all 2\r\n",
         b"stats\r\nstats settings\r\nstats reset\r\nversion\r\nverbosity 2\r\n",
         b"get aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nquit\r\n",
+        b"ms a 5 T9 c k O1 s\r\nhello\r\nmg a v t f\r\nmg a v\r\nmg bm9uZQ== b N9 k v\r\n",
+        b"md a I T5\r\nma n N0 J9 v c\r\nma n MD D5\r\nmd a x q\r\nme a\r\nmn\r\nmg a R30 v\r\n",
     ];
     let dictionary: [&[u8]; 8] =
         [b"\r\n", b"\n", b" ", b"noreply", b"get ", b"set k 0 0 9\r\n", b"-1", b"99999999999"];

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod login;
+mod meta;
 mod model;
 mod oracle;
 mod transcripts;

@@ -15,6 +15,22 @@ pub enum ProtocolError {
     /// The value is not followed by CR LF.
     BadDataChunk,
     BadShutdownMode,
+    /// Of a meta command's flags: one that does not exist, one that is there before, and too many.
+    InvalidFlag,
+    DuplicateFlag,
+    TooManyFlags,
+    /// As these, in the words of `ma`.
+    InvalidOrDuplicateFlag,
+    /// What follows a flag is not the number that it should be.
+    BadToken,
+    BadInitial,
+    BadDeltaValue,
+    OpaqueTooLong,
+    /// The key is not in base64.
+    BadKeyEncoding,
+    /// There is no such mode of `ms`, or of `ma`.
+    BadSetMode,
+    BadArithmeticMode,
 }
 
 /// Whether the byte stream can still be trusted after the error.
@@ -39,6 +55,17 @@ impl ProtocolError {
             Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Self::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
             Self::BadShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Self::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Self::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            Self::TooManyFlags => b"CLIENT_ERROR options flags are too long\r\n",
+            Self::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
+            Self::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            Self::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            Self::BadDeltaValue => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            Self::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            Self::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            Self::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            Self::BadArithmeticMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
         }
     }
 
@@ -50,7 +77,18 @@ impl ProtocolError {
             | Self::BadExptime
             | Self::BadDelta
             | Self::BadDataChunk
-            | Self::BadShutdownMode => Blame::Request,
+            | Self::BadShutdownMode
+            | Self::InvalidFlag
+            | Self::DuplicateFlag
+            | Self::TooManyFlags
+            | Self::InvalidOrDuplicateFlag
+            | Self::BadToken
+            | Self::BadInitial
+            | Self::BadDeltaValue
+            | Self::OpaqueTooLong
+            | Self::BadKeyEncoding
+            | Self::BadSetMode
+            | Self::BadArithmeticMode => Blame::Request,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
+use super::meta::{MetaGet, MetaHead, parse_meta, plain_get};
 use super::number::{decimal, signed, without_plus};
 use super::plain::plain_store;
 use super::search::find;
@@ -9,7 +10,7 @@ use super::words::Words;
 use crate::base::limits::{HEAD_BYTES_MAX, KEY_BYTES_MAX};
 
 /// What a value may at most be said to have: with its line end it fits 31 bits.
-const VALUE_BYTES_SAID_MAX: u64 = (1 << 31) - 3;
+pub(super) const VALUE_BYTES_SAID_MAX: u64 = (1 << 31) - 3;
 
 /// A shorter line, end included, is not even an unknown command.
 const LINE_BYTES_MIN: usize = 4;
@@ -21,6 +22,8 @@ pub enum Parsed<'a> {
     Head { head: Head<'a>, consumed: usize },
     /// The start of a list of keys: the keys are read by `next_key`.
     Keys { list: KeyList, consumed: usize },
+    /// A whole `mg`.
+    MetaGet { get: MetaGet<'a>, consumed: usize },
     /// A proper prefix of a head.
     Partial,
     /// `consumed` bytes are beyond use; `error.blame()` says whether the rest is.
@@ -70,6 +73,10 @@ pub enum Head<'a> {
     Stats {
         group: &'a [u8],
     },
+    /// `value_bytes` and a line end follow, if it is `ms`.
+    Meta(MetaHead<'a>),
+    /// `mn`
+    Noop,
 }
 
 /// A storage command.
@@ -110,7 +117,10 @@ pub enum ShutdownMode {
 /// Parses the first request head of `input`.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
-    parse_list(input).or_else(|| plain_store(input)).unwrap_or_else(|| parse_head(input))
+    parse_list(input)
+        .or_else(|| plain_store(input))
+        .or_else(|| plain_get(input))
+        .unwrap_or_else(|| parse_head(input))
 }
 
 pub(super) fn parse_head(input: &[u8]) -> Parsed<'_> {
@@ -127,6 +137,9 @@ pub(super) fn parse_head(input: &[u8]) -> Parsed<'_> {
     let consumed = end + 1;
     let line = &input[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if let Some(parsed) = parse_meta(line, consumed) {
+        return parsed;
+    }
     match parse_line(line, consumed) {
         Ok(head) => Parsed::Head { head, consumed },
         Err(Refusal { error, noreply }) => Parsed::Invalid { error, noreply, consumed },

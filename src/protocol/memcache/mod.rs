@@ -1,10 +1,11 @@
-//! The classic memcached text protocol.
+//! The memcached text protocol: classic, and meta commands.
 //!
 //! ```text
 //!   set key 7 0 5\r\n          a head, then `bytes` of value and \r\n, which `parse` never sees
 //!   hello\r\n
 //!   get a b c\r\n              a head is `get `; the keys are read one at a time by `next_key`
 //!   delete a noreply\r\n       a head that is the whole request
+//!   mg a v\r\n                 and so are those of `meta`, but for `ms`
 //! ```
 //!
 //! `parse` and `next_key` are total and prefix-stable: what they answer about bytes they consume
@@ -20,20 +21,27 @@
 //! - A head that starts with a space is an unknown command, as it is there for all but a few.
 //! - An exptime has 64 bits everywhere, and leading zeros do not make a number too long.
 
+mod base64;
 mod error;
+mod flags;
 mod head;
 mod keys;
 mod login;
+mod meta;
+pub mod meta_reply;
 mod number;
 mod plain;
 pub mod reply;
 mod search;
 mod words;
 
+pub use base64::decode as decode_key;
 pub use error::{Blame, ProtocolError};
+pub use flags::{Flags, KeptFlags, Letters};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
 pub use keys::{KeyList, KeyTouch, NextKey, next_key, parse_list, rest_of_line};
 pub use login::{AUTHENTICATION_FAILURE, Login, parse_login, parse_token};
+pub use meta::{MetaGet, MetaHead, MetaVerb, SetMode, next_get};
 pub(super) use number::{DECIMAL_BYTES_MAX, write_decimal};
 
 /// What ends a value.

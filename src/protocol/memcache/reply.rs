@@ -66,19 +66,19 @@ impl ValueHead<'_> {
 }
 
 #[inline(always)]
-fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+pub(super) fn append(space: &mut [u8], at: usize, bytes: &[u8]) -> usize {
     copy(&mut space[at..], bytes);
     at + bytes.len()
 }
 
 #[inline(always)]
-fn fixed<const N: usize>(space: &mut [u8], at: usize, bytes: &[u8; N]) -> usize {
+pub(super) fn fixed<const N: usize>(space: &mut [u8], at: usize, bytes: &[u8; N]) -> usize {
     space[at..at + N].copy_from_slice(bytes);
     at + N
 }
 
 #[inline(always)]
-fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
+pub(super) fn append_number(space: &mut [u8], at: usize, number: u64) -> usize {
     space[at] = b' ';
     at + 1 + write_decimal(&mut space[at + 1..], number)
 }

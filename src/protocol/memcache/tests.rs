@@ -229,6 +229,20 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "-1",
         "99999999999999999999",
         "HTTP/1.1",
+        "mg ",
+        "mg ",
+        "ms ",
+        "md",
+        "ma",
+        "me",
+        "mn",
+        " v",
+        " k",
+        " T5",
+        " C7",
+        " Oabc",
+        " b",
+        "Zm9v",
     ]);
     let piece = prop_oneof![
         8 => words.prop_map(|word| word.as_bytes().to_vec()),
@@ -244,6 +258,7 @@ fn parse_consumed(parsed: &Parsed<'_>) -> Option<usize> {
     match *parsed {
         Parsed::Head { consumed, .. }
         | Parsed::Keys { consumed, .. }
+        | Parsed::MetaGet { consumed, .. }
         | Parsed::Invalid { consumed, .. } => Some(consumed),
         Parsed::Partial => None,
     }

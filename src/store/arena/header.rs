@@ -75,16 +75,38 @@ const EXPTIME_SHIFT: u32 = 32;
 const HEAD_SHIFT: u32 = 26;
 
 /// What is to be known about a value beside itself. Storing a value clears it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// Somebody has been told to make a newer value.
-    pub won: bool,
-    /// It is out of date.
-    pub stale: bool,
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks(u64);
 
 impl Marks {
-    pub(in crate::store) const NONE: Marks = Marks { won: false, stale: false };
+    pub(in crate::store) const NONE: Marks = Marks(0);
+    pub(in crate::store) const WON: Marks = Marks(MARKED | WON);
+    pub(in crate::store) const STALE: Marks = Marks(MARKED | STALE);
+    pub(in crate::store) const ALL: Marks = Marks(MARKED | STALE | WON);
+
+    /// True when somebody has been told to make a newer value.
+    pub fn is_won(self) -> bool {
+        self.0 & WON != 0
+    }
+
+    /// True when it is out of date.
+    pub fn is_stale(self) -> bool {
+        self.0 & STALE != 0
+    }
+
+    /// All that are in one of both.
+    #[cfg(test)]
+    pub(in crate::store) fn or(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    /// Those that are in both.
+    pub(in crate::store) fn and(self, other: Marks) -> Marks {
+        match self.0 & other.0 {
+            MARKED => Marks::NONE,
+            both => Marks(both),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,14 +186,15 @@ impl Word0 {
         Word0((self.0 + degree) | FETCHED)
     }
 
+    /// Fetched if the other is, and only then.
+    pub(super) fn as_fetched_as(self, other: Word0) -> Word0 {
+        Word0((self.0 & !FETCHED) | (other.0 & FETCHED))
+    }
+
     /// True when `hotter` changes nothing.
     #[inline]
     pub(super) fn is_hottest(self) -> bool {
         self.0 & (HEAT_MASK | FETCHED) == HEAT_MASK | FETCHED
-    }
-
-    pub(super) fn with_fetched(self, fetched: bool) -> Word0 {
-        Word0(self.0 | if fetched { FETCHED } else { 0 })
     }
 
     /// One degree colder. Heat must not be 0.
@@ -204,15 +227,23 @@ impl Word0 {
         super::to_usize((self.0 & (CFLAGS | NOTED | WIDE)) >> 16)
     }
 
+    #[inline]
+    pub(super) fn is_marked(self) -> bool {
+        self.0 & MARKED != 0 && self.0 & (STALE | WON) != 0
+    }
+
     pub(in crate::store) fn marks(self) -> Marks {
-        let has = |mark| self.0 & (MARKED | mark) == MARKED | mark;
-        Marks { won: has(WON), stale: has(STALE) }
+        if self.is_marked() { Marks(self.0 & KIND_MASK) } else { Marks::NONE }
+    }
+
+    /// With these marks, too.
+    #[inline]
+    pub(super) fn marked(self, marks: Marks) -> Word0 {
+        Word0(self.0 | marks.0)
     }
 
     pub(super) fn with_marks(self, marks: Marks) -> Word0 {
-        let won = if marks.won { MARKED | WON } else { 0 };
-        let stale = if marks.stale { MARKED | STALE } else { 0 };
-        Word0((self.0 & !KIND_MASK) | won | stale)
+        Word0((self.0 & !KIND_MASK) | marks.0)
     }
 
     /// True of an item that lies in a size class, and not in the log.
@@ -295,14 +326,15 @@ mod tests {
     #[test]
     fn marks_are_kinds_of_their_own() {
         let word = Word0::reserved(250, Expiry::NEVER, true).with_main(true).with_wide(true);
-        for (won, stale, kind) in
-            [(false, false, 0), (true, false, 5), (false, true, 6), (true, true, 7)]
-        {
-            let marks = Marks { won, stale };
-            let marked = word.with_marks(Marks { won: true, stale: true }).with_marks(marks);
+        let both = Marks::WON.or(Marks::STALE);
+        for (marks, kind) in [(Marks::NONE, 0), (Marks::WON, 5), (Marks::STALE, 6), (both, 7)] {
+            let marked = word.with_marks(both).with_marks(marks);
             assert_eq!((marked.0 & KIND_MASK) >> KIND_SHIFT, kind);
             assert_eq!((marked.marks(), marked.0 & !KIND_MASK), (marks, word.0));
+            assert_eq!((marks.and(both), marks.and(Marks::NONE)), (marks, Marks::NONE));
+            assert_eq!((marks.is_won(), marks.is_stale()), (kind & 1 == 1, kind & 2 == 2));
         }
+        assert_eq!(Marks::WON.and(Marks::STALE), Marks::NONE);
         for kind in 1..5 {
             assert_eq!(Word0(word.0 | kind << KIND_SHIFT).marks(), Marks::NONE);
         }

@@ -146,6 +146,12 @@ impl<'p> Item<'p> {
         self.word0.is_fetched()
     }
 
+    /// True when it had any marks when it was found.
+    #[inline]
+    pub fn is_marked(&self) -> bool {
+        self.word0.is_marked()
+    }
+
     /// As they were when the item was found.
     pub fn marks(&self) -> Marks {
         self.word0.marks()
@@ -193,7 +199,7 @@ impl<'p> Item<'p> {
     }
 
     /// Bytes of header, key and value, without rounding.
-    pub(in crate::store) fn item_bytes(&self) -> u64 {
+    pub fn item_bytes(&self) -> u64 {
         (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
     }
 
@@ -208,6 +214,22 @@ impl<'p> Item<'p> {
         let raised = self.arena.word0(self.at).compare_exchange(
             self.word0.0,
             self.word0.hotter().0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        raised.is_ok() && self.word0.heat() == 0 && self.word0.is_main()
+    }
+
+    /// As `heat_up`, for what is changed and not asked for.
+    pub(in crate::store) fn warm_up(&self) -> bool {
+        let hotter = self.word0.hotter();
+        if hotter.heat() == self.word0.heat() {
+            return false;
+        }
+        // As above.
+        let raised = self.arena.word0(self.at).compare_exchange(
+            self.word0.0,
+            hotter.as_fetched_as(self.word0).0,
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
@@ -235,14 +257,13 @@ impl<'p> Item<'p> {
 
     /// Marks the item, once: true for the first, until a value is stored or marked as stale. `None`
     /// when it has been let go meanwhile.
-    pub fn win(&self) -> Option<bool> {
+    pub(in crate::store) fn win(&self) -> Option<bool> {
         let mut seen = self.word0;
         while seen.is_in(State::Live) {
-            let marks = seen.marks();
-            if marks.won {
+            if seen.marks().is_won() {
                 return Some(false);
             }
-            let wanted = seen.with_marks(Marks { won: true, ..marks });
+            let wanted = seen.marked(Marks::WON);
             // Relaxed: who is the first orders nothing else.
             match self.arena.word0(self.at).compare_exchange_weak(
                 seen.0,
@@ -267,7 +288,7 @@ impl<'p> Item<'p> {
         let mut seen = self.word0;
         loop {
             assert!(seen.is_in(State::Live));
-            let marked = seen.with_marks(Marks { stale: true, won: false });
+            let marked = seen.with_marks(Marks::STALE);
             let wanted = expiry.map_or(marked, |expiry| marked.with_expiry(expiry));
             // Relaxed: what follows it is released.
             match word0.compare_exchange_weak(

@@ -79,18 +79,14 @@ impl Inherits {
     pub(in crate::store) const NOTHING: Inherits =
         Inherits { exptime: false, marks: Marks::NONE, fetched: false };
     pub(in crate::store) const EVERYTHING: Inherits =
-        Inherits { exptime: true, marks: Marks { won: true, stale: true }, fetched: true };
+        Inherits { exptime: true, marks: Marks::ALL, fetched: true };
 
     /// `own`, with what it has of the other, whose last header is `old`.
     #[inline]
     fn heir(self, own: Word0, old: Word0) -> Word0 {
         let own = if self.exptime { own.with_expiry(old.expiry()) } else { own };
-        let (mine, theirs) = (own.marks(), old.marks());
-        let marks = Marks {
-            won: mine.won || self.marks.won && theirs.won,
-            stale: mine.stale || self.marks.stale && theirs.stale,
-        };
-        own.with_marks(marks).with_fetched(self.fetched && old.is_fetched())
+        let own = own.marked(self.marks.and(old.marks()));
+        if self.fetched { own.as_fetched_as(old) } else { own }
     }
 }
 
@@ -410,7 +406,7 @@ impl Arena {
         self.word1(head).store(word1.0, Ordering::Relaxed);
         let word = self.look(head);
         assert!(word.is_in(State::Reserved));
-        let word = change(word.with_heat(stamp.heat).with_marks(stamp.marks));
+        let word = change(word.with_heat(stamp.heat).marked(stamp.marks));
         // Release: whoever sees it live, here or through the index, sees all of it.
         self.word0(head).store(word.with_state(State::Live).0, Ordering::Release);
         head
@@ -426,21 +422,34 @@ impl Arena {
         &self,
         (reservation, stamp): (Reservation, Stamp),
         old: &Item<'_>,
+        link: impl FnOnce(Ref),
+    ) -> (Ref, Retired, Word0) {
+        let (retired, word) = self.retire(old.at());
+        let at = self.publish(reservation, stamp);
+        link(at);
+        (at, retired, word)
+    }
+
+    /// As `supersede`, for one that has something of the other.
+    ///
+    /// # Panics
+    /// As `supersede`.
+    pub(in crate::store) fn inherit(
+        &self,
+        (reservation, stamp): (Reservation, Stamp),
+        old: &Item<'_>,
         inherits: Inherits,
         link: impl FnOnce(Ref),
     ) -> (Ref, Retired, Word0) {
         // First of all, so that nobody can touch or mark the old one when the new one can be found:
         // what the later of them did stays.
         let (retired, word) = self.retire(old.at());
-        let at = match inherits {
-            Inherits::NOTHING => self.publish(reservation, stamp),
-            _ => self.publish_as(|own| inherits.heir(own, word), reservation, stamp),
-        };
+        let at = self.publish_as(|own| inherits.heir(own, word), reservation, stamp);
         link(at);
         (at, retired, word)
     }
 
-    /// As `supersede`, for a copy of the other: it is the same item, with all that has been done to
+    /// As `inherit`, for a copy of the other: it is the same item, with all that has been done to
     /// it since it was copied.
     ///
     /// # Panics
@@ -459,7 +468,7 @@ impl Arena {
             note_word(self, copy.head, word).store(cas, Ordering::Relaxed);
         }
         let stamp = Stamp { version: old.version(), heat, marks: Marks::NONE };
-        self.supersede((copy, stamp), &old, Inherits::EVERYTHING, link)
+        self.inherit((copy, stamp), &old, Inherits::EVERYTHING, link)
     }
 
     /// Gives up a reservation.

@@ -152,7 +152,7 @@ impl World {
     }
 
     fn supersede(&self, copy: Reservation, inherits: Inherits, old: &Item<'_>) -> Retired {
-        self.arena.supersede((copy, STAMP), old, inherits, |at| self.link(at)).1
+        self.arena.inherit((copy, STAMP), old, inherits, |at| self.link(at)).1
     }
 
     /// As `Participant::mark_in_place`: gives the item of version 1 version 2.
@@ -327,7 +327,7 @@ fn a_mark_is_not_lost_when_an_item_moves() {
             let _ = world.promote(&one);
             let two = marker.join().unwrap();
             let item = world.find(&two).unwrap();
-            assert_eq!(item.marks(), Marks { stale: true, won: false });
+            assert_eq!(item.marks(), Marks::STALE);
             assert_eq!((item.version(), item.expiry()), (2, time(5)));
             assert_eq!(item.cas(), if noted { CHOSEN + 1 } else { 2 });
         });
@@ -345,7 +345,7 @@ fn a_newer_cas_comes_with_its_mark() {
             let marker = thread::spawn(move || marker.mark());
             let (item, cas) = world.find(&two).unwrap().settled();
             let old = if noted { CHOSEN } else { 1 };
-            assert!(cas == old || (cas == old + 1 && item.marks().stale));
+            assert!(cas == old || (cas == old + 1 && item.marks().is_stale()));
             marker.join().unwrap();
         });
     }
@@ -363,6 +363,6 @@ fn one_wins_even_if_the_item_moves() {
         let won = world.win(&one);
         assert!(won != other.join().unwrap());
         assert!(mover.join().unwrap());
-        assert!(world.find(&one).unwrap().marks().won);
+        assert!(world.find(&one).unwrap().marks().is_won());
     });
 }

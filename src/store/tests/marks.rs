@@ -9,8 +9,8 @@ use crate::store::{
     Participant, Refusal, Side, Staling,
 };
 
-const STALE: Marks = Marks { stale: true, won: false };
-const STALE_WON: Marks = Marks { stale: true, won: true };
+const STALE: Marks = Marks::STALE;
+const STALE_WON: Marks = Marks::ALL;
 
 fn one() -> Participant {
     table(8 << 20, true).participant(Registry::default().counters("one"))
@@ -206,7 +206,7 @@ fn a_missing_item_is_made_for_one_to_fill() {
     for cas in [None, Some(3)] {
         let made = stored(one.vivify(b"k", hash(&one), (soon, cas), NOW));
         assert!(cas.is_none_or(|cas| cas == made));
-        assert_eq!(marks_of(&one), Marks { won: true, stale: false });
+        assert_eq!(marks_of(&one), Marks::WON);
         assert_eq!((win(&one), get(&one, b"k").unwrap()), (Some(false), Vec::new()));
         let again = one.vivify(b"k", hash(&one), (soon, None), NOW);
         assert_eq!(again, Ok(Outcome::NotStored));

@@ -272,8 +272,8 @@ impl World {
             Mark::Win => {
                 let item = self.participants[who].peek(key, hash, now);
                 if let (Ok(item), Some(known)) = (item, self.known.get_mut(key)) {
-                    assert_eq!(item.win(), Some(!known.marks.won));
-                    known.marks.won = true;
+                    assert_eq!(item.win(), Some(!known.marks.is_won()));
+                    known.marks = known.marks.or(Marks::WON);
                 }
             }
         }
@@ -355,7 +355,7 @@ impl World {
             && wanted < old.cas
         {
             known.expiry = old.expiry;
-            known.marks = Marks { stale: true, won: old.marks.won };
+            known.marks = Marks::STALE.or(old.marks.and(Marks::WON));
         }
         self.known.insert(key.into(), known);
         self.changed(key, cas, head.cas);
@@ -414,7 +414,6 @@ impl World {
             self.changed(key, changed.cas, change.new_cas);
             return;
         };
-        known.fetched = true;
         let text = std::str::from_utf8(&known.value).ok().map(str::trim_end);
         let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         let old = digits.filter(|_| known.value.len() <= 20).and_then(|text| text.parse().ok());
@@ -443,7 +442,7 @@ impl World {
         let known = self.changed(key, cas, staling.new_cas).expect("it was there");
         assert_eq!(value_bytes, known.value.len());
         known.expiry = staling.expiry.unwrap_or(known.expiry);
-        known.marks = Marks { stale: true, won: false };
+        known.marks = Marks::STALE;
     }
 
     fn take_value(&mut self, who: usize, key: &[u8], emptying: Emptying) {
@@ -455,7 +454,7 @@ impl World {
         };
         let Emptying { flags, expiry, stale, new_cas, .. } = emptying;
         let kept = old.filter(|_| !stale);
-        let marks = Marks { stale, won: false };
+        let marks = if stale { Marks::STALE } else { Marks::NONE };
         self.known.insert(key.into(), Known { marks, ..Known::new(Vec::new(), flags, expiry) });
         self.changed(key, cas, new_cas.or(kept));
     }
@@ -467,7 +466,7 @@ impl World {
             assert_eq!(outcome, Outcome::NotStored);
             return assert!(self.known.contains_key(key));
         };
-        let marks = Marks { stale: false, won: true };
+        let marks = Marks::WON;
         self.known.insert(key.into(), Known { marks, ..Known::new(Vec::new(), 0, expiry) });
         self.changed(key, cas, None);
     }

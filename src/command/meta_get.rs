@@ -1,0 +1,356 @@
+//! `mg`: a run of them is looked for together, as with lists of keys.
+//!
+//! Between two of them nothing is kept of what was read: each is consumed when it is answered, and
+//! the rest is read again.
+
+use super::ahead::{Ahead, GetAhead};
+use super::batch::{Batch, Step};
+use super::classes::Class;
+use super::keys::Tally;
+use super::meta::{chosen_cas, expiries, expiry_after, plain_key};
+use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
+use super::session::{After, Sending, State};
+use super::{Budget, Switches, Verdict};
+use crate::base::clock::{Expiry, Now};
+use crate::base::hash::KeyHash;
+use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::metrics::{Counters, Metric};
+use crate::base::output::{Output, Spanning};
+use crate::protocol::memcache::meta_reply::{self, Code, OF_GET, OF_NOTHING, Told};
+use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, reply};
+use crate::store::{Item, Outcome, Participant, Pin, Refusal, Seek, Span};
+
+/// Flags that ask for the cas, or compare it.
+const ABOUT_CAS: Letters = Letters::of(b"cC");
+
+/// Why a run of requests ends.
+enum Ended {
+    /// Nothing but `mg` was read.
+    Through,
+    At(Verdict),
+    /// The value of the last one that was answered is replied in pieces.
+    Sending(Pin),
+    /// The next one is to make an item.
+    Making,
+}
+
+/// How one request was answered.
+enum Answered {
+    As(Begun),
+    /// Not yet: there is no item, and it is to be made.
+    Not,
+}
+
+/// A value of so many bytes, of which nothing else is told.
+struct Plain(usize);
+
+impl Frame for Plain {
+    fn begin(&self, output: &mut impl Output) {
+        meta_reply::plain_value_head(output, self.0);
+    }
+
+    fn end(&self, output: &mut impl Output) {
+        output.put(LINE_END);
+    }
+
+    fn refuse(&self, output: &mut impl Output) {
+        output.put(reply::REFCOUNT_OVERFLOW);
+    }
+}
+
+/// A value, and what flags ask of it.
+struct Flagged<'a> {
+    flags: &'a Flags<'a>,
+    told: &'a Told<'a>,
+}
+
+impl Frame for Flagged<'_> {
+    fn begin(&self, output: &mut impl Output) {
+        let code = Code::Value(self.told.value_bytes);
+        meta_reply::line(output, code, self.flags, OF_GET, self.told);
+    }
+
+    fn end(&self, output: &mut impl Output) {
+        output.put(LINE_END);
+    }
+
+    fn refuse(&self, output: &mut impl Output) {
+        output.put(reply::REFCOUNT_OVERFLOW);
+    }
+}
+
+/// The parts of a batch with which requests are answered.
+struct Getting<'a, O> {
+    participant: &'a Participant,
+    counters: &'a Counters,
+    switches: Switches,
+    output: &'a mut O,
+    budget: &'a mut Budget,
+    consumed: &'a mut usize,
+    now: Now,
+    tally: Tally,
+}
+
+impl<'a, O: Spanning<Span>> Getting<'a, O> {
+    /// Answers requests until something stops it.
+    #[inline]
+    fn run(&mut self, ahead: &mut Ahead<'a, GetAhead<'a>>) -> Ended {
+        for place in 0.. {
+            let Some((due, seek)) = ahead.key(place) else { break };
+            if self.output.is_full() {
+                return Ended::At(Verdict::OutputFull);
+            }
+            let begun = match self.answer(&due.get, seek) {
+                Answered::As(begun) => begun,
+                Answered::Not => return Ended::Making,
+            };
+            self.tally.lists += 1;
+            self.budget.requests -= 1;
+            *self.consumed = due.next;
+            match begun {
+                Begun::Whole | Begun::Refused => {}
+                Begun::Part(pin) => return Ended::Sending(pin),
+            }
+        }
+        Ended::Through
+    }
+
+    #[inline]
+    fn answer(&mut self, get: &MetaGet<'_>, seek: &Seek<'a>) -> Answered {
+        if get.flags.letters() != Flags::VALUE.letters() {
+            return self.answer_flags(get, seek);
+        }
+        let item = match seek.peek(get.key, self.now) {
+            Ok(item) => item,
+            Err(miss) => {
+                self.tally.miss(miss);
+                self.output.put(meta_reply::MISS);
+                return Answered::As(Begun::Whole);
+            }
+        };
+        if item.is_marked() {
+            // Who is told of marks may have to be told to make a newer value.
+            return self.answer_flags(get, seek);
+        }
+        self.tally.hits += 1;
+        self.participant.count_get(&item);
+        match item.value() {
+            Some(value) if value.len() < SPAN_BYTES_MIN => {
+                meta_reply::plain_value(self.output, value);
+                Answered::As(Begun::Whole)
+            }
+            _ => {
+                let frame = Plain(item.value_bytes());
+                Answered::As(begin(self.output, self.participant, &item, &frame))
+            }
+        }
+    }
+
+    /// As `answer`, whatever the flags are.
+    #[inline(never)]
+    fn answer_flags(&mut self, get: &MetaGet<'_>, seek: &Seek<'a>) -> Answered {
+        let mut space = [0; KEY_BYTES_MAX];
+        let key = plain_key(get.key, &get.flags, &mut space);
+        let mut found = seek.peek(key, self.now);
+        loop {
+            let item = match found {
+                Ok(item) => item,
+                Err(_) if get.flags.has(b'N') => return Answered::Not,
+                Err(miss) => {
+                    self.tally.miss(miss);
+                    tell_miss(self.output, key, &get.flags);
+                    return Answered::As(Begun::Whole);
+                }
+            };
+            match self.answer_item(&item, (key, seek.hash()), &get.flags) {
+                Some(begun) => return Answered::As(begun),
+                // Others have stored something else meanwhile.
+                None => found = self.participant.peek(key, seek.hash(), self.now),
+            }
+        }
+    }
+
+    /// Does to an item what the flags say, and tells what they ask for. `None` when the item was
+    /// let go meanwhile.
+    //= protocol.txt "Meta Get"
+    fn answer_item(
+        &mut self,
+        item: &Item<'a>,
+        (key, hash): (&[u8], KeyHash),
+        flags: &Flags<'_>,
+    ) -> Option<Begun> {
+        let (now, fetched) = (self.now, item.is_fetched());
+        let idle_s = if flags.has(b'l') { self.participant.idle_s(item, now) } else { 0 };
+        let (mut item, mut cas) = (*item, 0);
+        if flags.letters().has_any(ABOUT_CAS) {
+            let settled;
+            (item, settled) = item.settled();
+            cas = if self.switches.cas { settled } else { super::NO_CAS };
+        }
+        let before = item.expiry();
+        let (shown, after) = expiries(flags, before, false, now);
+        if flags.has(b'T') {
+            item = self.participant.set_expiry(&item, hash, after)?;
+        }
+        let mut sent = item.marks().is_won();
+        let stale = item.marks().is_stale();
+        let mut won = false;
+        if !sent && (stale || asks_for_newer(flags, before, now)) {
+            won = self.participant.win(&item, hash)?;
+            // Another one was faster.
+            sent = !won;
+        }
+        if !flags.has(b'u') {
+            // As it is by now, or it would not become hotter.
+            self.participant.count_get(&if won { item.settled().0 } else { item });
+        }
+        match flags.has(b'T') {
+            true => self.count_touch(),
+            false => self.tally.hits += 1,
+        }
+        let told = Told {
+            key,
+            value_bytes: item.value_bytes(),
+            left_s: shown.left_s(now),
+            cas,
+            flags: item.flags(),
+            idle_s,
+            fetched,
+            sent,
+            stale,
+            won,
+        };
+        let is_known = flags.number(b'C') == Some(cas);
+        if !flags.has(b'v') || is_known {
+            meta_reply::line(self.output, Code::Done, flags, OF_GET, &told);
+            return Some(Begun::Whole);
+        }
+        Some(match item.value() {
+            Some(value) if value.len() < SPAN_BYTES_MIN => {
+                meta_reply::value(self.output, value, flags, OF_GET, &told);
+                Begun::Whole
+            }
+            _ => begin(self.output, self.participant, &item, &Flagged { flags, told: &told }),
+        })
+    }
+
+    fn count_touch(&self) {
+        self.counters.bump(Metric::CmdTouch);
+        self.counters.bump(Metric::TouchHits);
+    }
+}
+
+/// Tells that there is nothing, unless that is not to be told.
+#[cold]
+fn tell_miss(output: &mut impl Spanning<Span>, key: &[u8], flags: &Flags<'_>) {
+    if !flags.has(b'q') {
+        meta_reply::line(output, Code::End, flags, OF_NOTHING, &Told::of(key));
+    }
+}
+
+/// True when somebody should be told to make a newer value, because R says how long the one that is
+/// there must live. Where T comes first, what it says counts.
+fn asks_for_newer(flags: &Flags<'_>, before: Expiry, now: Now) -> bool {
+    let Some(least) = expiry_after(flags, b'R', now) else { return false };
+    let order = flags.each().map(|(letter, _)| letter).find(|letter| matches!(letter, b'T' | b'R'));
+    let expiry = match order {
+        Some(b'T') => expiry_after(flags, b'T', now).unwrap_or(before),
+        _ => before,
+    };
+    match (expiry.left_s(now), least.left_s(now)) {
+        (Some(left_s), Some(least_s)) => left_s < least_s,
+        (None, _) | (_, None) => false,
+    }
+}
+
+impl<'b, O: Spanning<Span>> Batch<'b, O> {
+    /// Answers an `mg` of so many bytes, and those that follow it.
+    #[inline]
+    pub fn meta_gets(&mut self, first: MetaGet<'b>, bytes: usize, state: &mut State) -> Step {
+        if let Some(verdict) = self.obstacle() {
+            return Some(verdict);
+        }
+        // No more than will be answered now: whoever goes on has to read the others again.
+        let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX);
+        let participant = &self.executor.participant;
+        let mut ahead: Ahead<'_, GetAhead<'_>> = Ahead::new();
+        ahead.read((self.input, self.consumed + bytes), first, most, participant);
+        let mut getting = Getting {
+            participant,
+            counters: &self.executor.counters,
+            switches: self.executor.shared.facts.switches,
+            output: &mut *self.output,
+            budget: &mut *self.budget,
+            consumed: &mut self.consumed,
+            now: self.now,
+            tally: Tally::default(),
+        };
+        let ended = getting.run(&mut ahead);
+        let tally = getting.tally;
+        tally.tell(false, &self.executor.counters);
+        let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
+        self.executor.classes.count(Class::Get, answered);
+        match ended {
+            Ended::Through => None,
+            Ended::At(verdict) => Some(verdict),
+            Ended::Sending(pin) => {
+                *state = State::Sending(Sending { pin, offset: 0, after: After::Line });
+                None
+            }
+            Ended::Making => self.make(),
+        }
+    }
+
+    /// Makes the item that the next `mg` asks for, for its peer to fill, and answers with it.
+    #[cold]
+    fn make(&mut self) -> Step {
+        let Some((get, bytes)) = crate::protocol::memcache::next_get(self.rest()) else {
+            unreachable!("it was read before")
+        };
+        // Those before it may have used up what there was.
+        if let Some(verdict) = self.obstacle() {
+            return Some(verdict);
+        }
+        let (flags, now) = (&get.flags, self.now);
+        let mut space = [0; KEY_BYTES_MAX];
+        let key = plain_key(get.key, flags, &mut space);
+        let hash = self.participant().table().hash(key);
+        let switches = self.executor.shared.facts.switches;
+        let (shown, expiry) = expiries(flags, Expiry::NEVER, true, now);
+        let made = (expiry, chosen_cas(flags, switches));
+        let cas = match self.participant().vivify(key, hash, made, now) {
+            Ok(Outcome::Stored { cas, .. }) => Some(cas),
+            // There is one by now: it is found when the request is read again.
+            Ok(Outcome::NotStored) => return None,
+            Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
+            Ok(Outcome::NoMemory | Outcome::Exists | Outcome::NotFound)
+            | Err(Refusal::NoMemory | Refusal::TooLarge) => None,
+        };
+        self.pay();
+        self.count(Metric::Requests);
+        self.classify(Class::Get);
+        self.consume(bytes);
+        let Some(cas) = cas else {
+            self.count(Metric::CmdGet);
+            self.count(Metric::GetMisses);
+            tell_miss(self.output, key, flags);
+            return None;
+        };
+        let is_touch = flags.has(b'T');
+        self.count(if is_touch { Metric::CmdTouch } else { Metric::CmdGet });
+        self.count(if is_touch { Metric::TouchHits } else { Metric::GetHits });
+        if !flags.has(b'u')
+            && let Ok(item) = self.executor.participant.peek(key, hash, now)
+        {
+            self.executor.participant.count_get(&item);
+        }
+        let cas = if switches.cas { cas } else { super::NO_CAS };
+        let told = Told { left_s: shown.left_s(now), cas, won: true, ..Told::of(key) };
+        if flags.has(b'v') && flags.number(b'C') != Some(cas) {
+            meta_reply::value(self.output, b"", flags, OF_GET, &told);
+        } else {
+            meta_reply::line(self.output, Code::Done, flags, OF_GET, &told);
+        }
+        None
+    }
+}
