@@ -19,6 +19,8 @@ pub(super) struct Batch<'b, O> {
     pub budget: &'b mut Budget,
     pub input: &'b [u8],
     pub consumed: usize,
+    /// How many `mg` are read ahead: fewer where what was read had to be read again.
+    pub gets_ahead: usize,
     heads: Heads<Head<'b>>,
 }
 
@@ -33,7 +35,16 @@ impl<'b, O: Output> Batch<'b, O> {
         budget: &'b mut Budget,
         output: &'b mut O,
     ) -> Batch<'b, O> {
-        Batch { executor, now, output, budget, input, consumed: 0, heads: Heads::new() }
+        Batch {
+            executor,
+            now,
+            output,
+            budget,
+            input,
+            consumed: 0,
+            gets_ahead: usize::MAX,
+            heads: Heads::new(),
+        }
     }
 
     pub fn consumed(&self) -> usize {

@@ -272,6 +272,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         }
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = usize::try_from(self.budget.requests).unwrap_or(usize::MAX);
+        let most = most.min(self.gets_ahead);
         let participant = &self.executor.participant;
         let mut ahead: Ahead<'_, GetAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed + bytes), first, most, participant);
@@ -291,13 +292,20 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
         self.executor.classes.count(Class::Get, answered);
         match ended {
-            Ended::Through => None,
+            Ended::Through => {
+                self.gets_ahead = self.gets_ahead.saturating_mul(2);
+                None
+            }
             Ended::At(verdict) => Some(verdict),
             Ended::Sending(pin) => {
                 *state = State::Sending(Sending { pin, offset: 0, after: After::Line });
                 None
             }
-            Ended::Making => self.make(),
+            Ended::Making => {
+                // The next ones may be of that kind, too, and make what follows be read again.
+                self.gets_ahead = 1;
+                self.make()
+            }
         }
     }
 
