@@ -11,7 +11,7 @@
 mod common;
 
 use common::PATIENCE;
-use common::server::{Kind, Server, memcached};
+use common::server::{Kind, Server, original};
 use common::transcript::packet::{self, HEAD_BYTES, Names};
 use common::transcript::{
     Difference, Exchange, Step, Version, matches, options, parse, parse_version,
@@ -62,7 +62,7 @@ fn ours(kind: Kind) {
 
 #[test]
 fn the_original_answers_as_written() {
-    let program = memcached();
+    let program = original();
     if !std::path::Path::new(&program).exists() {
         assert!(std::env::var_os("E2E_MUST_RUN").is_none(), "no {program}");
         return eprintln!("skipped: no {program}");

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The original: Debian's memcached, where it is installed, or the one that `MEMCACHED` names.
-pub fn memcached() -> String {
+pub fn original() -> String {
     let named = std::env::var("MEMCACHED").ok().filter(|program| !program.is_empty());
     named.unwrap_or_else(|| "/usr/bin/memcached".into())
 }
@@ -233,7 +233,7 @@ impl Drop for Server {
 fn command(kind: Kind, port: u16, options: &[&str]) -> Command {
     let own =
         std::env::var("RINGCACHED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringcached").into());
-    let other = replacement().unwrap_or_else(memcached);
+    let other = replacement().unwrap_or_else(original);
     let port = port.to_string();
     let mut command = Command::new(if kind == Kind::Memcached { other } else { own });
     command.args(["-u", "root", "-l", "127.0.0.1", "-p", &port, "-U", "0"]);
@@ -269,7 +269,7 @@ pub fn replacement() -> Option<String> {
 /// Whether this machine can run such a server. `E2E_MUST_RUN` turns a skip into a failure.
 fn can_run(kind: Kind) -> bool {
     let lacks = if kind == Kind::Memcached {
-        let program = memcached();
+        let program = original();
         (!std::path::Path::new(&program).exists()).then(|| format!("no {program}"))
     } else {
         static LACKS: OnceLock<Option<String>> = OnceLock::new();

@@ -2,7 +2,7 @@
 //! changed but the port. Each must serve afterwards; what is refused must say why.
 
 use crate::common::client::Client;
-use crate::common::server::{Kind, OURS, Server, free_port, memcached, replacement};
+use crate::common::server::{Kind, OURS, Server, free_port, original, replacement};
 use crate::common::{PATIENCE, wait_until};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -334,8 +334,8 @@ fn settings_are_in_the_originals_order() {
         let rows = server.client().stats_of("settings");
         rows.into_iter().map(|(name, _)| name).collect()
     };
-    if !Path::new(&memcached()).exists() {
-        return eprintln!("skipped: no {}", memcached());
+    if !Path::new(&original()).exists() {
+        return eprintln!("skipped: no {}", original());
     }
     let Some(ours) = Server::start(Kind::Auto, &[]).filter(Server::is_ours) else { return };
     let Some(original) = Server::start(Kind::Memcached, &[]) else { return };

@@ -25,10 +25,13 @@ fn assert_replies(sent: &[u8], replies: &str, end: End) {
 #[test]
 fn nothing_is_executed_for_a_stranger() {
     let sent = b"get foo\r\nset foo 0 0 2\r\nhi\r\nset foo 0 0 7\r\nfoo bab\r\n\
+        mg foo v\r\nms foo 5\r\nhello\r\nmd foo q\r\n\
         flush_all\r\nversion\r\nset x 0 0 2147483646\r\nset x 0 0 7\r\nfoo barxx\r\n";
     let replies = "CLIENT_ERROR unauthenticated\r\n\
         CLIENT_ERROR bad authentication token format\r\n\
         CLIENT_ERROR authentication failure\r\n\
+        CLIENT_ERROR unauthenticated\r\nCLIENT_ERROR unauthenticated\r\n\
+        CLIENT_ERROR unauthenticated\r\nCLIENT_ERROR unauthenticated\r\n\
         CLIENT_ERROR unauthenticated\r\nCLIENT_ERROR unauthenticated\r\n\
         CLIENT_ERROR auth token too long\r\n\
         CLIENT_ERROR bad command line termination\r\n";

@@ -237,24 +237,30 @@ mod tests {
     use proptest::prelude::*;
 
     fn get(line: &[u8]) -> MetaGet<'_> {
-        match parse(line) {
-            Parsed::MetaGet { get, consumed } if consumed == line.len() => get,
-            other => panic!("{:?}: {other:?}", String::from_utf8_lossy(line)),
-        }
+        let parsed = parse(line);
+        let Parsed::MetaGet { get, consumed } = parsed else {
+            panic!("{:?}: {parsed:?}", String::from_utf8_lossy(line))
+        };
+        assert_eq!(consumed, line.len());
+        get
     }
 
     fn head(line: &[u8]) -> Head<'_> {
-        match parse(line) {
-            Parsed::Head { head, consumed } if consumed == line.len() => head,
-            other => panic!("{:?}: {other:?}", String::from_utf8_lossy(line)),
-        }
+        let parsed = parse(line);
+        let Parsed::Head { head, consumed } = parsed else {
+            panic!("{:?}: {parsed:?}", String::from_utf8_lossy(line))
+        };
+        assert_eq!(consumed, line.len());
+        head
     }
 
     fn error(line: &[u8]) -> ProtocolError {
-        match parse(line) {
-            Parsed::Invalid { error, noreply: false, consumed } if consumed == line.len() => error,
-            other => panic!("{:?}: {other:?}", String::from_utf8_lossy(line)),
-        }
+        let parsed = parse(line);
+        let Parsed::Invalid { error, noreply: false, consumed } = parsed else {
+            panic!("{:?}: {parsed:?}", String::from_utf8_lossy(line))
+        };
+        assert_eq!(consumed, line.len());
+        error
     }
 
     fn letters(flags: &Flags<'_>) -> Vec<u8> {
