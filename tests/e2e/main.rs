@@ -17,6 +17,7 @@ mod hostile;
 mod instruments;
 mod limits;
 mod memory;
+mod monitors;
 mod neighbours;
 mod options;
 mod order;
