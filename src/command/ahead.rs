@@ -111,6 +111,12 @@ impl<'b, K: Sought> Ahead<'b, K> {
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
     }
 
+    /// Of what was read, what is at this place.
+    #[inline]
+    pub fn at(&self, place: usize) -> Option<&K> {
+        self.keys.get(place)?.as_ref()
+    }
+
     /// Asks for the items of the group that begins at `place`.
     #[inline]
     fn sight(&mut self, place: usize) {

@@ -85,28 +85,31 @@ impl<O: Output> Batch<'_, O> {
         let expiry = Expiry::from_wire(exptime, now);
         self.count(Metric::CmdTouch);
         let found = self.participant().touch(key, hash, expiry, now).is_ok();
-        self.count(if found { Metric::TouchHits } else { Metric::TouchMisses });
+        if !found {
+            self.count(Metric::TouchMisses);
+        }
         self.reply(if found { reply::TOUCHED } else { reply::NOT_FOUND }, noreply);
     }
 
     fn delete(&mut self, (key, hash): (&[u8], KeyHash), noreply: bool) {
         let now = self.now;
         let found = self.participant().delete(key, hash, now);
-        self.count(if found { Metric::DeleteHits } else { Metric::DeleteMisses });
+        if !found {
+            self.count(Metric::DeleteMisses);
+        }
         self.reply(if found { reply::DELETED } else { reply::NOT_FOUND }, noreply);
     }
 
     fn arithmetic(&mut self, delta: &Delta<'_>, hash: KeyHash, direction: Direction) -> Step {
         let now = self.now;
-        let (hits, misses) = match direction {
-            Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
-            Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
+        let misses = match direction {
+            Direction::Up => Metric::IncrMisses,
+            Direction::Down => Metric::DecrMisses,
         };
         let change = Change::by(delta.delta, direction);
         let result = self.participant().arithmetic(delta.key, hash, &change, now);
         let error = match result {
             Ok(Changed { number, .. }) => {
-                self.count(hits);
                 if !delta.noreply {
                     reply::number(self.output, number);
                 }

@@ -34,6 +34,7 @@
 mod ahead;
 mod batch;
 mod binary;
+mod class_rows;
 mod classes;
 mod costs;
 mod execute;

@@ -203,6 +203,8 @@ pub(super) enum Form {
 pub(super) enum Group {
     General,
     Settings,
+    Items,
+    Slabs,
     Connections,
     Latency,
     Rings,
@@ -213,6 +215,8 @@ impl Group {
         Some(match name {
             b"" => Group::General,
             b"settings" => Group::Settings,
+            b"items" => Group::Items,
+            b"slabs" => Group::Slabs,
             b"conns" => Group::Connections,
             b"latency" => Group::Latency,
             b"rings" => Group::Rings,

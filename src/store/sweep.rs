@@ -12,8 +12,8 @@
 use super::arena::{Keep, Logged, Ref, State};
 use super::pages::Holder;
 use super::participant::Participant;
+use crate::base::by_size::{OfSize, SizeClass};
 use crate::base::clock::Now;
-use crate::base::metrics::Metric;
 
 /// Turns in which the sweep sees every page once.
 pub const TURNS_PER_ROUND: u32 = 400;
@@ -138,7 +138,8 @@ impl Participant {
                     | State::Hole
                     | State::FragmentHole => {}
                 }
-                self.counters.bump(Metric::CrawlerItemsChecked);
+                let class = SizeClass::new(class);
+                self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
                 index += 1;
             }
             drop(guard);
@@ -166,24 +167,25 @@ impl Participant {
                     }
                 }
             }
+            let class = self.table.slabs.sizes().counted_as(bytes);
+            self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
             offset += bytes;
             slots += 1;
             if slots.is_multiple_of(SLOTS_PER_LOCK) {
                 self.quiesce();
             }
         }
-        self.counters.add(Metric::CrawlerItemsChecked, slots.into());
         self.table.slabs.pages.let_go(number);
     }
 
     fn bury_swept(&self, at: Ref, keep: Keep<'_>) {
         let item = self.table.arena.item(at, keep);
         if let Some((retired, word)) = self.table.unlink(&item, self.table.hash(item.key())) {
-            self.counters.bump(Metric::CrawlerReclaimed);
+            self.count_of(&item, OfSize::CrawlerReclaimed);
             if !word.is_fetched() {
-                self.counters.bump(Metric::ExpiredUnfetched);
+                self.count_of(&item, OfSize::ExpiredUnfetched);
             }
-            self.lay_out(retired, &item);
+            self.lay_out((retired, word), &item);
         }
     }
 }

@@ -42,30 +42,39 @@ impl Frame for Packet<'_> {
     }
 }
 
-/// Answers with an item; a large value is held by a pin.
-#[inline]
+/// Answers with an item, and counts it if that is for a get; a large value is held by a pin.
+#[inline(always)]
 fn hit<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
     (key, manner, switches): (&[u8], Manner, Switches),
+    is_get: bool,
 ) -> Option<Pin> {
-    let head = ValueHead {
+    let head = |value_bytes| ValueHead {
         echo: manner.echo,
         key: if manner.with_key { key } else { b"" },
         flags: item.flags(),
-        value_bytes: item.value_bytes(),
+        value_bytes,
         cas: switches.cas_of(item),
     };
     match item.value() {
         Some(value) if value.len() < SPAN_BYTES_MIN => {
-            reply::value(output, &head, value);
+            if is_get {
+                participant.count_short_hit(item, value.len());
+            }
+            reply::value(output, &head(value.len()), value);
             None
         }
-        _ => match begin(output, participant, item, &Packet(head)) {
-            Begun::Whole | Begun::Refused => None,
-            Begun::Part(pin) => Some(pin),
-        },
+        _ => {
+            if is_get {
+                participant.count_hit(item);
+            }
+            match begin(output, participant, item, &Packet(head(item.value_bytes()))) {
+                Begun::Whole | Begun::Refused => None,
+                Begun::Part(pin) => Some(pin),
+            }
+        }
     }
 }
 
@@ -96,23 +105,20 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut ahead: Ahead<'_, LookupAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed), most, participant);
         let (mut tally, mut step) = (Tally::default(), None);
-        for place in 0.. {
-            let Some((LookupAhead { lookup, next, .. }, seek)) = ahead.key(place) else { break };
+        let mut answered = 0;
+        while let Some((LookupAhead { lookup, .. }, seek)) = ahead.key(answered) {
             if self.output.is_full() {
                 step = Some(Verdict::OutputFull);
                 break;
             }
-            self.budget.requests -= 1;
-            self.consumed = *next;
-            tally.lists += 1;
+            answered += 1;
             let opcode = lookup.opcode;
             let (quiet, with_key) = (opcode.is_quiet(), opcode.returns_key());
             let manner = Manner { echo: lookup.echo, quiet, with_key };
             match seek.get(lookup.key, self.now) {
                 Ok(item) => {
-                    tally.hits += 1;
                     let asked = (lookup.key, manner, switches);
-                    if let Some(pin) = hit(self.output, participant, &item, asked) {
+                    if let Some(pin) = hit(self.output, participant, &item, asked, true) {
                         *state = sending(pin);
                         break;
                     }
@@ -123,8 +129,16 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                 }
             }
         }
-        tally.tell(false, &self.executor.counters);
-        self.executor.classes.count(Class::Get, u32::try_from(tally.lists).unwrap_or(u32::MAX));
+        if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
+            self.consumed = last.next;
+        }
+        // Lossless: no more were read than there are requests left.
+        let count = u32::try_from(answered).unwrap_or(u32::MAX);
+        self.budget.requests -= count;
+        participant.count_requests(answered);
+        tally.lists = count.into();
+        tally.tell(count.into(), false, &self.executor.counters);
+        self.executor.classes.count(Class::Get, count);
         step
     }
 
@@ -149,9 +163,8 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut tally = Tally::default();
         match found {
             Ok(item) => {
-                tally.hits = 1;
-                let asked = (asked.key, manner, switches);
-                if let Some(pin) = hit(self.output, participant, &item, asked) {
+                let (asked, is_get) = ((asked.key, manner, switches), exptime.is_none());
+                if let Some(pin) = hit(self.output, participant, &item, asked, is_get) {
                     *state = sending(pin);
                 }
             }
@@ -160,6 +173,6 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                 miss(self.output, asked.key, manner);
             }
         }
-        tally.tell(exptime.is_some(), &self.executor.counters);
+        tally.tell(1, exptime.is_some(), &self.executor.counters);
     }
 }
