@@ -184,12 +184,14 @@ impl BySize {
     }
 
     fn get(&self, class: SizeClass, what: OfSize) -> u64 {
-        let cells = match what {
-            OfSize::HitsLog => 0..HIT_CELLS / 2,
-            OfSize::HitsCold => HIT_CELLS / 2..HIT_CELLS / 2 + 1,
-            OfSize::HitsWarm => HIT_CELLS / 2 + 1..HIT_CELLS,
-            #[allow(clippy::wildcard_enum_match_arm, reason = "these three are sums, no other is")]
-            _ => return self.cell(class, what).load(Ordering::Relaxed),
+        let half = HIT_CELLS / 2;
+        let parts = [
+            (OfSize::HitsLog, 0..half),
+            (OfSize::HitsCold, half..half + 1),
+            (OfSize::HitsWarm, half + 1..HIT_CELLS),
+        ];
+        let Some((_, cells)) = parts.into_iter().find(|part| part.0 == what) else {
+            return self.cell(class, what).load(Ordering::Relaxed);
         };
         let row = class.number() % ROWS * HIT_CELLS;
         let hits = cells.map(|cell| self.hits.0[row + cell].load(Ordering::Relaxed));

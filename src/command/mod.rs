@@ -37,6 +37,7 @@ mod binary;
 mod class_rows;
 mod classes;
 mod costs;
+mod detail;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
@@ -56,6 +57,7 @@ mod storing;
 mod tests;
 
 pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
+pub use detail::Detail;
 pub use ledger::{Fixed, LEDGER, Row};
 pub use session::Session;
 
@@ -170,13 +172,26 @@ pub struct Shared {
     pub protocols: Vec<Protocol>,
     /// Who is let in; `None` for everybody.
     pub auth: Option<Auth>,
+    /// Statistics by prefix.
+    pub detail: Detail,
 }
 
 impl Shared {
+    /// Whether statistics by prefix are kept, from now on. Then no value is stored at once: what
+    /// stores in steps looks whether to count its key.
+    pub fn turn_detail(&self, on: bool) {
+        self.detail.turn(on);
+        self.table.set_at_once(!on);
+    }
+
     /// Where all protocols are spoken, and everybody is let in.
     pub fn open(facts: Facts, table: Arc<Table>, registry: SyncArc<Registry>) -> Shared {
         let (verbosity, protocols) = (AtomicU8::new(0), Vec::new());
-        Shared { facts, table, registry, verbosity, protocols, auth: None }
+        let Switches { detail: is_on, prefix_delimiter, .. } = facts.switches;
+        let detail = Detail::new(is_on, prefix_delimiter);
+        let shared = Shared { facts, table, registry, verbosity, protocols, auth: None, detail };
+        shared.turn_detail(is_on);
+        shared
     }
 }
 

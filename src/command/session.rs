@@ -205,7 +205,9 @@ pub(super) enum Group {
     Settings,
     Items,
     Slabs,
+    Sizes,
     Connections,
+    Detail,
     Latency,
     Rings,
 }
@@ -217,6 +219,7 @@ impl Group {
             b"settings" => Group::Settings,
             b"items" => Group::Items,
             b"slabs" => Group::Slabs,
+            b"sizes" => Group::Sizes,
             b"conns" => Group::Connections,
             b"latency" => Group::Latency,
             b"rings" => Group::Rings,

@@ -64,13 +64,12 @@ impl Server {
         let populate = || populate(&table, threads, plan.group_bytes);
         let populated = plan.process.populate.then(populate);
         let table = Arc::new(table);
+        let facts = facts(plan, rung, overhead::of(plan, &table.figures()));
         let shared = Arc::new(Shared {
-            facts: facts(plan, rung, overhead::of(plan, &table.figures())),
-            table: Arc::clone(&table),
-            registry: Arc::clone(&registry),
             verbosity: AtomicU8::new(plan.verbosity),
             protocols: plan.listeners.protocols(),
             auth: plan.auth.as_ref().map(auth),
+            ..Shared::open(facts, Arc::clone(&table), Arc::clone(&registry))
         });
         let executor = {
             let (table, shared) = (Arc::clone(&table), Arc::clone(&shared));

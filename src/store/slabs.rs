@@ -273,7 +273,7 @@ impl ClassGuard<'_> {
     /// When what the hand meets next was seen to; `None` when there are no pages.
     pub fn seen_s(&self) -> Option<u32> {
         let (index, _) = self.slab.hand;
-        let number = self.slab.pages.get(index + 1).or(self.slab.pages.first())?;
+        let number = self.slab.pages.get(index + 1).or_else(|| self.slab.pages.first())?;
         Some(self.slabs.pages.page(*number).seen_s())
     }
 

@@ -69,9 +69,10 @@ pub enum Head<'a> {
         mode: Option<ShutdownMode>,
         noreply: bool,
     },
-    /// The statistics asked for; empty for the general ones.
+    /// The statistics asked for, empty for the general ones, and what is to be done about them.
     Stats {
         group: &'a [u8],
+        action: &'a [u8],
     },
     /// `value_bytes` and a line end follow, if it is `ms`.
     Meta(MetaHead<'a>),
@@ -182,7 +183,7 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"get" | b"gets" | b"gat" | b"gats" => Err(BAD_FORMAT),
         b"version" => Ok(Head::Version),
         b"quit" => Ok(Head::Quit),
-        b"stats" => Ok(Head::Stats { group: words.at(1) }),
+        b"stats" => Ok(Head::Stats { group: words.at(1), action: words.at(2) }),
         b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),

@@ -97,7 +97,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let is_deaf = is_paused || self.upkeep.accept_failed;
         let since = self.queue.deaf_since.filter(|_| is_deaf);
         let over = self.queue.deaf_since.take().filter(|_| !is_deaf);
-        self.queue.deaf_since = since.or(is_deaf.then_some(self.now.ticks));
+        self.queue.deaf_since = since.or_else(|| is_deaf.then_some(self.now.ticks));
         if let Some(since) = over {
             let ticks = self.now.ticks - since;
             self.counters.add(Metric::ListenDisabledUs, ticks * 1_000_000 / TICKS_PER_S);
