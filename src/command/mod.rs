@@ -115,6 +115,23 @@ pub struct Facts {
     pub rusage: fn() -> Rusage,
 }
 
+#[cfg(all(test, not(loom)))]
+impl Facts {
+    /// Those of a server that is none.
+    pub(crate) fn of_a_test() -> Facts {
+        Facts {
+            pid: 7,
+            version: "0.0.0",
+            threads: 1,
+            connections_max: 1024,
+            switches: Switches::default(),
+            settings: Vec::new(),
+            fixed: Fixed::default(),
+            rusage: Rusage::default,
+        }
+    }
+}
+
 /// What the command line lets peers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {

@@ -9,9 +9,7 @@ use crate::base::metrics::{Metric, Registry};
 use crate::base::output::{Memory, Output, Spanning};
 use crate::base::protocol::Protocol;
 use crate::base::sync::Arc as SyncArc;
-use crate::command::{
-    Budget, Cost, Executor, Facts, Fixed, Progress, Rusage, Session, Shared, Switches, Verdict,
-};
+use crate::command::{Budget, Cost, Executor, Facts, Progress, Session, Shared, Verdict};
 use crate::store::{Favor, Participant, Pin, Span, StorePlan, Table};
 
 const NOW: Now = Now { ticks: 100 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 };
@@ -76,16 +74,7 @@ impl World {
             hasher: KeyHasher::with_seed(1),
             loan_bytes: None,
         };
-        let facts = Facts {
-            pid: 7,
-            version: "0.0.0",
-            threads: 1,
-            connections_max: 1024,
-            switches: Switches::default(),
-            settings: Vec::new(),
-            fixed: Fixed::default(),
-            rusage: Rusage::default,
-        };
+        let facts = Facts::of_a_test();
         let registry = SyncArc::new(Registry::default());
         let table = Arc::new(Table::open(plan).unwrap());
         let counters = registry.counters("one");

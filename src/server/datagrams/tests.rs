@@ -9,7 +9,7 @@ use crate::base::hash::KeyHasher;
 use crate::base::metrics::Registry;
 use crate::base::protocol::Protocol;
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, Rusage, Shared, Switches};
+use crate::command::{Executor, Facts, Shared};
 use crate::protocol::binary::Opcode;
 use crate::store::{Favor, StorePlan, Table};
 
@@ -25,16 +25,7 @@ fn executor() -> Executor {
         hasher: KeyHasher::with_seed(1),
         loan_bytes: None,
     };
-    let facts = Facts {
-        pid: 7,
-        version: "0.0.0",
-        threads: 1,
-        connections_max: 1024,
-        switches: Switches::default(),
-        settings: Vec::new(),
-        fixed: Fixed::default(),
-        rusage: Rusage::default,
-    };
+    let facts = Facts::of_a_test();
     let registry = Arc::new(Registry::default());
     let table = Arc::new(Table::open(plan).unwrap());
     let counters = registry.counters("datagrams");

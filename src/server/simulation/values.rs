@@ -10,7 +10,7 @@ use crate::base::clock::{Clock, Now};
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::{Metric, Registry};
 use crate::base::sync::Arc;
-use crate::command::{Executor, Facts, Fixed, Rusage, Session, Shared, Switches};
+use crate::command::{Executor, Facts, Session, Shared};
 use crate::config::Dispatch;
 use crate::net::throttle::Throttle;
 use crate::protocol::binary::{Opcode, PACKET_HEAD_BYTES, Status};
@@ -163,16 +163,7 @@ fn shared(registry: &Arc<Registry>, memory_bytes: u64) -> Arc<Shared> {
         hasher: KeyHasher::with_seed(1),
         loan_bytes: None,
     };
-    let facts = Facts {
-        pid: 7,
-        version: "0.0.0",
-        threads: 1,
-        connections_max: 1024,
-        switches: Switches::default(),
-        settings: Vec::new(),
-        fixed: Fixed::default(),
-        rusage: Rusage::default,
-    };
+    let facts = Facts::of_a_test();
     let table = Arc::new(Table::open(plan).unwrap());
     let registry = Arc::clone(registry);
     Arc::new(Shared::open(facts, table, registry))
