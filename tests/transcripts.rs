@@ -110,10 +110,19 @@ fn run_all(kind: Kind, deliveries: &[Delivery], chosen: impl Fn(&Exchange) -> bo
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// The original's clock has whole seconds: what should be alive after one of two may be gone.
+/// The original's clock has whole seconds: what should be alive after one of two may be gone. And
+/// 1.6.18 is still busy with a dump, or deaf, when its END has long arrived: of 20 runs beside
+/// three others, six met that.
 fn attempts(kind: Kind, steps: &[(usize, Step)]) -> usize {
     let passes = steps.iter().any(|(_, step)| matches!(step, Step::Pass(_)));
-    if kind == Kind::Memcached && passes { 3 } else { 1 }
+    let dumps = steps.iter().any(|(_, step)| {
+        matches!(step, Step::Send(bytes) if bytes.starts_with(b"lru_crawler metadump "))
+    });
+    match kind {
+        Kind::Memcached if dumps => 10,
+        Kind::Memcached if passes => 3,
+        Kind::Inline | Kind::Queue | Kind::Auto | Kind::Memcached => 1,
+    }
 }
 
 /// Each with the options of its server.
