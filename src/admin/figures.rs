@@ -2,6 +2,7 @@
 
 use crate::base::clock::Clock;
 use crate::base::histogram::Snapshot;
+use crate::base::hot::{Of, Ranking};
 use crate::base::metrics::{Counters, Distribution, Kind, Metric, Registry};
 use crate::base::sync::Arc;
 
@@ -53,6 +54,11 @@ impl Figures {
     /// How values are spread since the start of the process: counts by bucket.
     pub(super) fn spread(&self, distribution: Distribution) -> Snapshot {
         self.registry.raw_spread(distribution)
+    }
+
+    /// What is asked for most just now.
+    pub(super) fn hottest(&self, of: Of) -> Arc<Ranking> {
+        self.registry.hot.hottest(of, self.clock.now())
     }
 
     /// A metric since the start of the process.

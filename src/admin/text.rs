@@ -1,5 +1,6 @@
 //! The answers to people: `echo stats | nc -u -w1 127.0.0.1 PORT`.
 
+use crate::base::hot::Of;
 use crate::base::metrics::Distribution;
 
 use super::figures::{Figure, Figures};
@@ -33,6 +34,8 @@ pub(super) fn answer(question: &[u8], figures: &Figures) -> Option<Vec<Vec<u8>>>
                 }
             }
         }
+        b"stats hotkeys" => datagrams.hottest(figures, Of::Keys),
+        b"stats hotprefixes" => datagrams.hottest(figures, Of::Prefixes),
         _ => return None,
     }
     datagrams.line("END\r\n");
@@ -48,6 +51,16 @@ fn shown(figure: Figure) -> String {
 struct Datagrams(Vec<Vec<u8>>);
 
 impl Datagrams {
+    fn hottest(&mut self, figures: &Figures, of: Of) {
+        let ranking = figures.hottest(of);
+        self.line(&format!("STAT requests_per_s {}\r\n", ranking.per_s));
+        for (place, name) in (1..).zip(&ranking.names) {
+            for (row, value) in ranking.rows(name, of) {
+                self.line(&format!("STAT {place}:{row} {value}\r\n"));
+            }
+        }
+    }
+
     fn line(&mut self, line: &str) {
         match self.0.last_mut() {
             Some(last) if last.len() + line.len() <= DATAGRAM_BYTES_MAX => {

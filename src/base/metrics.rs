@@ -5,6 +5,7 @@
 
 use super::census::Census;
 use super::histogram::{Histogram, Snapshot};
+use super::hot::Hot;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
 
@@ -373,6 +374,8 @@ struct Baseline {
 pub struct Registry {
     /// What connections do.
     pub census: Census,
+    /// Which keys are asked for most.
+    pub hot: Hot,
     threads: Mutex<Vec<Arc<Counters>>>,
     /// What the counters of each thread stood at when they were last reset.
     baseline: Mutex<Vec<Baseline>>,

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod counted;
 pub mod hash;
 pub mod histogram;
+pub mod hot;
 pub mod limits;
 pub mod metrics;
 pub mod output;

@@ -5,7 +5,7 @@
 //! a run of `mg`, and with a run of storage commands, whose heads are kept until their values have
 //! been seen.
 
-use super::meta::hash_key;
+use super::meta::read_key;
 use super::session::KeyList;
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
@@ -109,6 +109,11 @@ impl<'b, K: Sought> Ahead<'b, K> {
             _ => {}
         }
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
+    }
+
+    /// The key that was read at `place`.
+    pub fn read_at(&self, place: u32) -> Option<&K> {
+        self.keys.get(place as usize)?.as_ref()
     }
 
     /// Asks for the items of the group that begins at `place`.
@@ -229,7 +234,7 @@ impl<'b> Ahead<'b, GetAhead<'b>> {
         let mut next = Some(first);
         for place in self.keys.iter_mut().take(most) {
             let Some(get) = next else { break };
-            let hash = hash_key(get.key, &get.flags, |key| participant.table().hash(key));
+            let hash = read_key(get.key, &get.flags, |key| participant.table().hash(key));
             *place = Some(GetAhead { get, hash, next: at });
             self.len += 1;
             next = next_get(&input[at..]).map(|(get, consumed)| {
@@ -246,9 +251,9 @@ pub(super) trait Subject<'b>: Copy {
     /// The head at the start of `input`, and its bytes, if it is a whole and a good one.
     fn parse(input: &'b [u8]) -> Option<(Self, usize)>;
 
-    /// The hash of the key that a head is about, and the bytes that follow the head. `None` if it
-    /// is about another thing.
-    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)>;
+    /// What is read in the key that a head is about, and the bytes that follow the head. `None` if
+    /// it is about another thing.
+    fn subject<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<(T, usize)>;
 }
 
 /// A head of the present input.
@@ -341,19 +346,19 @@ impl<'b> Subject<'b> for Head<'b> {
     }
 
     #[inline]
-    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)> {
+    fn subject<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<(T, usize)> {
         // Lossless: usize has 64 bits.
         let with_value = |bytes: u32| bytes as usize + LINE_END.len();
         match self {
-            Head::Store(head) => Some((hash(head.key), with_value(head.value_bytes))),
-            Head::Touch { key, .. } | Head::Delete { key, .. } => Some((hash(key), 0)),
-            Head::Incr(delta) | Head::Decr(delta) => Some((hash(delta.key), 0)),
+            Head::Store(head) => Some((read(head.key), with_value(head.value_bytes))),
+            Head::Touch { key, .. } | Head::Delete { key, .. } => Some((read(key), 0)),
+            Head::Incr(delta) | Head::Decr(delta) => Some((read(delta.key), 0)),
             Head::Meta(MetaHead { verb, key, flags }) => {
                 let follows = match *verb {
                     MetaVerb::Set { value_bytes, .. } => with_value(value_bytes),
                     MetaVerb::Delete | MetaVerb::Arithmetic { .. } | MetaVerb::Debug => 0,
                 };
-                Some((hash_key(key, flags, hash), follows))
+                Some((read_key(key, flags, read), follows))
             }
             Head::Refused { .. }
             | Head::FlushAll { .. }
@@ -378,17 +383,17 @@ impl<'b> Subject<'b> for binary::Head<'b> {
     }
 
     #[inline]
-    fn subject(&self, hash: impl Fn(&[u8]) -> KeyHash) -> Option<(KeyHash, usize)> {
+    fn subject<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<(T, usize)> {
         match self.request {
             Request::Set(head)
             | Request::Add(head)
             | Request::Replace(head)
             | Request::Append(head)
-            | Request::Prepend(head) => Some((hash(head.key), head.value_bytes as usize)),
+            | Request::Prepend(head) => Some((read(head.key), head.value_bytes as usize)),
             Request::GetAndTouch { key, .. }
             | Request::Touch { key, .. }
-            | Request::Delete { key } => Some((hash(key), 0)),
-            Request::Increment(number) | Request::Decrement(number) => Some((hash(number.key), 0)),
+            | Request::Delete { key } => Some((read(key), 0)),
+            Request::Increment(number) | Request::Decrement(number) => Some((read(number.key), 0)),
             // Lookups have a run of their own.
             Request::Get { .. }
             | Request::Flush { .. }

@@ -1,6 +1,6 @@
 //! One call of `drive`: the input, how far it has been consumed, and what is needed to go on.
 
-use super::ahead::Heads;
+use super::ahead::{Heads, Subject};
 use super::classes::Class;
 use super::costs::Work;
 use super::session::{State, Swallowing};
@@ -86,6 +86,14 @@ impl<'b, O: Output> Batch<'b, O> {
         }
     }
 
+    /// Counts a request for the ranking of keys.
+    #[inline]
+    pub fn sample<'s>(&mut self, head: &impl Subject<'s>) {
+        self.executor.sampler.pass(1, self.now, |_, sample| {
+            let _ = head.subject(|key| sample.is_of(key));
+        });
+    }
+
     /// What keeps a request, or a key, from being executed now.
     #[inline]
     pub fn obstacle(&self) -> Option<Verdict> {
@@ -134,6 +142,7 @@ impl<'b, O: Output> Batch<'b, O> {
         if let Some(class) = Self::class_of(head) {
             self.classify(class);
         }
+        self.sample(head);
         step
     }
 

@@ -1,11 +1,14 @@
-//! `stats latency` and `stats rings`: how long what takes, and what each thread has to do.
+//! `stats latency` and `stats rings`: how long what takes, and what each thread has to do;
+//! `stats hotkeys` and `stats hotprefixes`: what most of it is about.
 //!
 //! ```text
 //!   STAT get:p99_ns 51199            of all threads, since the last `stats reset`
 //!   STAT ring_0:requests 1000        one thread at a time, then `all`
+//!   STAT 1:key user:17               the hottest, then the next one
 //! ```
 
 use crate::base::histogram::Snapshot;
+use crate::base::hot::{Of, Ranking};
 use crate::base::metrics::{Distribution, Metric, Registry};
 use crate::protocol::Rows;
 
@@ -48,6 +51,20 @@ pub(super) fn latency(rows: &mut impl Rows, registry: &Registry, place: usize) -
     let Some(distribution) = Distribution::ALL.get(place) else { return false };
     for (row, number) in registry.spread(*distribution).rows() {
         rows.number(&distribution.row_name(row), number);
+    }
+    true
+}
+
+/// The rows of one name of a ranking, by its place; before the first, those of all. False past the
+/// last. A ranking that is made anew meanwhile may show a name twice, or not.
+pub(super) fn hot_name(rows: &mut impl Rows, ranking: &Ranking, of: Of, place: usize) -> bool {
+    let Some(place_before) = place.checked_sub(1) else {
+        rows.number("requests_per_s", ranking.per_s);
+        return true;
+    };
+    let Some(name) = ranking.names.get(place_before) else { return false };
+    for (row, value) in ranking.rows(name, of) {
+        rows.row(&format!("{place}:{row}"), value.as_bytes());
     }
     true
 }

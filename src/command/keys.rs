@@ -236,6 +236,12 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         tally.tell(list.touch != Touch::No, &self.executor.counters);
         let told = (tally.hits + tally.misses, tally.lists);
         classify(&mut self.executor.classes, told, &ahead, &list, &next);
+        let keys = u32::try_from(told.0).unwrap_or(u32::MAX);
+        self.executor.sampler.pass(keys, self.now, |place, sample| {
+            if let Some(read) = ahead.read_at(place) {
+                sample.is_of(read.key);
+            }
+        });
         *state = next;
         step
     }

@@ -34,13 +34,13 @@ pub(super) fn plain_key<'k>(key: &'k [u8], flags: &Flags<'_>, space: &'k mut Key
     &space[..len]
 }
 
-/// The hash of the key of a request.
+/// What is read in the key of a request.
 #[inline]
-pub(super) fn hash_key(key: &[u8], flags: &Flags<'_>, hash: impl Fn(&[u8]) -> KeyHash) -> KeyHash {
+pub(super) fn read_key<T>(key: &[u8], flags: &Flags<'_>, read: impl FnOnce(&[u8]) -> T) -> T {
     if !flags.has(b'b') {
-        return hash(key);
+        return read(key);
     }
-    hash(plain_key(key, flags, &mut [0; KEY_BYTES_MAX]))
+    read(plain_key(key, flags, &mut [0; KEY_BYTES_MAX]))
 }
 
 /// The cas that an item must have, if it must.

@@ -7,7 +7,7 @@ use super::ahead::{Ahead, GetAhead};
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::keys::Tally;
-use super::meta::{chosen_cas, expiries, expiry_after, plain_key};
+use super::meta::{chosen_cas, expiries, expiry_after, plain_key, read_key};
 use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin_now, must_wait};
 use super::session::{After, Sending, State};
 use super::{Budget, Switches, Verdict};
@@ -327,6 +327,11 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         tally.tell(false, &self.executor.counters);
         let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
         self.executor.classes.count(Class::Get, answered);
+        self.executor.sampler.pass(answered, self.now, |place, sample| {
+            if let Some(GetAhead { get, .. }) = ahead.read_at(place) {
+                read_key(get.key, &get.flags, |key| sample.is_of(key));
+            }
+        });
         match ended {
             Ended::Through => {
                 self.gets_ahead = self.gets_ahead.saturating_mul(2);

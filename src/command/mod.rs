@@ -76,6 +76,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::Now;
+use crate::base::hot::Sampler;
 use crate::base::metrics::{Counters, Registry};
 use crate::base::output::Spanning;
 use crate::base::protocol::Protocol;
@@ -310,6 +311,7 @@ pub struct Executor {
     /// What has been executed and not been told.
     classes: Classes,
     observer: Observer,
+    sampler: Sampler,
 }
 
 impl Executor {
@@ -320,7 +322,8 @@ impl Executor {
         counters: SyncArc<Counters>,
     ) -> Executor {
         let (classes, observer) = (Classes::default(), Observer::default());
-        Executor { shared, participant, counters, classes, observer }
+        let sampler = shared.registry.hot.sampler(shared.facts.switches.prefix_delimiter);
+        Executor { shared, participant, counters, classes, observer, sampler }
     }
 
     /// The session of a new connection to this listener, or of a datagram; without one, of a peer

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dumping::Classes;
 use super::watchers::Watcher;
 use crate::base::clock::{Expiry, Now};
+use crate::base::hot::Of;
 use crate::base::protocol::Protocol;
 use crate::protocol::binary::Echo;
 use crate::protocol::memcache::{DumpForm, KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
@@ -239,6 +240,7 @@ pub(super) enum Group {
     Connections,
     Latency,
     Rings,
+    Hot(Of),
 }
 
 impl Group {
@@ -249,6 +251,8 @@ impl Group {
             b"conns" => Group::Connections,
             b"latency" => Group::Latency,
             b"rings" => Group::Rings,
+            b"hotkeys" => Group::Hot(Of::Keys),
+            b"hotprefixes" => Group::Hot(Of::Prefixes),
             _ => return None,
         })
     }

@@ -226,6 +226,7 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
         },
         Group::Latency => instruments::latency(rows, registry, place),
         Group::Rings => instruments::ring(rows, registry, place),
+        Group::Hot(of) => instruments::hot_name(rows, &registry.hot.hottest(of, now), of, place),
         Group::General => general(rows, shared, now, place),
         Group::Settings => setting(rows, shared, place),
     };

@@ -3,6 +3,7 @@
 //! Each term is an upper bound of memory that can be touched, not of address space. What grows with
 //! the work is paid from `-m` instead: see `keeper` and `ring_loop::memory`.
 
+use crate::base::hot::METER_BYTES;
 use crate::command::Fixed;
 use crate::config::Plan;
 use crate::net::peers::Peers;
@@ -44,7 +45,7 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
     let receive_bytes = u64::from(RECEIVE_BYTES);
     let bytes = heap::code_bytes().unwrap_or(CODE_BYTES)
         + START_BYTES
-        + threads * THREAD_BYTES
+        + threads * (THREAD_BYTES + METER_BYTES)
         + rings * (receive_bytes + ring_bytes(plan.connections_max))
         + sockets * (DATAGRAMS_BYTES + REPLY_COPIES * plan.udp_reply_bytes_max as u64)
         + Peers::bytes(&plan.rate, plan.connections_max)

@@ -1,6 +1,8 @@
-//! `stats latency` and `stats rings`, seen from outside: what was done is told, under its class.
+//! `stats latency`, `stats rings` and `stats hotkeys`, seen from outside: what was done is told,
+//! under its class, and under its key.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
 
 use crate::common::client::{Client, set_request};
 use crate::common::server::{Kind, OURS, Server};
@@ -126,4 +128,46 @@ fn every_ring_and_worker_says_what_it_does() {
             assert!(general[row].parse::<u64>().unwrap() >= of("all", row), "{kind:?}: {row}");
         }
     }
+}
+
+/// One key in ten requests among thousands that are asked for as seldom as another.
+#[test]
+fn the_hottest_key_and_prefix_are_found_among_many() {
+    for kind in OURS {
+        let Some(server) = Server::start(kind, &["-m", "64", "-t", "2"]) else { continue };
+        let mut clients = [server.client(), server.client()];
+        for round in 0..200 {
+            let gets = (0..100).map(|each| match each % 10 {
+                0 => "get hot:1\r\n".into(),
+                _ => format!("mg cold:{} q\r\n", round * 100 + each),
+            });
+            let client = &mut clients[round % 2];
+            client.send(gets.collect::<String>());
+            (0..10).for_each(|_| assert_eq!(client.line(), "END"));
+        }
+        let client = &mut clients[0];
+        let share =
+            |rows: &BTreeMap<String, String>| rows["1:share_percent"].parse::<f64>().unwrap();
+        let keys: BTreeMap<_, _> = client.stats_of("hotkeys").into_iter().collect();
+        assert_eq!(keys["1:key"], "hot:1", "{kind:?}: {keys:#?}");
+        assert!((5.0..15.0).contains(&share(&keys)), "{kind:?}: {keys:#?}");
+        assert!(!keys.contains_key("4:key"), "{kind:?}: {keys:#?}");
+        let prefixes: BTreeMap<_, _> = client.stats_of("hotprefixes").into_iter().collect();
+        assert_eq!([&prefixes["1:prefix"], &prefixes["2:prefix"]], ["cold", "hot"], "{kind:?}");
+        assert!((85.0..95.0).contains(&share(&prefixes)), "{kind:?}: {prefixes:#?}");
+        let told = told_by_datagram(&server, "stats hotkeys");
+        assert!(told.contains("STAT 1:key hot:1\r\n"), "{kind:?}: {told}");
+    }
+}
+
+/// What the statistics port says in one datagram.
+fn told_by_datagram(server: &Server, question: &str) -> String {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut address = server.address();
+    address.set_port(server.port() + 10_000);
+    socket.send_to(question.as_bytes(), address).unwrap();
+    let mut datagram = [0; 2000];
+    let bytes = socket.recv(&mut datagram).unwrap();
+    String::from_utf8(datagram[..bytes].to_vec()).unwrap()
 }

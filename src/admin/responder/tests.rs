@@ -151,13 +151,21 @@ fn text_is_for_loopback_without_a_key() {
     let text = String::from_utf8(open.answer(b"stats rings\r\n", local).concat()).unwrap();
     assert!(text.contains("STAT ring_0:cmd_get 5\r\n"), "{text}");
     assert!(text.contains("STAT ring_1:curr_items -1\r\n"), "{text}");
+    let mut sampler = open.figures.registry.hot.sampler(b':');
+    let now = open.figures.clock.now();
+    sampler.pass(1, now, |_, sample| sample.is_of(b"user:17"));
+    let text = String::from_utf8(open.answer(b"stats hotkeys\n", local).concat()).unwrap();
+    let rows = "STAT 1:key user:17\r\nSTAT 1:requests_per_s 1\r\nSTAT 1:share_percent 100.00\r\n";
+    assert_eq!(text, format!("STAT requests_per_s 1\r\n{rows}END\r\n"));
+    let text = String::from_utf8(open.answer(b"stats hotprefixes\n", local).concat()).unwrap();
+    assert!(text.contains("STAT 1:prefix user\r\n"), "{text}");
     for question in [&b""[..], b"STATS", b"stats reset", b"STAT cmd_get 7", b"END\r\n", b"get k"] {
         assert!(open.answer(question, local).is_empty(), "{question:?}");
     }
     assert!(open.answer(b"stats", source("10.0.0.1:9")).is_empty(), "not from here");
     assert!(desk(Some(KEY)).answer(b"stats", local).is_empty(), "a key is for packets");
     let dropped = open.counters.get(Metric::AdminDropped);
-    assert_eq!((open.counters.get(Metric::AdminServed), dropped), (2, 7));
+    assert_eq!((open.counters.get(Metric::AdminServed), dropped), (4, 7));
 }
 
 #[test]

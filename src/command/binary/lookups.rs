@@ -169,7 +169,13 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
         }
         tally.tell(false, &self.executor.counters);
-        self.executor.classes.count(Class::Get, u32::try_from(tally.lists).unwrap_or(u32::MAX));
+        let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
+        self.executor.classes.count(Class::Get, answered);
+        self.executor.sampler.pass(answered, self.now, |place, sample| {
+            if let Some(LookupAhead { lookup, .. }) = ahead.read_at(place) {
+                sample.is_of(lookup.key);
+            }
+        });
         step
     }
 

@@ -133,6 +133,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         if let Some(class) = class(&head.request) {
             self.classify(class);
         }
+        self.sample(&head);
         step
     }
 
