@@ -168,12 +168,14 @@ impl Participant {
                 },
             };
             self.count_change(&item);
-            // What lies in pieces is no number.
-            let value = item.value().filter(|value| !value.is_empty());
-            let value = value.ok_or(ArithmeticError::NonNumeric)?;
+            if item.value_bytes() == 0 {
+                return Err(ArithmeticError::NonNumeric);
+            }
             if change.cas.is_some_and(|cas| cas != item.cas()) {
                 return Err(ArithmeticError::Exists);
             }
+            // What lies in pieces is no number.
+            let value = item.value().ok_or(ArithmeticError::NonNumeric)?;
             let old = number(value).ok_or(ArithmeticError::NonNumeric)?;
             let new = match change.direction {
                 Direction::Up => old.wrapping_add(change.delta),
