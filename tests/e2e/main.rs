@@ -14,6 +14,7 @@ mod cores;
 mod crash;
 mod crowd;
 mod datagrams;
+mod history;
 mod hostile;
 mod instruments;
 mod limits;
