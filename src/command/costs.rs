@@ -57,7 +57,9 @@ impl Work {
             Head::Stats { .. } => Work::Rows,
             Head::FlushAll { .. } => Work::Table,
             Head::Operator { operator, .. } => match operator {
-                Operator::Dump { .. } | Operator::DeletePrefix { .. } => Work::Table,
+                Operator::Dump { .. } | Operator::DumpClass(_) | Operator::DeletePrefix { .. } => {
+                    Work::Table
+                }
                 Operator::Crawl { .. }
                 | Operator::Crawler { .. }
                 | Operator::Reassign { .. }

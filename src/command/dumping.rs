@@ -1,4 +1,5 @@
-//! `lru_crawler metadump` and `mgdump`: every key, as the walk through the table comes to it.
+//! `lru_crawler metadump` and `mgdump`: every key, as the walk through the table comes to it; and
+//! `stats cachedump`: those of one class, as many as are asked for and fit a reply of 2 MiB.
 //!
 //! A dump is long work: where there are workers, they do it, as many keys at a time as a batch may
 //! have requests. A peer that does not read stops its own dump, and nobody else's request: what has
@@ -6,15 +7,18 @@
 
 use super::batch::{Batch, Step};
 use super::costs::Work;
-use super::session::{Dump, State};
+use super::session::{Dump, Left, State};
 use super::{Switches, Verdict};
 use crate::base::clock::Now;
 use crate::base::output::Output;
-use crate::protocol::memcache::{DumpForm, reply};
+use crate::protocol::memcache::{ClassDump, DumpForm, ProtocolError, reply};
 use crate::store::{Cursor, Item, Participant, Visitor};
 
 /// A set of size classes, by their numbers.
 pub(super) type Classes = u128;
+
+/// Bytes of the list of a class, its end included. memcached lists no more, either.
+const CLASS_DUMP_BYTES_MAX: u64 = 2 << 20;
 
 /// Which classes a dump, or a crawl, is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,24 @@ impl Selection {
     }
 }
 
+/// What who asks for one class after the other is shown under this number: every key once. There
+/// may be more classes than anybody asks for, so the last number stands for all behind it, too.
+fn classes_from(class: u32) -> Classes {
+    match class {
+        0 => 0,
+        1..ClassDump::CLASS_MAX => 1 << (class - 1),
+        ClassDump::CLASS_MAX.. => Classes::MAX << (ClassDump::CLASS_MAX - 1),
+    }
+}
+
+fn not_allowed(form: DumpForm) -> &'static [u8] {
+    match form {
+        DumpForm::Meta => reply::METADUMP_NOT_ALLOWED,
+        DumpForm::Mg => reply::MGDUMP_NOT_ALLOWED,
+        DumpForm::Item => reply::CACHEDUMP_NOT_ALLOWED,
+    }
+}
+
 /// Writes each item of some classes; every key that it is asked about is a request.
 struct Printer<'a, O> {
     output: &'a mut O,
@@ -61,19 +83,21 @@ struct Printer<'a, O> {
     switches: Switches,
     form: DumpForm,
     classes: Classes,
+    left: &'a mut Left,
     now: Now,
 }
 
 impl<O: Output> Visitor for Printer<'_, O> {
     fn takes_more(&mut self) -> bool {
-        let takes = *self.requests > 0 && !self.output.is_full();
+        let takes = *self.requests > 0 && !self.output.is_full() && !self.left.is_nothing();
         *self.requests -= u32::from(takes);
         takes
     }
 
     fn visit(&mut self, item: &Item<'_>) {
         let class = self.participant.table().class_of(item);
-        if self.classes >> (class - 1) & 1 == 0 {
+        // Another with the same hash may have been the last.
+        if self.classes >> (class - 1) & 1 == 0 || self.left.is_nothing() {
             return;
         }
         match self.form {
@@ -94,6 +118,13 @@ impl<O: Output> Visitor for Printer<'_, O> {
                 };
                 reply::dump_row(self.output, &row);
             }
+            DumpForm::Item => {
+                let expires_at = item.expiry().unix_s(self.now);
+                let value_bytes = item.value_bytes() as u64;
+                let bytes = reply::item_row(self.output, item.key(), value_bytes, expires_at);
+                self.left.rows -= u64::from(bytes > 0);
+                self.left.bytes -= bytes as u64;
+            }
         }
     }
 }
@@ -106,10 +137,7 @@ impl<O: Output> Batch<'_, O> {
             return self.output.put(reply::CRAWLER_DISABLED);
         }
         if !self.executor.shared.facts.switches.dumping {
-            return self.output.put(match form {
-                DumpForm::Meta => reply::METADUMP_NOT_ALLOWED,
-                DumpForm::Mg => reply::MGDUMP_NOT_ALLOWED,
-            });
+            return self.output.put(not_allowed(form));
         }
         match Selection::parse(classes, table.class_count()) {
             Err(()) => self.output.put(reply::BAD_CLASS),
@@ -117,9 +145,33 @@ impl<O: Output> Batch<'_, O> {
             Ok(selection) => {
                 self.output.put(reply::OK);
                 let (classes, cursor) = (selection.classes(), Cursor::default());
-                *state = State::Dumping(Box::new(Dump { form, classes, cursor }));
+                let dump = Dump { form, classes, cursor, left: Left::NO_LIMIT };
+                *state = State::Dumping(Box::new(dump));
             }
         }
+    }
+
+    /// Begins a dump of one class, if it is allowed.
+    pub(super) fn start_class_dump(
+        &mut self,
+        asked: Result<ClassDump, ProtocolError>,
+        state: &mut State,
+    ) {
+        if !self.executor.shared.facts.switches.dumping {
+            return self.output.put(not_allowed(DumpForm::Item));
+        }
+        let ClassDump { class, keys_max } = match asked {
+            Ok(asked) => asked,
+            Err(error) => return self.output.put(error.reply()),
+        };
+        let classes = classes_from(class);
+        if classes == 0 {
+            return self.output.put(reply::END);
+        }
+        let rows = if keys_max == 0 { u64::MAX } else { keys_max.into() };
+        let left = Left { rows, bytes: CLASS_DUMP_BYTES_MAX - reply::END.len() as u64 };
+        let (form, cursor) = (DumpForm::Item, Cursor::default());
+        *state = State::Dumping(Box::new(Dump { form, classes, cursor, left }));
     }
 
     /// Goes on with a dump, key by key.
@@ -128,13 +180,13 @@ impl<O: Output> Batch<'_, O> {
         if self.must_defer(Work::Table) {
             return Some(Verdict::Defer);
         }
-        let Dump { form, classes, cursor } = dump.as_mut();
+        let Dump { form, classes, cursor, left } = dump.as_mut();
         loop {
             if let Some(verdict) = self.obstacle() {
                 return Some(verdict);
             }
             let participant = &self.executor.participant;
-            if participant.table().is_at_end(cursor) {
+            if participant.table().is_at_end(cursor) || left.is_nothing() {
                 break;
             }
             let mut printer = Printer {
@@ -144,6 +196,7 @@ impl<O: Output> Batch<'_, O> {
                 switches: self.executor.shared.facts.switches,
                 form: *form,
                 classes: *classes,
+                left: &mut *left,
                 now: self.now,
             };
             participant.walk(cursor, self.now, &mut printer);
@@ -151,7 +204,7 @@ impl<O: Output> Batch<'_, O> {
             self.budget.requests = self.budget.requests.saturating_sub(1);
         }
         let end = match form {
-            DumpForm::Meta => reply::END,
+            DumpForm::Meta | DumpForm::Item => reply::END,
             DumpForm::Mg => reply::EN,
         };
         self.output.put(end);
@@ -176,5 +229,15 @@ mod tests {
             assert_eq!(parse(bad), Err(()), "{bad}");
         }
         assert_eq!(Selection::parse(b"9", 8), Err(()));
+    }
+
+    #[test]
+    fn each_class_has_one_number_to_be_asked_for() {
+        let sets = (0..=ClassDump::CLASS_MAX).map(classes_from);
+        let all = sets.fold(0, |seen: Classes, classes| {
+            assert_eq!(seen & classes, 0);
+            seen | classes
+        });
+        assert_eq!((all, classes_from(0), classes_from(1)), (Classes::MAX, 0, 1));
     }
 }

@@ -71,6 +71,10 @@ impl<O: Output> Batch<'_, O> {
                 self.start_dump(form, classes, state);
                 return None;
             }
+            Operator::DumpClass(asked) => {
+                self.start_class_dump(asked, state);
+                return None;
+            }
             Operator::DeletePrefix { prefix } => {
                 self.start_pruning(prefix, noreply, state);
                 return None;

@@ -8,6 +8,7 @@ use crate::base::clock::{Expiry, Now};
 use crate::base::hot::Of;
 use crate::base::protocol::Protocol;
 use crate::protocol::binary::Echo;
+use crate::protocol::memcache::reply::ITEM_ROW_BYTES_MAX;
 use crate::protocol::memcache::{DumpForm, KeptFlags, KeyList as ListHead, KeyTouch, LINE_END};
 use crate::store::{Condition, Cursor, Join, Mark, Pin, Reservation};
 
@@ -219,6 +220,23 @@ pub(super) struct Dump {
     pub form: DumpForm,
     pub classes: Classes,
     pub cursor: Cursor,
+    pub left: Left,
+}
+
+/// How much of a list may still be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl Left {
+    pub const NO_LIMIT: Left = Left { rows: u64::MAX, bytes: u64::MAX };
+
+    /// True when there is no room for another row, however long.
+    pub fn is_nothing(&self) -> bool {
+        self.rows == 0 || self.bytes < ITEM_ROW_BYTES_MAX as u64
+    }
 }
 
 /// A deletion of keys that begin alike in progress.

@@ -112,6 +112,31 @@ fn each_datagram_says_what_it_speaks() {
     });
 }
 
+/// A list of keys fits the limit of a reply, or is refused.
+#[test]
+fn keys_are_listed_as_far_as_a_reply_goes() {
+    each(&["--udp-reply-max", "65536"], |server, port| {
+        let peer = Peer::of(port);
+        let mut client = server.client();
+        client.set("k", b"v");
+        client.send("me k\r\n");
+        let shown = client.line();
+        let class = shown.split(' ').find_map(|word| word.strip_prefix("cls=")).unwrap();
+        let ask = format!("stats cachedump {class} 0\r\n");
+        assert_eq!(peer.ask(1, &ask), b"ITEM k [1 b; 0 s]\r\nEND\r\n");
+        assert_eq!(peer.ask(2, "lru_crawler mgdump all\r\n"), b"OK\r\nmg k\r\nEN\r\n");
+        for number in 0..20_000 {
+            client.send(format!("set {number} 0 0 1 noreply\r\nv\r\n"));
+        }
+        client.ask("mn", "MN");
+        for all in [&ask, "lru_crawler mgdump all\r\n"] {
+            assert_eq!(peer.ask(3, all), TOO_LARGE, "{all}");
+        }
+        let some = peer.ask(4, format!("stats cachedump {class} 9\r\n"));
+        assert_eq!(String::from_utf8(some).unwrap().matches("ITEM ").count(), 9);
+    });
+}
+
 fn incr_extras(delta: u64) -> Vec<u8> {
     [&delta.to_be_bytes()[..], &[0; 8], &[0xFF; 4]].concat()
 }

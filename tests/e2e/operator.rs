@@ -70,6 +70,42 @@ fn a_list_of_all_keys_goes_on_beside_others() {
     }
 }
 
+/// Who asks for the keys of one class after the other has all of them in the end, beside others.
+#[test]
+fn every_key_is_in_one_class() {
+    const KEYS: usize = 3000;
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64"]) else { continue };
+        let mut client = server.client();
+        for size in [0, 10, 1000, 20_000] {
+            store(&mut client, &format!("of-{size}"), KEYS / 4, size);
+        }
+        let mut other = server.client();
+        let mut lister = server.client();
+        let mut keys = BTreeMap::<String, u32>::new();
+        'classes: for class in 0.. {
+            lister.send(format!("stats cachedump {class} 0\r\n"));
+            assert_eq!(other.get("of-10:9").unwrap(), b"vvvvvvvvvv");
+            loop {
+                let line = lister.line();
+                match line.strip_prefix("ITEM ").and_then(|row| row.split_once(' ')) {
+                    Some((key, told)) => {
+                        let size = key.strip_prefix("of-").and_then(|key| key.split_once(':'));
+                        assert_eq!(told, format!("[{} b; 0 s]", size.unwrap().0), "{key}");
+                        *keys.entry(key.to_owned()).or_default() += 1;
+                    }
+                    None if line == "END" => break,
+                    None if class == 64 && line == "CLIENT_ERROR Illegal slab id" => break 'classes,
+                    None => panic!("{kind:?}: in class {class}: {line:?}"),
+                }
+            }
+        }
+        assert_eq!(keys.len(), KEYS, "{kind:?}");
+        assert!(keys.values().all(|times| *times == 1), "{kind:?}");
+        server.assert_serves();
+    }
+}
+
 #[test]
 fn who_goes_away_in_the_middle_of_a_list_leaves_nothing_behind() {
     for kind in OURS {

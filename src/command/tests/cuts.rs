@@ -21,6 +21,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         Just("version\r\nverbosity 1\r\nshutdown\r\n".to_owned()),
         Just("lru_crawler metadump all\r\n".to_owned()),
         Just("lru_crawler mgdump 1,9,20\r\nlru_crawler mgdump x\r\n".to_owned()),
+        Just("stats cachedump 9 0\r\nstats cachedump 1 2\r\nstats cachedump\r\n".to_owned()),
         Just("delete_prefix a\r\ndelete_prefix b noreply\r\ndelete_prefix\r\n".to_owned()),
         Just("slabs automove 1\r\nlru tune 1 2 3 noreply\r\n".to_owned()),
         Just("nonsense\r\n\r\n".to_owned()),
@@ -167,7 +168,8 @@ fn mutated_requests() {
         b"gat 10 a b c\r\ntouch a 5\r\ndelete a\r\nincr a 5\r\n",
         b"append a 0 0 2\r\nxx\r\nprepend a 0 0 2 noreply\r\nyy\r\n",
         b"cas a 0 0 1 18446744073709551615\r\nx\r\nflush_all 2\r\n",
-        b"set a 1 9 1\r\nx\r\nlru_crawler metadump all\r\nlru_crawler mgdump hash\r\n",
+        b"set a 1 9 1\r\nx\r\nlru_crawler metadump all\r\nlru_crawler mgdump hash\r\n\
+          stats cachedump 2 1\r\n",
         b"set a 0 0 1\r\nx\r\ndelete_prefix a\r\nget a b\r\nwatch fetchers\r\nget a\r\n",
         b"stats\r\nstats settings\r\nstats reset\r\nversion\r\nverbosity 2\r\n",
         b"get aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nquit\r\n",

@@ -91,6 +91,73 @@ fn only_the_classes_that_were_asked_for_are_listed() {
     assert_eq!(dump(&mut rig, "60,61"), "OK\nEN\n");
 }
 
+/// Keys of a class, with what is told of each, in the order of the list.
+fn items(reply: &str) -> Vec<(&str, &str)> {
+    let rows = reply.strip_suffix("END\r\n").unwrap();
+    rows.split_terminator("\r\n")
+        .map(|row| row.strip_prefix("ITEM ").unwrap().split_once(' ').unwrap())
+        .collect()
+}
+
+#[test]
+fn the_keys_of_a_class_are_listed_up_to_a_limit() {
+    let mut rig = Rig::new(false);
+    for key in 0..KEYS {
+        let _ = talk(&mut rig, &format!("set key{key:04} 0 0 1 noreply\nx\n"));
+    }
+    let large = "x".repeat(60_000);
+    let _ = talk(&mut rig, &format!("set large 0 100 60000\n{large}\n"));
+    let expires_at = rig.now().unix_s() + 100;
+    let [small, large] = ["key0000", "large"].map(|key| {
+        let shown = talk(&mut rig, &format!("me {key}\n"));
+        shown.split(' ').find_map(|word| word.strip_prefix("cls=")).unwrap().to_owned()
+    });
+    let mut dump = |asked: &str, manner| {
+        let request = format!("stats cachedump {asked}\r\nmn\r\n");
+        let reply = String::from_utf8(rig.send(request.as_bytes(), manner)).unwrap();
+        reply.strip_suffix("MN\r\n").unwrap().to_owned()
+    };
+    let whole = dump(&format!("{small} 0"), Manner::Whole);
+    let listed = items(&whole);
+    assert!(listed.iter().all(|(_, told)| *told == "[1 b; 0 s]"));
+    assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), KEYS);
+    assert_eq!(listed.len(), KEYS);
+    for manner in [Manner::Bytewise, Manner::Seeded(1), Manner::Seeded(77)] {
+        assert_eq!(dump(&format!("{small} 0"), manner), whole, "{manner:?}");
+        let some = dump(&format!("{small} 100"), manner);
+        assert_eq!(items(&some), listed[..100], "{manner:?}");
+    }
+    let told = format!("ITEM large [60000 b; {expires_at} s]\r\nEND\r\n");
+    assert_eq!(dump(&format!("{large} 1"), Manner::Whole), told);
+    assert_eq!(dump("0 0", Manner::Whole), "END\r\n");
+    // Who counts up comes to an end, and sees each key once on the way.
+    let mut all = 0;
+    for class in 0.. {
+        let reply = dump(&format!("{class} 0"), Manner::Whole);
+        if reply == "CLIENT_ERROR Illegal slab id\r\n" {
+            assert_eq!(class, 64);
+            break;
+        }
+        all += items(&reply).len();
+    }
+    assert_eq!(all, KEYS + 1);
+}
+
+/// memcached lists no more than it has allocated for the list.
+#[test]
+fn the_list_of_a_class_has_a_size() {
+    let mut rig = Rig::new(false);
+    for key in 0..9000 {
+        let _ = talk(&mut rig, &format!("set {key:0>250} 0 0 1 noreply\nx\n"));
+    }
+    let shown = talk(&mut rig, &format!("me {:0>250}\n", 7));
+    let class = shown.split(' ').find_map(|word| word.strip_prefix("cls=")).unwrap();
+    let listed = rig.send(format!("stats cachedump {class} 0\r\n").as_bytes(), Manner::Whole);
+    let row_bytes = "ITEM  [1 b; 0 s]\r\n".len() + 250;
+    assert!(listed.len() <= 2 << 20 && listed.len() > (2 << 20) - 2 * row_bytes);
+    assert!(listed.ends_with(b" s]\r\nEND\r\n"));
+}
+
 #[test]
 fn what_begins_alike_goes_however_the_request_is_cut() {
     for manner in [Manner::Whole, Manner::Bytewise, Manner::Seeded(3), Manner::Seeded(9)] {

@@ -10,6 +10,10 @@ const WORDS_BYTES_MAX: usize = 64;
 const ROW_BYTES_MAX: usize =
     WORDS_BYTES_MAX + URI_BYTES_MAX * KEY_BYTES_MAX + 6 * DECIMAL_BYTES_MAX;
 
+/// The same of a class.
+pub const ITEM_ROW_BYTES_MAX: usize =
+    "ITEM  [ b;  s]\r\n".len() + KEY_BYTES_MAX + 2 * DECIMAL_BYTES_MAX;
+
 const _: () = assert!(ROW_BYTES_MAX <= REPLY_HEAD_BYTES_MAX);
 
 /// What a dump tells of an item. Times are Unix times in seconds.
@@ -26,12 +30,21 @@ pub struct DumpRow<'a> {
     pub flags: u32,
 }
 
-fn write(output: &mut impl Output, fill: impl FnOnce(&mut Pen<'_>)) {
+/// Says how many bytes were written.
+fn write(output: &mut impl Output, fill: impl FnOnce(&mut Pen<'_>)) -> usize {
+    let mut bytes = 0;
     output.write(ROW_BYTES_MAX, |space| {
         let mut pen = Pen::new(space);
         fill(&mut pen);
-        pen.len()
+        bytes = pen.len();
+        bytes
     });
+    bytes
+}
+
+/// True of a key that can stand in a line as it is.
+fn is_plain(key: &[u8]) -> bool {
+    key.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 
 /// Appends the line of an item.
@@ -57,10 +70,9 @@ pub fn dump_row(output: &mut impl Output, row: &DumpRow<'_>) {
 /// Appends a request for a key. One that no request can hold as it is, is encoded.
 //= protocol.txt "LRU_Crawler": mgdump
 pub fn mg_request(output: &mut impl Output, key: &[u8]) {
-    let is_plain = key.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
     write(output, |pen| {
         pen.put(b"mg ");
-        if is_plain {
+        if is_plain(key) {
             pen.put(key);
         } else {
             pen.base64(key);
@@ -68,6 +80,27 @@ pub fn mg_request(output: &mut impl Output, key: &[u8]) {
         }
         pen.put(b"\r\n");
     });
+}
+
+/// Appends the line of an item of a class, and says how long it is: a key that no line can hold has
+/// none, as memcached has it.
+//= memcached items.c: item_cachedump
+pub fn item_row(
+    output: &mut impl Output,
+    key: &[u8],
+    value_bytes: u64,
+    expires_at: Option<u64>,
+) -> usize {
+    if !is_plain(key) {
+        return 0;
+    }
+    write(output, |pen| {
+        pen.put(b"ITEM ");
+        pen.put(key);
+        pen.number(b" [", value_bytes);
+        pen.number(b" b; ", expires_at.unwrap_or(0));
+        pen.put(b" s]\r\n");
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +145,18 @@ mod tests {
         let line = row(&longest);
         assert!(line.contains("%AB exp=18446744073709551615 la=") && line.contains("fetch=yes"));
         assert!(line.ends_with("flags=4294967295 \n"));
+    }
+
+    #[test]
+    fn rows_of_a_class() {
+        let mut output = Memory::new(usize::MAX);
+        assert_eq!(item_row(&mut output, b"a\xff", 0, None), "ITEM a? [0 b; 0 s]\r\n".len());
+        for no_word in [&b"a b"[..], b"\n", b"\0", b"\x7f"] {
+            assert_eq!(item_row(&mut output, no_word, 1, None), 0);
+        }
+        item_row(&mut output, &[b'k'; KEY_BYTES_MAX], u64::MAX, Some(u64::MAX));
+        let longest = format!("ITEM {} [{} b; {} s]\r\n", "k".repeat(250), u64::MAX, u64::MAX);
+        assert_eq!(output.take(), [b"ITEM a\xff [0 b; 0 s]\r\n", longest.as_bytes()].concat());
     }
 
     #[test]

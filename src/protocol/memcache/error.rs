@@ -10,6 +10,10 @@ pub enum ProtocolError {
     UnknownCommand,
     /// A word is missing, is not a number, or is a key that is too long.
     BadFormat,
+    /// As a missing word, in the words of `stats cachedump`.
+    TooFewWords,
+    /// There are not so many size classes.
+    IllegalClass,
     BadExptime,
     BadDelta,
     /// `delete` with more words than a key.
@@ -62,6 +66,8 @@ impl ProtocolError {
             Self::HeadTooLong | Self::Http => b"",
             Self::UnknownCommand => b"ERROR\r\n",
             Self::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
+            Self::TooFewWords => b"CLIENT_ERROR bad command line\r\n",
+            Self::IllegalClass => b"CLIENT_ERROR Illegal slab id\r\n",
             Self::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
             Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
             Self::BadDelete => {
@@ -96,6 +102,8 @@ impl ProtocolError {
             Self::HeadTooLong | Self::Http => Blame::Stream,
             Self::UnknownCommand
             | Self::BadFormat
+            | Self::TooFewWords
+            | Self::IllegalClass
             | Self::BadExptime
             | Self::BadDelta
             | Self::BadDelete

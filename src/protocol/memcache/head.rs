@@ -4,7 +4,7 @@ use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
 use super::meta::{MetaGet, MetaHead, parse_meta, plain_get};
 use super::number::{decimal, signed, without_plus};
-use super::operator::{Operator, parse_operator};
+use super::operator::{Operator, parse_class_dump, parse_operator};
 use super::plain::plain_store;
 use super::search::find;
 use super::words::Words;
@@ -191,7 +191,7 @@ fn parse_line(line: &[u8], line_bytes: usize) -> Result<Head<'_>, Refusal> {
         b"get" | b"gets" | b"gat" | b"gats" => Err(BAD_FORMAT),
         b"version" => Ok(Head::Version),
         b"quit" => Ok(Head::Quit),
-        b"stats" => Ok(Head::Stats { group: words.at(1) }),
+        b"stats" => Ok(parse_stats(&words)),
         b"flush_all" => Ok(parse_flush_all(&words)),
         b"verbosity" => parse_verbosity(&words),
         b"shutdown" => Ok(parse_shutdown(&words)),
@@ -287,6 +287,14 @@ fn parse_touch<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
     let exptime =
         signed(words.at(2)).ok_or(Refusal { error: ProtocolError::BadExptime, noreply })?;
     Ok(Head::Touch { key, exptime, noreply })
+}
+
+/// Statistics, or what only looks like them.
+fn parse_stats<'a>(words: &Words<'a>) -> Head<'a> {
+    match words.at(1) {
+        b"cachedump" => Head::Operator { operator: parse_class_dump(words), noreply: false },
+        group => Head::Stats { group },
+    }
 }
 
 fn parse_flush_all<'a>(words: &Words<'a>) -> Head<'a> {

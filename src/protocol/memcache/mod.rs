@@ -49,7 +49,7 @@ pub use log::{Fetched, LOG_LINE_BYTES_MAX, LogEntry, LogStamp, WatchKinds, write
 pub use login::{AUTHENTICATION_FAILURE, Login, parse_login, parse_token};
 pub use meta::{MetaGet, MetaHead, MetaVerb, SetMode, next_get};
 pub(super) use number::{DECIMAL_BYTES_MAX, write_decimal};
-pub use operator::{DumpForm, Hundredths, Operator, Tune};
+pub use operator::{ClassDump, DumpForm, Hundredths, Operator, Tune};
 
 /// The release of memcached whose words are spoken.
 pub const VERSION: &str = "1.6.45";

@@ -17,6 +17,8 @@ pub enum Operator<'a> {
         form: DumpForm,
         classes: &'a [u8],
     },
+    /// The keys of one class; or what is wrong with how they are asked for.
+    DumpClass(std::result::Result<ClassDump, ProtocolError>),
     /// What has expired is to be looked for now, in these classes.
     Crawl {
         classes: &'a [u8],
@@ -53,6 +55,22 @@ pub enum DumpForm {
     Meta,
     /// As a request for it.
     Mg,
+    /// With the size of its value, and when it expires.
+    Item,
+}
+
+/// Which keys `stats cachedump` is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassDump {
+    /// At most `CLASS_MAX`.
+    pub class: u32,
+    /// 0 is no limit.
+    pub keys_max: u32,
+}
+
+impl ClassDump {
+    /// The last class that libmemcached asks for, and memcached lists.
+    pub const CLASS_MAX: u32 = CLASSES_MAX - 1;
 }
 
 /// What tunes something.
@@ -156,6 +174,18 @@ fn parse_crawler<'a>(words: &Words<'a>) -> Result<'a> {
         }
         _ => Err(ProtocolError::UnknownCommand),
     }
+}
+
+/// Reads what follows `stats cachedump`. Whether that is allowed matters more than what is wrong.
+pub(super) fn parse_class_dump<'a>(words: &Words<'a>) -> Operator<'a> {
+    let both = || number(words.at(2)).zip(number(words.at(3))).ok_or(ProtocolError::BadFormat);
+    Operator::DumpClass(match words.count() {
+        ..4 => Err(ProtocolError::TooFewWords),
+        _ => both().and_then(|(class, keys_max)| match class {
+            ..CLASSES_MAX => Ok(ClassDump { class, keys_max }),
+            _ => Err(ProtocolError::IllegalClass),
+        }),
+    })
 }
 
 //= protocol.txt "Slabs Reassign", "Slabs Automove"
@@ -320,5 +350,28 @@ mod tests {
             }
         }
         assert_eq!(parse_operator(b"get k", &Words::of(b"get k")), None);
+    }
+
+    #[test]
+    fn a_class_by_its_number() {
+        let asked = |line: &str| {
+            let operator = parse_class_dump(&Words::of(line.as_bytes()));
+            let Operator::DumpClass(asked) = operator else { panic!("{operator:?}") };
+            asked
+        };
+        let all = ClassDump { class: 0, keys_max: 0 };
+        assert_eq!(asked("stats cachedump 0 0"), Ok(all));
+        let most = ClassDump { class: ClassDump::CLASS_MAX, keys_max: u32::MAX };
+        assert_eq!(asked("stats  cachedump 63 4294967295 x y z"), Ok(most));
+        for line in ["stats cachedump", "stats cachedump 1", "stats cachedump x"] {
+            assert_eq!(asked(line), Err(ProtocolError::TooFewWords), "{line}");
+        }
+        for line in ["stats cachedump 64 0", "stats cachedump 4294967295 0"] {
+            assert_eq!(asked(line), Err(ProtocolError::IllegalClass), "{line}");
+        }
+        for line in ["-1 0", "0 -1", "x 1", "1 x", "4294967296 0"] {
+            let line = format!("stats cachedump {line}");
+            assert_eq!(asked(&line), Err(ProtocolError::BadFormat), "{line}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Replies, as bytes.
 
 use super::LINE_END;
-pub use super::dump::{DumpRow, dump_row, mg_request};
+pub use super::dump::{DumpRow, ITEM_ROW_BYTES_MAX, dump_row, item_row, mg_request};
 use super::number::{DECIMAL_BYTES_MAX, write_decimal};
 use crate::base::bytes::copy;
 use crate::base::limits::{KEY_BYTES_MAX, REPLY_HEAD_BYTES_MAX};
@@ -33,6 +33,7 @@ pub const CRAWLER_BUSY: &[u8] = b"BUSY currently processing crawler request\r\n"
 pub const CRAWLER_ERROR: &[u8] = b"ERROR an unknown error happened\r\n";
 pub const METADUMP_NOT_ALLOWED: &[u8] = b"ERROR metadump not allowed\r\n";
 pub const MGDUMP_NOT_ALLOWED: &[u8] = b"ERROR key dump not allowed\r\n";
+pub const CACHEDUMP_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR stats cachedump not allowed\r\n";
 pub const BAD_CLASS: &[u8] = b"BADCLASS invalid class id\r\n";
 pub const NOTHING_TO_CRAWL: &[u8] = b"NOTSTARTED no items to crawl\r\n";
 pub const LIMIT_NOT_ADJUSTED: &[u8] =
