@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""pylibmc, which is libmemcached, against a server: with_pylibmc.py PORT [binary].
+"""pylibmc, which is libmemcached, against two servers: with_pylibmc.py PORT OTHER [binary].
 
-The server is on 127.0.0.1. Without the second word, text is spoken.
+The servers are on 127.0.0.1; most tests are of the first alone. Without the third word, text is
+spoken.
 """
 
 import sys
@@ -13,12 +14,14 @@ import pylibmc
 from house import raises, same
 
 
-BINARY = sys.argv[2:] == ["binary"]
+OTHER = int(sys.argv[2])
+BINARY = sys.argv[3:] == ["binary"]
 
 
-def connect(port, **behaviors):
+def connect(*ports, **behaviors):
     behaviors = {"tcp_nodelay": True, "cas": True, **behaviors}
-    return pylibmc.Client([f"127.0.0.1:{port}"], binary=BINARY, behaviors=behaviors)
+    servers = [f"127.0.0.1:{port}" for port in ports]
+    return pylibmc.Client(servers, binary=BINARY, behaviors=behaviors)
 
 
 def test_set_get_delete(port):
@@ -141,6 +144,42 @@ def test_flush_and_stats(port):
     assert f":{port}".encode() in name, name
     for figure in [b"pid", b"version", b"curr_items", b"cmd_set", b"evictions", b"threads"]:
         assert figure in stats or figure.decode() in stats, (figure, stats)
+
+
+def test_ketama_over_two_servers(port):
+    house.flush(OTHER)
+    both = connect(port, OTHER, ketama=True)
+    items = {f"ketama:{number}": "v%d" % number for number in range(1000)}
+    same(both.set_multi(items), [])
+    same(both.get_multi(list(items) + ["none"]), items)
+    # Each key is at one of them, and each of them has its part.
+    parts = [connect(each).get_multi(list(items)) for each in [port, OTHER]]
+    same({**parts[0], **parts[1]}, items)
+    same(len(parts[0]) + len(parts[1]), len(items))
+    assert min(map(len, parts)) > len(items) // 10, list(map(len, parts))
+    # Where a key is depends on no order.
+    same(connect(OTHER, port, ketama=True).get_multi(list(items)), items)
+    for part in parts:
+        key, value = next(iter(part.items()))
+        _, unique = both.gets(key)
+        same(both.cas(key, value + "!", unique), True)
+        same(both.cas(key, "late", unique), False)
+        same(both.get(key), value + "!")
+        same(both.append(key, "!"), True)
+    same(both.delete_multi(list(items)), True)
+    same([connect(each).get_multi(list(items)) for each in [port, OTHER]], [{}, {}])
+
+
+def test_weighted_ketama(port):
+    house.flush(OTHER)
+    both = connect(port, OTHER, ketama_weighted=True, hash="md5")
+    numbers = {f"weighted:{number}": number for number in range(500)}
+    for key, number in numbers.items():
+        same(both.add(key, number), True)
+        same(both.incr(key), number + 1)
+    counts = [len(connect(each).get_multi(list(numbers))) for each in [port, OTHER]]
+    same(sum(counts), len(numbers))
+    assert min(counts) > len(numbers) // 10, counts
 
 
 def test_threads_with_a_pool(port):
