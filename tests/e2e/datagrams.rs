@@ -367,6 +367,8 @@ fn sockets_and_settings_are_shown() {
         let peer = Peer::of(port);
         assert_eq!(peer.ask(1, "get k\r\n"), b"END\r\n");
         let mut client = server.client();
+        // Counted when it has been sent.
+        assert!(wait_until(PATIENCE, || client.stats()["udp_replies"] == "1"));
         let stats = client.stats();
         for (name, value) in [
             ("udp_requests", "1"),
