@@ -200,7 +200,7 @@ pub struct Options {
     #[arg(short = 't', long, value_name = "NUM")]
     pub threads: Option<i64>,
 
-    /// Most requests of one connection in a row, in steps of 16
+    /// Most requests of one connection in a row, in steps of 32
     #[arg(short = 'R', long, value_name = "NUM", default_value_t = 20)]
     pub max_reqs_per_event: i64,
 
