@@ -5,11 +5,10 @@
 //! size of items is counted by size class alone, see `by_size`.
 
 use super::by_size::{BySize, OfSize, SizeClass, Sizes};
-use super::census::Census;
 use super::histogram::{Histogram, Snapshot};
-use super::hot::Hot;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
+use super::{census::Census, hot::Hot};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident,)+) => {
