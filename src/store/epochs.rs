@@ -30,6 +30,8 @@ struct Cell {
     pinned_bytes: AtomicU64,
     /// True when grace alone keeps some of them.
     is_waiting: AtomicBool,
+    /// Up to this tick the thread probably waits for memory.
+    thirsty_until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Epochs {
             limbo_bytes: AtomicU64::new(0),
             pinned_bytes: AtomicU64::new(0),
             is_waiting: AtomicBool::new(false),
+            thirsty_until: AtomicU64::new(0),
         };
         Epochs {
             now: Padded(AtomicU64::new(1)),
@@ -72,6 +75,7 @@ impl Epochs {
     pub fn leave(&self, cell: usize) {
         self.offline(cell);
         self.set_limbo(cell, (0, 0), false);
+        self.set_thirst(cell, 0);
         self.vacant.lock().push(cell);
     }
 
@@ -135,6 +139,18 @@ impl Epochs {
     /// Bytes of retired items that only pins keep, in all threads.
     pub fn pinned_bytes(&self) -> u64 {
         self.cells.iter().map(|cell| cell.0.pinned_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The thread waits for memory, at most up to this tick; 0 when it does not.
+    pub fn set_thirst(&self, cell: usize, until: u64) {
+        // Relaxed: a hint.
+        self.cells[cell].0.thirsty_until.store(until, Ordering::Relaxed);
+    }
+
+    /// How many other threads wait for memory.
+    pub fn thirsty_beside(&self, own: usize, ticks: u64) -> usize {
+        let waits = |cell: &Padded<Cell>| cell.0.thirsty_until.load(Ordering::Relaxed) > ticks;
+        self.cells.iter().enumerate().filter(|(cell, each)| *cell != own && waits(each)).count()
     }
 
     /// Bytes that this structure takes.

@@ -8,7 +8,8 @@
 //! Below what was reserved, pages are withheld: the keeper takes them out of use, a few at a time,
 //! letting go of items where it must, and gives their memory back to the system. Others store
 //! meanwhile, into what is left: as much of it is kept for items as the limit has for them, for the
-//! index shrinks only behind them. When the limit rises, the pages are of use again at once.
+//! index shrinks only behind them. Who waits for memory has it before the keeper takes a page: it
+//! lets go of as many more. When the limit rises, the pages are of use again at once.
 
 use super::loan::give_to_system;
 use super::participant::Participant;
@@ -86,7 +87,7 @@ impl Participant {
             self.release_page();
         }
         for _ in withheld..wanted.min(withheld.saturating_add(PAGES_PER_STEP)) {
-            let Some(number) = self.take_page_if_any(now) else { return false };
+            let Some(number) = self.take_page_after(PAGES_PER_STEP, now) else { return false };
             let table = &self.table;
             let start = table.slabs.pages.start_of(number);
             let mut loan = table.arena.lend(start, table.slabs.pages.page_bytes());

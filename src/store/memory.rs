@@ -163,7 +163,7 @@ impl Participant {
             self.tidy_up(now);
             return Ok(Some(slots));
         }
-        self.wait_for_page(append, otherwise, now)
+        self.wait_for_page(append, KEPT, otherwise, now)
     }
 
     /// One in, one out: there should be pages left for others.
@@ -194,10 +194,11 @@ impl Participant {
         pages.coming()
     }
 
-    /// Takes what needs a page of the pool.
+    /// Takes what needs a page of the pool beside the `kept` ones.
     fn wait_for_page<T>(
         &mut self,
         take: impl Fn(&Participant) -> Option<T>,
+        kept: u32,
         otherwise: Then,
         now: Now,
     ) -> Result<Option<T>, Refusal> {
@@ -206,7 +207,7 @@ impl Participant {
             let pages = &one.table.slabs.pages;
             let is_wanted = match pages.free() {
                 0 => one.pages_coming() == 0,
-                free => free + one.pages_coming() <= KEPT,
+                free => free + one.pages_coming() <= kept,
             };
             (is_wanted || wait.is_late()).then(|| {
                 pages_freed += 1;
@@ -366,23 +367,26 @@ impl Participant {
     /// waited for by a thread that defers that.
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
         let take = |one: &Participant| one.table.slabs.pages.has_segment().then_some(());
-        matches!(self.wait_for_page(take, Then::Refused, now), Ok(Some(())))
+        matches!(self.wait_for_page(take, KEPT, Then::Refused, now), Ok(Some(())))
     }
 
     /// Takes a page out of the pool, letting go of items if it must.
     pub(in crate::store) fn take_page(&mut self, now: Now) -> Option<u32> {
-        self.take_page_or(Then::Refused, now)
+        self.take_page_beside(0, Then::Refused, now)
     }
 
-    fn take_page_or(&mut self, otherwise: Then, now: Now) -> Option<u32> {
-        let kept = if self.table.evict { KEPT } else { 0 };
+    fn take_page_beside(&mut self, kept: u32, otherwise: Then, now: Now) -> Option<u32> {
+        let kept = if self.table.evict { KEPT + kept } else { 0 };
         let take = |one: &Participant| one.table.slabs.pages.take_for_others(kept);
-        self.wait_for_page(take, otherwise, now).ok().flatten()
+        self.wait_for_page(take, kept.max(KEPT), otherwise, now).ok().flatten()
     }
 
-    /// As `take_page`, for who does without where there is nothing to let go of.
-    pub(in crate::store) fn take_page_if_any(&mut self, now: Now) -> Option<u32> {
-        self.take_page_or(Then::Elsewhere, now)
+    /// As `take_page`, for who does without where there is nothing to let go of, and lets those go
+    /// first who wait for memory, up to so many.
+    pub(in crate::store) fn take_page_after(&mut self, others_max: u32, now: Now) -> Option<u32> {
+        let others = self.table.epochs.thirsty_beside(self.section.cell, now.ticks);
+        let others = u32::try_from(others).unwrap_or(u32::MAX).min(others_max);
+        self.take_page_beside(others, Then::Elsewhere, now)
     }
 
     /// True when somebody's items wait for grace, so that waiting may help. What is being sent from

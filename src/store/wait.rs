@@ -140,6 +140,24 @@ impl Participant {
         &mut self,
         place: Place,
         take: impl Fn(&Participant) -> Option<T>,
+        make_room: impl FnMut(&Participant, &Wait) -> Option<bool>,
+        otherwise: Then,
+        now: Now,
+    ) -> Result<Option<T>, Refusal> {
+        let until = now.ticks + PATIENCE_TICKS;
+        self.table.epochs.set_thirst(self.section.cell, until);
+        let result = self.look_for(place, take, make_room, otherwise, now);
+        // Who is to ask again waits on.
+        if !matches!(result, Err(Refusal::WouldWait)) {
+            self.table.epochs.set_thirst(self.section.cell, 0);
+        }
+        result
+    }
+
+    fn look_for<T>(
+        &mut self,
+        place: Place,
+        take: impl Fn(&Participant) -> Option<T>,
         mut make_room: impl FnMut(&Participant, &Wait) -> Option<bool>,
         otherwise: Then,
         now: Now,

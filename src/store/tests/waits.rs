@@ -197,3 +197,55 @@ fn changes_that_would_have_to_wait_change_nothing() {
     assert!(addition.is_none());
     assert_eq!(get(&one, b"text").unwrap(), [&VALUE[..4000]; 2].concat());
 }
+
+/// The keeper takes many pages, and may have its turn whenever one becomes free.
+#[test]
+fn who_waits_has_memory_before_a_limit_that_falls() {
+    let (registry, table) = (Registry::default(), table(4 * MEMORY_BYTES, true));
+    let [mut one, mut other, mut keeper] =
+        ["one", "other", "keeper"].map(|name| table.participant(registry.counters(name)));
+    one.defer_waits();
+    other.offline();
+    keeper.offline();
+    let value = super::pattern(1, 20_000);
+    (0..2000u32).for_each(|number| set(&mut one, &number.to_le_bytes(), &value));
+    one.offline();
+    assert!(table.set_limit(MEMORY_BYTES));
+    let (mut stored, mut rounds) = (0u32, 0);
+    for tick in 0.. {
+        let now = Now { ticks: NOW.ticks + tick, ..NOW };
+        // Somebody looks at what is let go of meanwhile, so that it is of use only later.
+        other.online();
+        one.online();
+        let key = (stored | 1 << 31).to_le_bytes();
+        let head = head(&one, &key, value.len());
+        let outcome = one.reserve(head, now).and_then(|mut reservation| {
+            let filled = one.fill(&mut reservation, &value, now);
+            match filled {
+                Ok(()) => drop(one.commit(reservation, Condition::Always, now)),
+                Err(_) => one.abandon(reservation),
+            }
+            filled
+        });
+        one.offline();
+        other.offline();
+        (stored, rounds) = match outcome {
+            Ok(()) => (stored + 1, 0),
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::WouldWait, "in tick {tick}, after {rounds} rounds");
+                (stored, rounds + 1)
+            }
+        };
+        assert!(rounds <= 2, "others went first {rounds} times");
+        keeper.online();
+        let has_more = keeper.keep_limit(now);
+        keeper.offline();
+        if !has_more {
+            break;
+        }
+        assert!(tick < 1000, "the limit does not come down");
+    }
+    let figures = table.figures();
+    assert!(figures.pages_debited * figures.page_bytes > 2 * MEMORY_BYTES, "{figures:?}");
+    assert!(stored > 10, "{stored}");
+}
