@@ -24,6 +24,8 @@ pub struct Extended {
     pub idle_timeout_s: u32,
     /// Whether a connection beyond the limit is told so and closed, or waits for its turn.
     pub maxconns_fast: bool,
+    /// Whether what has expired is swept out.
+    pub sweeps: bool,
     /// Whether sizes of items are to be counted from the start.
     pub track_sizes: bool,
     /// What waits for a watcher, and what a thread has written that no watcher has yet.
@@ -50,6 +52,7 @@ impl Default for Extended {
         Extended {
             idle_timeout_s: 0,
             maxconns_fast: true,
+            sweeps: true,
             track_sizes: false,
             watcher_logbuf_bytes: 256 << 10,
             worker_logbuf_bytes: 64 << 10,
@@ -250,6 +253,12 @@ mod tests {
         assert_eq!((all.socket_mark, all.read_buffer_bytes), (Some(5), Some(3 << 20)));
         assert!(parse("no_maxconns_fast,maxconns_fast").unwrap().maxconns_fast);
         assert!(!parse("no_modern").unwrap().maxconns_fast);
+        for (line, sweeps) in
+            [("no_lru_crawler", false), ("no_modern", false), ("no_modern,lru_crawler", true)]
+        {
+            let all = parse(line).unwrap();
+            assert_eq!((all.sweeps, all.warning().is_some()), (sweeps, line != "no_lru_crawler"));
+        }
         assert_eq!(parse("idle_timeout=60s").unwrap().idle_timeout_s, 60, "as atoi(3) reads it");
     }
 

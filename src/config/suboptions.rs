@@ -96,11 +96,11 @@ pub(super) const TABLE: &[Suboption] = &[
         Ok(())
     }),
     row("lru_crawler", "", Already, "Sweep out what has expired [so it is]", |all, _| {
-        all.show("lru_crawler", "yes");
+        crawled(all, true);
         Ok(())
     }),
-    row("no_lru_crawler", "", Unused, "No effect: it is swept out in any case", |all, _| {
-        all.show("lru_crawler", "no");
+    row("no_lru_crawler", "", Obeyed, "Leave it until it is asked for or makes room", |all, _| {
+        crawled(all, false);
         Ok(())
     }),
     row("lru_crawler_sleep", "US", Unused, "No effect", |all, value| {
@@ -279,12 +279,18 @@ fn sizes(all: &mut Extended, value: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether what has expired is looked for, which peers may change.
+fn crawled(all: &mut Extended, sweeps: bool) {
+    all.sweeps = sweeps;
+    all.show("lru_crawler", if sweeps { "yes" } else { "no" });
+}
+
 /// The defaults of memcached 1.4, as far as they can be seen.
 fn no_modern(all: &mut Extended, _: Option<&str>) -> Result<(), String> {
     all.maxconns_fast = false;
     all.show("slab_reassign", "no");
     all.show("slab_automove", 0);
-    all.show("lru_crawler", "no");
+    crawled(all, false);
     all.show("hash_algorithm", "jenkins");
     maintained(all, false)
 }

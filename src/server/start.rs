@@ -65,6 +65,7 @@ impl Server {
         let threads = plan.rings as usize;
         let populate = || populate(&table, threads, plan.group_bytes);
         let populated = plan.process.populate.then(populate);
+        table.set_sweeps(plan.extended.sweeps);
         let table = Arc::new(table);
         let facts = facts(plan, rung, overhead::of(plan, &table.figures()));
         let mut shared = Shared::open(facts, Arc::clone(&table), Arc::clone(&registry));
