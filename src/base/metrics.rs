@@ -132,6 +132,9 @@ metrics! {
     BytesRead "bytes_read" Counter,
     BytesWritten "bytes_written" Counter,
     ListenDisabledNum "listen_disabled_num" Counter,
+    /// Time in which nobody was accepted because descriptors, places or memory were short. It is
+    /// told when that is over.
+    ListenDisabledUs "time_in_listen_disabled_us" Counter,
     ConnYields "conn_yields" Counter,
     /// Bytes of live items, header and key included.
     Bytes "bytes" Gauge,

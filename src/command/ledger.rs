@@ -16,8 +16,11 @@ use crate::store::Figures;
 pub struct Fixed {
     /// All of it.
     pub bytes: u64,
-    /// The part of it in which rings receive.
+    /// The part of it in which rings receive, and in how many buffers.
     pub receive_bytes: u64,
+    pub receive_buffers: u64,
+    /// Descriptors that are nobody's connection.
+    pub descriptors: u64,
 }
 
 /// A name, and where its number comes from.

@@ -1,9 +1,10 @@
 //! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order; and what
 //! is only ours, see `instruments`.
 //!
-//! A row is left out when it says nothing about this server: slab classes, LRU. `hash_bytes` is the
-//! index; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the blocks in
-//! which replies wait. The rows of the ledger come last.
+//! A row is left out when it says nothing about this server, as `libevent` and those of the thread
+//! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
+//! buckets have doubled; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the
+//! blocks in which replies wait. The rows of the ledger come last.
 
 use std::sync::atomic::Ordering;
 
@@ -36,6 +37,12 @@ const fn metric(metric: Metric) -> (&'static str, Source) {
     (metric.name(), Source::Metric(metric))
 }
 
+/// Rows of what cannot happen here, which monitors ask for: no connection is closed for want of a
+/// buffer to receive into, the index grows a segment at a time, memory for items is not allocated.
+const fn never(name: &'static str) -> (&'static str, Source) {
+    (name, Number(|_, _| 0))
+}
+
 //= protocol.txt "General-purpose statistics"
 const GENERAL: &[(&str, Source)] = &[
     ("pid", Number(|shared, _| shared.facts.pid.into())),
@@ -53,7 +60,10 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ResponseObjOom),
     metric(Metric::ResponseObjCount),
     metric(Metric::ResponseObjBytes),
+    ("read_buf_count", Number(|shared, _| shared.facts.fixed.receive_buffers)),
     ("read_buf_bytes", Number(|shared, _| shared.facts.fixed.receive_bytes)),
+    never("read_buf_oom"),
+    ("reserved_fds", Number(|shared, _| shared.facts.fixed.descriptors)),
     metric(Metric::CmdGet),
     metric(Metric::CmdSet),
     metric(Metric::CmdFlush),
@@ -84,15 +94,21 @@ const GENERAL: &[(&str, Source)] = &[
     ("limit_maxbytes", Number(|shared, _| shared.table.figures().limit_bytes)),
     ("accepting_conns", Number(|shared, _| 1 - shared.registry.sum(Metric::AcceptsPaused).min(1))),
     metric(Metric::ListenDisabledNum),
+    metric(Metric::ListenDisabledUs),
     ("threads", Number(|shared, _| shared.facts.threads.into())),
     metric(Metric::ConnYields),
+    ("hash_power_level", Number(|shared, _| shared.table.figures().buckets().ilog2().into())),
     ("hash_bytes", Number(|shared, _| shared.table.figures().index_bytes)),
+    never("hash_is_expanding"),
     metric(Metric::SlabsMoved),
+    never("malloc_fails"),
     metric(Metric::LogWorkerDropped),
     metric(Metric::LogWorkerWritten),
     metric(Metric::LogWatcherSkipped),
     metric(Metric::LogWatcherSent),
     ("log_watchers", Number(|shared, _| shared.watchers.count())),
+    never("unexpected_napi_ids"),
+    never("round_robin_fallback"),
     metric(Metric::Bytes),
     metric(Metric::CurrItems),
     metric(Metric::TotalItems),
@@ -228,7 +244,7 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
         Group::Rings => instruments::ring(rows, registry, place),
         Group::Hot(of) => instruments::hot_name(rows, &registry.hot.hottest(of, now), of, place),
         Group::General => general(rows, shared, now, place),
-        Group::Settings => setting(rows, shared, place),
+        Group::Settings => setting(rows, shared, now, place),
     };
     report.rows += usize::from(has_row);
     has_row
@@ -277,13 +293,18 @@ fn connection(
     }
 }
 
-fn setting(rows: &mut impl Rows, shared: &Shared, place: usize) -> bool {
+fn setting(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> bool {
     let Some((name, value)) = shared.facts.settings.get(place) else { return false };
     match *name {
         // As peers have set it, as with those that are tuned.
         "verbosity" => {
             // Relaxed: it is a number by itself.
             rows.number(name, shared.verbosity.load(Ordering::Relaxed).into());
+        }
+        // What was stored before is dead; in seconds since the start, as there.
+        "oldest" => {
+            let uptime_s = |flushed_s| now.uptime_s().saturating_sub(now.seconds() - flushed_s);
+            rows.number(name, shared.table.flushed_s().map_or(0, uptime_s));
         }
         _ => {
             let tuned = shared.tuned.get(name);

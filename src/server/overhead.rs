@@ -50,7 +50,8 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
         + sockets * (DATAGRAMS_BYTES + REPLY_COPIES * plan.udp_reply_bytes_max as u64)
         + Peers::bytes(&plan.rate, plan.connections_max)
         + table_bytes(figures, threads);
-    Fixed { bytes, receive_bytes: rings * receive_bytes }
+    let descriptors = plan.descriptors_max() - u64::from(plan.connections_max);
+    Fixed { bytes, receive_bytes: rings * receive_bytes, receive_buffers: 0, descriptors }
 }
 
 fn ring_bytes(connections_max: u32) -> u64 {

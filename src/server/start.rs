@@ -206,6 +206,7 @@ fn rung(plan: &Plan) -> Result<Rung, StartError> {
 }
 
 fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
+    let receive_buffers = u64::from(plan.rings) * u64::from(rung.mode.buffers());
     Facts {
         pid: std::process::id(),
         version: VERSION,
@@ -213,7 +214,7 @@ fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
         connections_max: plan.connections_max,
         switches: switches(plan),
         settings: plan.settings(rung),
-        fixed,
+        fixed: Fixed { receive_buffers, ..fixed },
         rusage,
     }
 }

@@ -189,6 +189,11 @@ pub struct ClassFigures {
 }
 
 impl Figures {
+    /// Buckets of the index.
+    pub fn buckets(&self) -> u64 {
+        self.segments * index::SEGMENT_BUCKETS as u64
+    }
+
     /// Pages of items.
     pub fn pages_items(&self) -> u64 {
         let others = self.pages_free + self.pages_index + self.pages_lent + self.pages_debited;

@@ -107,6 +107,8 @@ pub struct Table {
     hasher: KeyHasher,
     /// When a flush that was ordered for later is due, or 0.
     pub(in crate::store) flush_due: AtomicU32,
+    /// The second of the last flush; 0 before any.
+    flushed_s: AtomicU32,
     /// Flushes so far, and those whose victims have all been looked for.
     flushes: AtomicU32,
     flushes_done: AtomicU32,
@@ -172,6 +174,7 @@ impl Table {
             rolls: Words::map(rolls)?,
             hasher: plan.hasher,
             flush_due: AtomicU32::new(0),
+            flushed_s: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
             flushes_done: AtomicU32::new(0),
             orders: Orders::default(),
@@ -379,11 +382,18 @@ impl Table {
     pub(in crate::store) fn flush_now(&self) {
         // Relaxed: it only makes those who look for dead items look closer.
         self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.flushed_s.store(self.slabs.pages.second(), Ordering::Relaxed);
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
             stripe.flushed.store(writer.version.get(), Ordering::Release);
         }
+    }
+
+    /// The second of the server's clock in which everything was flushed last.
+    pub fn flushed_s(&self) -> Option<u64> {
+        let second = self.flushed_s.load(Ordering::Relaxed);
+        (second != 0).then_some(second.into())
     }
 
     /// How often everything was flushed.

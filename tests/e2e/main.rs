@@ -19,6 +19,7 @@ mod hostile;
 mod instruments;
 mod limits;
 mod memory;
+mod monitors;
 mod neighbours;
 mod operator;
 mod options;

@@ -164,6 +164,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     if has_memory { Metric::ListenDisabledNum } else { Metric::KernelNoMemory };
                 self.counters.bump(metric);
                 self.upkeep.accept_failed = true;
+                self.tell_of_accepts();
             }
         }
     }

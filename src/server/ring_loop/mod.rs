@@ -344,7 +344,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.heap.discharge(&connection);
         self.upkeep.locals -= usize::from(connection.socket.is_local());
         self.ring.close(connection.socket);
-        self.upkeep.accept_failed = false;
+        self.try_to_accept();
         self.ring.resize(self.connections.len());
         self.counters.sub(Metric::CurrConnections, 1);
         self.fleet.leave(self.settings.number);

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::clock::TICKS_PER_S;
 use crate::base::metrics::Metric;
 use crate::net::admission::REFUSAL;
 use crate::server::service::Service;
@@ -21,6 +22,8 @@ pub(super) struct Queue {
     sockets: VecDeque<(Socket, u32)>,
     /// True while nobody is accepted because all places are taken.
     is_closed: bool,
+    /// The tick since which nobody is accepted, for whatever reason.
+    deaf_since: Option<u64>,
 }
 
 impl Queue {
@@ -81,8 +84,23 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.queue.is_closed && self.fleet.admission.has_place()
     }
 
-    pub(super) fn tell_of_accepts(&self) {
-        let is_deaf = self.queue.is_closed || self.upkeep.accepts_paused;
-        self.counters.set(Metric::AcceptsPaused, u64::from(is_deaf));
+    /// Accepting may go well again if it has failed.
+    pub(super) fn try_to_accept(&mut self) {
+        if std::mem::take(&mut self.upkeep.accept_failed) {
+            self.tell_of_accepts();
+        }
+    }
+
+    pub(super) fn tell_of_accepts(&mut self) {
+        let is_paused = self.is_deaf_on_purpose();
+        self.counters.set(Metric::AcceptsPaused, u64::from(is_paused));
+        let is_deaf = is_paused || self.upkeep.accept_failed;
+        let since = self.queue.deaf_since.filter(|_| is_deaf);
+        let over = self.queue.deaf_since.take().filter(|_| !is_deaf);
+        self.queue.deaf_since = since.or_else(|| is_deaf.then_some(self.now.ticks));
+        if let Some(since) = over {
+            let ticks = self.now.ticks - since;
+            self.counters.add(Metric::ListenDisabledUs, ticks * 1_000_000 / TICKS_PER_S);
+        }
     }
 }

@@ -118,7 +118,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let second = self.now.seconds();
         self.is_new_second = std::mem::replace(&mut self.upkeep.second, second) != second;
         if self.is_new_second {
-            self.upkeep.accept_failed = false;
+            self.try_to_accept();
             self.return_idle_loans();
             self.return_places();
         }

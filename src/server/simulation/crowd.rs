@@ -60,6 +60,7 @@ fn who_comes_beyond_the_limit_waits_for_a_place() {
         assert_eq!(world.registry.sum(Metric::RejectedConnections), 0);
         assert!(world.registry.sum(Metric::ListenDisabledNum) > 0);
         assert_eq!(world.registry.sum(Metric::AcceptsPaused), 0, "it listens again");
+        assert!(world.registry.sum(Metric::ListenDisabledUs) > 1_000_000, "for 500 turns");
     }
 }
 
