@@ -73,6 +73,7 @@ impl Control for Fixture {
             pages,
             slots,
             slots_free,
+            ..ClassFigures::default()
         };
         vec![class(96, 2, 20, 5), class(112, 0, 0, 0)]
     }

@@ -1,8 +1,10 @@
 //! Counters: one writer each, read by anybody at any time without stopping the writer.
 //!
 //! Every thread that counts owns one `Counters`; a `Registry` knows them all and sums. A gauge is a
-//! counter that also goes down: its per-thread parts wrap, their sum is right.
+//! counter that also goes down: its per-thread parts wrap, their sum is right. What is known by the
+//! size of items is counted by size class alone, see `by_size`.
 
+use super::by_size::{BySize, OfSize, SizeClass, Sizes};
 use super::census::Census;
 use super::histogram::{Histogram, Snapshot};
 use super::hot::Hot;
@@ -165,6 +167,18 @@ metrics! {
     LogWatcherSent "log_watcher_sent" Counter,
     /// Bytes of lines that wait.
     LogBytes "log_bytes" Gauge,
+    /// Items that made room although they were not cold.
+    EvictedActive "evicted_active" Counter,
+    /// Items that could not go because they were being sent.
+    LrutailReflocked "lrutail_reflocked" Counter,
+    /// Items that have become cold, or have left the log.
+    MovesToCold "moves_to_cold" Counter,
+    /// Cold items that were asked for.
+    MovesToWarm "moves_to_warm" Counter,
+    /// Items that cooled down and are not cold yet, or were copied to where their like is.
+    MovesWithinLru "moves_within_lru" Counter,
+    /// Times that memory for an item was not there, and room had to be made first.
+    DirectReclaims "direct_reclaims" Counter,
     /// Turns of a ring: one entry into the kernel each.
     RingTurns "ring_turns" Counter,
     /// Turns that began with nothing to do: the ring slept until something came.
@@ -308,6 +322,7 @@ pub struct Counters {
     /// Who counts here: "ring 0", "worker 3".
     pub owner: String,
     cells: Box<[AtomicU64; METRICS]>,
+    sizes: BySize,
     histograms: Box<[Histogram; DISTRIBUTIONS]>,
 }
 
@@ -315,7 +330,38 @@ impl Counters {
     pub fn new(owner: &str) -> Counters {
         let cells = Box::new(std::array::from_fn(|_| AtomicU64::new(0)));
         let histograms = Box::new(std::array::from_fn(|_| Histogram::default()));
-        Counters { owner: owner.into(), cells, histograms }
+        Counters { owner: owner.into(), cells, sizes: BySize::default(), histograms }
+    }
+
+    /// Adds to a counter by size of this thread. Only its owner may call this.
+    #[inline(always)]
+    pub fn add_of_size(&self, class: SizeClass, what: OfSize, amount: u64) {
+        self.sizes.add(class, what, amount);
+    }
+
+    /// Lowers this thread's part of a gauge by size. Only its owner may call this.
+    #[inline(always)]
+    pub fn sub_of_size(&self, class: SizeClass, what: OfSize, amount: u64) {
+        self.sizes.add(class, what, amount.wrapping_neg());
+    }
+
+    /// Counts a get that found an item of this class. `warmth` is its heat, and 4 more unless it
+    /// was in the log. Only the owner of the counters may call this.
+    #[inline(always)]
+    pub fn count_hit(&self, class: SizeClass, warmth: usize) {
+        self.sizes.count_hit(class, warmth);
+    }
+
+    /// Remembers that an item of this class was evicted. Only the owner of the counters may call
+    /// this.
+    pub fn note_eviction(&self, class: SizeClass, at_tick: u64, age_s: u64) {
+        self.sizes.set(class, OfSize::EvictedAt, at_tick);
+        self.sizes.set(class, OfSize::EvictedAge, age_s);
+    }
+
+    /// The figures of one size class, of this thread.
+    pub fn of_size(&self, class: SizeClass) -> Sizes {
+        self.sizes.of(class)
     }
 
     /// Counts a value so often. Only the owner of the counters may call this.
@@ -361,7 +407,8 @@ impl Counters {
     }
 
     pub fn get(&self, metric: Metric) -> u64 {
-        self.cells[metric as usize].load(Ordering::Relaxed)
+        let cell = self.cells[metric as usize].load(Ordering::Relaxed);
+        cell.wrapping_add(self.sizes.part(metric))
     }
 }
 
@@ -369,6 +416,7 @@ impl Counters {
 #[derive(Debug)]
 struct Baseline {
     metrics: Vec<u64>,
+    sizes: Vec<Sizes>,
     spreads: Vec<Snapshot>,
 }
 
@@ -427,6 +475,20 @@ impl Registry {
         }
     }
 
+    /// The figures of a size class since the last `reset`.
+    pub fn of_size(&self, class: SizeClass) -> Sizes {
+        let mut sum = Sizes::default();
+        let baseline = self.baseline.lock();
+        for (thread, each) in self.threads.lock().iter().enumerate() {
+            let figures = each.of_size(class);
+            sum.add(&match baseline.get(thread) {
+                Some(past) => figures.since(&past.sizes[class.number()]),
+                None => figures,
+            });
+        }
+        sum
+    }
+
     /// How values are spread since the start of the process; `reset` does not touch it.
     pub fn raw_spread(&self, distribution: Distribution) -> Snapshot {
         let mut sum = Snapshot::default();
@@ -459,6 +521,7 @@ impl Registry {
     pub fn reset(&self) {
         let past = |each: &Arc<Counters>| Baseline {
             metrics: Metric::ALL.iter().map(|metric| each.get(*metric)).collect(),
+            sizes: SizeClass::all().map(|class| each.of_size(class)).collect(),
             spreads: Distribution::ALL.iter().map(|each_of| each.spread(*each_of)).collect(),
         };
         let baseline = self.threads.lock().iter().map(past).collect();

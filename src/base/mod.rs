@@ -3,6 +3,7 @@
 //! No operating system and no `unsafe` in here. Nothing in `base` decides anything; it only gives
 //! the other rooms the words they share.
 
+pub mod by_size;
 pub mod bytes;
 pub mod census;
 pub mod clock;

@@ -111,9 +111,10 @@ impl<'b, K: Sought> Ahead<'b, K> {
         self.keys.get(place)?.as_ref().zip(self.seeks[place].as_ref())
     }
 
-    /// The key that was read at `place`.
-    pub fn read_at(&self, place: u32) -> Option<&K> {
-        self.keys.get(place as usize)?.as_ref()
+    /// Of what was read, what is at this place.
+    #[inline]
+    pub fn at(&self, place: usize) -> Option<&K> {
+        self.keys.get(place)?.as_ref()
     }
 
     /// Asks for the items of the group that begins at `place`.

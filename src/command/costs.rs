@@ -13,8 +13,8 @@
 //! keys or rows and one copy. A request whose cost is not known from its head alone asks once it
 //! knows; and what turns out to take long all the same goes to a worker by the time it took.
 //!
-//! A new command is put here: `Keys` for each that it names or finds, `Table` if it walks the
-//! store.
+//! A new command is put here: `Table` if it walks the store. Keys are counted where they are
+//! answered.
 
 use crate::protocol::memcache::{Head, Operator};
 
@@ -29,8 +29,6 @@ pub const BOUNDED_KEYS: u32 = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     Item,
-    /// One more key, after so many of the same list.
-    Keys(u32),
     /// So many bytes.
     Copy(usize),
     Rows,
@@ -76,7 +74,6 @@ impl Work {
     pub(super) fn is_long(self) -> bool {
         match self {
             Work::Item => false,
-            Work::Keys(before) => before >= BOUNDED_KEYS,
             Work::Copy(bytes) => bytes > BOUNDED_COPY_BYTES,
             Work::Rows | Work::Table => true,
         }

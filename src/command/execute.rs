@@ -7,6 +7,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::session::{Form, Group, Report, State};
 use super::storing::swallowing;
+use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
@@ -88,29 +89,35 @@ impl<O: Output> Batch<'_, O> {
         let now = self.now;
         let expiry = Expiry::from_wire(exptime, now);
         self.count(Metric::CmdTouch);
-        let found = self.participant().touch(key, hash, expiry, now).is_ok();
-        self.count(if found { Metric::TouchHits } else { Metric::TouchMisses });
-        self.reply(if found { reply::TOUCHED } else { reply::NOT_FOUND }, noreply);
+        let participant = &self.executor.participant;
+        let found = participant.touch(key, hash, expiry, now);
+        match &found {
+            Ok(item) => participant.count_of(item, OfSize::TouchHits),
+            Err(_) => self.count(Metric::TouchMisses),
+        }
+        let reply = if found.is_ok() { reply::TOUCHED } else { reply::NOT_FOUND };
+        self.reply(reply, noreply);
     }
 
     fn delete(&mut self, (key, hash): (&[u8], KeyHash), noreply: bool) {
         let now = self.now;
         let found = self.participant().delete(key, hash, now);
-        self.count(if found { Metric::DeleteHits } else { Metric::DeleteMisses });
+        if !found {
+            self.count(Metric::DeleteMisses);
+        }
         self.reply(if found { reply::DELETED } else { reply::NOT_FOUND }, noreply);
     }
 
     fn arithmetic(&mut self, delta: &Delta<'_>, hash: KeyHash, direction: Direction) -> Step {
         let now = self.now;
-        let (hits, misses) = match direction {
-            Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
-            Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
+        let misses = match direction {
+            Direction::Up => Metric::IncrMisses,
+            Direction::Down => Metric::DecrMisses,
         };
         let change = Change::by(delta.delta, direction);
         let result = self.participant().arithmetic(delta.key, hash, &change, now);
         let error = match result {
             Ok(Changed { number, .. }) => {
-                self.count(hits);
                 if !delta.noreply {
                     reply::number(self.output, number);
                 }

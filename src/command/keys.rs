@@ -3,25 +3,26 @@
 use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
-use super::costs::Work;
+use super::costs::BOUNDED_KEYS;
 use super::sending::{Begun, Line, SPAN_BYTES_MIN, begin};
 use super::session::{After, KeyList, Sending, State, Touch};
 use super::watching::Glimpse;
-use super::{Budget, Cost, Switches, Verdict};
-use crate::base::clock::Now;
+use super::{Cost, Switches, Verdict};
+use crate::base::by_size::OfSize;
+use crate::base::clock::{Expiry, Now};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::{
     KeyList as ListHead, NextKey, ProtocolError, WatchKinds, next_key, reply,
 };
-use crate::store::{Miss, Participant, Seek, Span};
+use crate::store::{Item, Miss, Participant, Seek, Span};
 
-/// What was counted for keys, until the counters are told.
+/// What was counted for keys, until the counters are told. What was found the store counts, too, by
+/// size.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Lists, or requests.
     pub lists: u64,
-    pub hits: u64,
     misses: u64,
     expired: u64,
     flushed: u64,
@@ -35,15 +36,15 @@ impl Tally {
         self.flushed += u64::from(miss == Miss::Flushed);
     }
 
+    /// `keys` are all that were answered, hit or miss.
     #[inline]
-    pub fn tell(&self, touching: bool, counters: &Counters) {
-        let (cmd, hits, misses) = match touching {
-            true => (Metric::CmdTouch, Metric::TouchHits, Metric::TouchMisses),
-            false => (Metric::CmdGet, Metric::GetHits, Metric::GetMisses),
+    pub fn tell(&self, keys: u64, touching: bool, counters: &Counters) {
+        let (cmd, misses) = match touching {
+            true => (Metric::CmdTouch, Metric::TouchMisses),
+            false => (Metric::CmdGet, Metric::GetMisses),
         };
         counters.add(Metric::Requests, self.lists);
-        counters.add(cmd, self.hits + self.misses);
-        counters.add(hits, self.hits);
+        counters.add(cmd, keys);
         if self.misses > 0 {
             counters.add(misses, self.misses);
             counters.add(Metric::GetExpired, self.expired);
@@ -83,85 +84,122 @@ struct Answering<'a, O> {
     participant: &'a Participant,
     switches: &'a Switches,
     output: &'a mut O,
-    budget: &'a mut Budget,
-    consumed: &'a mut usize,
+    cost: Cost,
     now: Now,
     tally: Tally,
 }
 
 impl<O: Spanning<Span>> Answering<'_, O> {
-    /// Answers keys, of which the first is due in `list`, until something stops it. Says what comes
-    /// next, and why it stopped before the last.
+    /// Answers keys, of which the first is due in `list`, until something stops it. Says how many,
+    /// what comes next, and why it stopped before the last.
     #[inline]
-    fn run(&mut self, ahead: &mut Ahead<'_, KeyAhead<'_>>, mut list: KeyList) -> (State, Step) {
+    fn run(
+        &mut self,
+        ahead: &mut Ahead<'_, KeyAhead<'_>>,
+        mut list: KeyList,
+    ) -> (usize, State, Step) {
         let mut is_open = true;
-        for place in 0.. {
-            let Some((key, seek)) = ahead.key(place) else { break };
+        let mut place = 0;
+        while let Some((key, seek)) = ahead.key(place) {
             if key.begins {
                 list.keys = 0;
             }
-            let stop = match self.budget.cost {
+            let stop = match self.cost {
                 _ if self.output.is_full() => Some(Verdict::OutputFull),
-                Cost::Bounded if Work::Keys(list.keys).is_long() => Some(Verdict::Defer),
+                Cost::Bounded if list.keys >= BOUNDED_KEYS => Some(Verdict::Defer),
                 Cost::Bounded | Cost::Any => None,
             };
             if stop.is_some() {
-                return (after(list, is_open), stop);
+                return (place, after(list, is_open), stop);
             }
             let Some(begun) = self.answer(key, seek, &list) else {
-                return (after(list, is_open), Some(Verdict::SpansFull));
+                return (place, after(list, is_open), Some(Verdict::SpansFull));
             };
             self.tally.lists += u64::from(key.begins);
-            self.budget.requests -= 1;
-            *self.consumed = key.next;
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
+            place += 1;
             match begun {
                 Begun::Whole => {}
-                Begun::Refused if is_open => return (State::SkippingLine, None),
-                Begun::Refused => return (State::Idle, None),
+                Begun::Refused if is_open => return (place, State::SkippingLine, None),
+                Begun::Refused => return (place, State::Idle, None),
                 Begun::Part(pin) => {
                     let after = if is_open { After::Keys(list) } else { After::End };
-                    return (State::Sending(Sending { pin, offset: 0, after }), None);
+                    return (place, State::Sending(Sending { pin, offset: 0, after }), None);
                 }
             }
         }
-        (after(list, is_open), None)
+        (place, after(list, is_open), None)
     }
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once. `None`
     /// when that is nothing, and the key is still due.
     #[inline]
     fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Option<Begun> {
-        let found = match list.touch {
-            Touch::Expiry(expiry) => self.participant.touch(due.key, seek.hash(), expiry, self.now),
-            Touch::No | Touch::Bad => seek.get(due.key, self.now),
-        };
-        let item = match found {
-            Ok(item) => item,
-            Err(miss) => {
-                self.tally.miss(miss);
-                if due.last {
-                    self.output.put(reply::END);
-                }
-                return Some(Begun::Whole);
-            }
-        };
-        let head = reply::ValueHead {
+        match list.touch {
+            Touch::Expiry(expiry) => self.answer_touched(due, (seek, expiry), list),
+            Touch::No | Touch::Bad => match seek.get(due.key, self.now) {
+                Ok(item) => self.write(&item, due, list, true),
+                Err(reason) => self.miss(reason, due),
+            },
+        }
+    }
+
+    /// As `answer`; the item gets another exptime, and counts for that.
+    #[inline(never)]
+    fn answer_touched(
+        &mut self,
+        due: &KeyAhead<'_>,
+        (seek, expiry): (&Seek<'_>, Expiry),
+        list: &KeyList,
+    ) -> Option<Begun> {
+        match self.participant.touch(due.key, seek.hash(), expiry, self.now) {
+            Ok(item) => self.write(&item, due, list, false),
+            Err(reason) => self.miss(reason, due),
+        }
+    }
+
+    #[cold]
+    fn miss(&mut self, reason: Miss, due: &KeyAhead<'_>) -> Option<Begun> {
+        self.tally.miss(reason);
+        if due.last {
+            self.output.put(reply::END);
+        }
+        Some(Begun::Whole)
+    }
+
+    #[inline(always)]
+    fn write(
+        &mut self,
+        item: &Item<'_>,
+        due: &KeyAhead<'_>,
+        list: &KeyList,
+        is_get: bool,
+    ) -> Option<Begun> {
+        let head = |value_bytes| reply::ValueHead {
             key: due.key,
             flags: item.flags(),
-            value_bytes: item.value_bytes(),
-            cas: list.with_cas.then(|| self.switches.cas_of(&item)),
+            value_bytes,
+            cas: list.with_cas.then(|| self.switches.cas_of(item)),
         };
-        let begun = match item.value() {
+        match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
-                reply::value(self.output, &head, value, due.last);
+                match is_get {
+                    true => self.participant.count_short_hit(item, value.len()),
+                    false => self.participant.count_of(item, OfSize::TouchHits),
+                }
+                reply::value(self.output, &head(value.len()), value, due.last);
                 Some(Begun::Whole)
             }
-            _ => begin(self.output, self.participant, &item, &Line(head, due.last)),
-        };
-        self.tally.hits += u64::from(begun.is_some());
-        begun
+            _ => {
+                let line = Line(head(item.value_bytes()), due.last);
+                let begun = begin(self.output, self.participant, item, &line);
+                if begun.is_some() {
+                    self.participant.count_found(item, is_get);
+                }
+                begun
+            }
+        }
     }
 }
 
@@ -226,19 +264,27 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             participant,
             switches: &self.executor.shared.facts.switches,
             output: &mut *self.output,
-            budget: &mut *self.budget,
-            consumed: &mut self.consumed,
+            cost: self.budget.cost,
             now: self.now,
             tally: Tally::default(),
         };
-        let (next, step) = answering.run(&mut ahead, list);
+        let (answered, next, step) = answering.run(&mut ahead, list);
         let tally = answering.tally;
-        tally.tell(list.touch != Touch::No, &self.executor.counters);
-        let told = (tally.hits + tally.misses, tally.lists);
+        if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
+            self.consumed = last.next;
+        }
+        // Lossless: no more were read than there are requests left.
+        self.budget.requests -= u32::try_from(answered).unwrap_or(u32::MAX);
+        let keys = answered as u64;
+        if list.touch == Touch::No {
+            participant.count_requests(answered);
+        }
+        tally.tell(keys, list.touch != Touch::No, &self.executor.counters);
+        let told = (keys, tally.lists);
         classify(&mut self.executor.classes, told, &ahead, &list, &next);
         let keys = u32::try_from(told.0).unwrap_or(u32::MAX);
         self.executor.sampler.pass(keys, self.now, |place, sample| {
-            if let Some(read) = ahead.read_at(place) {
+            if let Some(read) = ahead.at(place as usize) {
                 sample.is_of(read.key);
             }
         });

@@ -191,7 +191,7 @@ impl<O: Output> Batch<'_, O> {
                 return None;
             }
         };
-        self.count(Metric::CmdSet);
+        self.executor.participant.count_set(head);
         let answer = || Answer::Meta(Box::new(flags.keep()));
         let (value, rest) = self.rest().split_at(value_bytes);
         let filled = self.executor.participant.fill(&mut reservation, value, now);
@@ -287,7 +287,6 @@ impl<O: Output> Batch<'_, O> {
         };
         match code {
             Code::NotFound | Code::Exists => self.count(Metric::DeleteMisses),
-            Code::Done if !stale => self.count(Metric::DeleteHits),
             Code::Done | Code::NotStored | Code::End | Code::Value(_) => {}
         }
         if code != Code::Done || !flags.has(b'q') {
@@ -314,15 +313,12 @@ impl<O: Output> Batch<'_, O> {
             initial: flags.has(b'N').then(|| (flags.number(b'J').unwrap_or(0), made)),
         };
         let result = self.participant().arithmetic(key, hash, &change, now);
-        let (hits, misses) = match direction {
-            Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
-            Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
+        let misses = match direction {
+            Direction::Up => Metric::IncrMisses,
+            Direction::Down => Metric::DecrMisses,
         };
         let code = match result {
             Ok(changed) => {
-                if changed.expiry.is_some() {
-                    self.count(hits);
-                }
                 if !flags.has(b'q') {
                     self.tell_number(changed, key, flags);
                 }

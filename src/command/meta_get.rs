@@ -10,7 +10,8 @@ use super::keys::Tally;
 use super::meta::{chosen_cas, expiries, expiry_after, plain_key, read_key};
 use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin_now, must_wait};
 use super::session::{After, Sending, State};
-use super::{Budget, Switches, Verdict};
+use super::{Switches, Verdict};
+use crate::base::by_size::OfSize;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -18,7 +19,7 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::meta_reply::{self, Code, OF_GET, OF_NOTHING, Told};
 use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, WatchKinds, reply};
-use crate::store::{Item, Outcome, Participant, Pin, Refusal, Seek, Span};
+use crate::store::{Item, ItemHead, Outcome, Participant, Pin, Refusal, Seek, Span};
 
 /// Flags that ask for the cas, or compare it.
 const ABOUT_CAS: Letters = Letters::of(b"cC");
@@ -87,18 +88,18 @@ struct Getting<'a, O> {
     counters: &'a Counters,
     switches: Switches,
     output: &'a mut O,
-    budget: &'a mut Budget,
-    consumed: &'a mut usize,
     now: Now,
     tally: Tally,
+    /// Requests that were answered, and those of them that count as touches.
+    answered: usize,
+    touches: u64,
 }
 
 impl<'a, O: Spanning<Span>> Getting<'a, O> {
     /// Answers requests until something stops it.
     #[inline]
     fn run(&mut self, ahead: &mut Ahead<'a, GetAhead<'a>>) -> Ended {
-        for place in 0.. {
-            let Some((due, seek)) = ahead.key(place) else { break };
+        while let Some((due, seek)) = ahead.key(self.answered) {
             if self.output.is_full() {
                 return Ended::At(Verdict::OutputFull);
             }
@@ -107,9 +108,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
                 Answered::Not => return Ended::Making,
                 Answered::Later => return Ended::At(Verdict::SpansFull),
             };
-            self.tally.lists += 1;
-            self.budget.requests -= 1;
-            *self.consumed = due.next;
+            self.answered += 1;
             match begun {
                 Begun::Whole | Begun::Refused => {}
                 Begun::Part(pin) => return Ended::Sending(pin),
@@ -137,16 +136,17 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         }
         let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
+                self.participant.count_short_hit(&item, value.len());
                 meta_reply::plain_value(self.output, value);
                 Begun::Whole
             }
             _ if must_wait(self.output, self.participant, &item) => return Answered::Later,
             _ => {
+                self.participant.count_hit(&item);
                 let frame = Plain(item.value_bytes());
                 begin_now(self.output, self.participant, &item, &frame)
             }
         };
-        self.tally.hits += 1;
         self.participant.count_get(&item);
         Answered::As(begun)
     }
@@ -214,8 +214,8 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
             self.participant.count_get(&if won { item.settled().0 } else { item });
         }
         match flags.has(b'T') {
-            true => self.count_touch(),
-            false => self.tally.hits += 1,
+            true => self.count_touch(&item),
+            false => self.participant.count_hit(&item),
         }
         let told = Told {
             key,
@@ -248,9 +248,10 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         !is_small && must_wait(self.output, self.participant, item)
     }
 
-    fn count_touch(&self) {
+    fn count_touch(&mut self, item: &Item<'_>) {
+        self.touches += 1;
         self.counters.bump(Metric::CmdTouch);
-        self.counters.bump(Metric::TouchHits);
+        self.participant.count_of(item, OfSize::TouchHits);
     }
 }
 
@@ -317,18 +318,24 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             counters: &self.executor.counters,
             switches: self.executor.shared.facts.switches,
             output: &mut *self.output,
-            budget: &mut *self.budget,
-            consumed: &mut self.consumed,
             now: self.now,
             tally: Tally::default(),
+            answered: 0,
+            touches: 0,
         };
         let ended = getting.run(&mut ahead);
-        let tally = getting.tally;
-        tally.tell(false, &self.executor.counters);
-        let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
+        let Getting { mut tally, answered, touches, .. } = getting;
+        if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
+            self.consumed = last.next;
+        }
+        // Lossless: no more were read than there are requests left.
+        let answered = u32::try_from(answered).unwrap_or(u32::MAX);
+        self.budget.requests -= answered;
+        tally.lists = answered.into();
+        tally.tell(u64::from(answered) - touches, false, &self.executor.counters);
         self.executor.classes.count(Class::Get, answered);
         self.executor.sampler.pass(answered, self.now, |place, sample| {
-            if let Some(GetAhead { get, .. }) = ahead.read_at(place) {
+            if let Some(GetAhead { get, .. }) = ahead.at(place as usize) {
                 read_key(get.key, &get.flags, |key| sample.is_of(key));
             }
         });
@@ -387,11 +394,13 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         };
         let is_touch = flags.has(b'T');
         self.count(if is_touch { Metric::CmdTouch } else { Metric::CmdGet });
-        self.count(if is_touch { Metric::TouchHits } else { Metric::GetHits });
+        let participant = &self.executor.participant;
+        let head = ItemHead { key, hash, flags: 0, expiry, value_bytes: 0, cas: made.1 };
+        participant.count_made(&head, is_touch);
         if !flags.has(b'u')
-            && let Ok(item) = self.executor.participant.peek(key, hash, now)
+            && let Ok(item) = participant.peek(key, hash, now)
         {
-            self.executor.participant.count_get(&item);
+            participant.count_get(&item);
         }
         let cas = if switches.cas { cas } else { super::NO_CAS };
         let told = Told { left_s: shown.left_s(now), cas, won: true, ..Told::of(key) };

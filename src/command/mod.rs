@@ -40,6 +40,7 @@
 mod ahead;
 mod batch;
 mod binary;
+mod class_rows;
 mod classes;
 mod costs;
 mod dumping;

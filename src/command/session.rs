@@ -255,6 +255,8 @@ pub(super) struct Pruning {
 pub(super) enum Group {
     General,
     Settings,
+    Items,
+    Slabs,
     Connections,
     Latency,
     Rings,
@@ -266,6 +268,8 @@ impl Group {
         Some(match name {
             b"" => Group::General,
             b"settings" => Group::Settings,
+            b"items" => Group::Items,
+            b"slabs" => Group::Slabs,
             b"conns" => Group::Connections,
             b"latency" => Group::Latency,
             b"rings" => Group::Rings,

@@ -1,5 +1,5 @@
-//! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order; and what
-//! is only ours, see `instruments`.
+//! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order; those of
+//! size classes are in `class_rows`, and what is only ours in `instruments`.
 //!
 //! A row is left out when it says nothing about this server, as `libevent` and those of the thread
 //! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
@@ -9,6 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Step};
+use super::class_rows;
 use super::instruments;
 use super::ledger::LEDGER;
 use super::session::{Access, Form, Group, Report, State};
@@ -115,10 +116,17 @@ const GENERAL: &[(&str, Source)] = &[
     ("slab_global_page_pool", Number(|shared, _| shared.table.figures().pages_free)),
     metric(Metric::ExpiredUnfetched),
     metric(Metric::EvictedUnfetched),
+    metric(Metric::EvictedActive),
     metric(Metric::Evictions),
     metric(Metric::Reclaimed),
     metric(Metric::CrawlerReclaimed),
     metric(Metric::CrawlerItemsChecked),
+    metric(Metric::LrutailReflocked),
+    metric(Metric::MovesToCold),
+    metric(Metric::MovesToWarm),
+    metric(Metric::MovesWithinLru),
+    metric(Metric::DirectReclaims),
+    never("lru_bumps_dropped"),
     // What follows is ours.
     ("ringcached_version", Text(|shared| shared.facts.version.into())),
     metric(Metric::CmdDeletePrefix),
@@ -240,6 +248,8 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
             }
             None => false,
         },
+        Group::Items => at_place(report, class_rows::items(rows, shared, now, place)),
+        Group::Slabs => at_place(report, class_rows::slabs(rows, shared, now, place)),
         Group::Latency => instruments::latency(rows, registry, place),
         Group::Rings => instruments::ring(rows, registry, place),
         Group::Hot(of) => instruments::hot_name(rows, &registry.hot.hottest(of, now), of, place),
@@ -248,6 +258,12 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
     };
     report.rows += usize::from(has_row);
     has_row
+}
+
+/// Goes on behind the place whose rows were written. False when there was none.
+fn at_place(report: &mut Report, place: Option<usize>) -> bool {
+    report.rows = place.unwrap_or(report.rows);
+    place.is_some()
 }
 
 fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> bool {

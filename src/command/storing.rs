@@ -55,7 +55,7 @@ impl<O: Output> Batch<'_, O> {
         };
         match reserved {
             Ok(reservation) => {
-                self.count(Metric::CmdSet);
+                self.executor.participant.count_set(head);
                 let long = self.join_work(head, plan).is_long();
                 *state = State::Filling(Filling { reservation, plan, answer, long });
             }
@@ -88,7 +88,6 @@ impl<O: Output> Batch<'_, O> {
         }
         let now = self.now;
         let outcome = self.participant().put(head, value, condition, now)?;
-        self.count(Metric::CmdSet);
         self.classify(Class::Store);
         self.consume(value.len() + end.len());
         Some(outcome)
@@ -120,7 +119,7 @@ impl<O: Output> Batch<'_, O> {
         let now = self.now;
         if replaces {
             // What the peer meant to replace must not live on.
-            self.participant().delete(key, hash, now);
+            self.participant().forget(key, hash, now);
         }
         let (metric, reply) = match refusal {
             Refusal::TooLarge => (Metric::StoreTooLarge, reply::TOO_LARGE),
@@ -313,17 +312,14 @@ impl<O: Output> Batch<'_, O> {
         }
     }
 
-    /// Counts what came of a value that was to be stored by the cas of the item.
+    /// Counts a value that was to replace an item by its cas, where there is none. What it comes to
+    /// where there is one, the store counts.
     #[inline]
     pub fn count_cas(&self, outcome: Outcome, plan: Plan) {
-        if !matches!(plan, Plan::Put(Condition::Cas(_) | Condition::CasOrOlder(_))) {
-            return;
-        }
-        match outcome {
-            Outcome::Stored { .. } => self.count(Metric::CasHits),
-            Outcome::Exists => self.count(Metric::CasBadval),
-            Outcome::NotFound => self.count(Metric::CasMisses),
-            Outcome::NotStored | Outcome::NoMemory => {}
+        if outcome == Outcome::NotFound
+            && matches!(plan, Plan::Put(Condition::Cas(_) | Condition::CasOrOlder(_)))
+        {
+            self.count(Metric::CasMisses);
         }
     }
 }

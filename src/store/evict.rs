@@ -3,11 +3,11 @@
 //! A class takes pages while the pool has some to spare or the log has more than its share. Then it
 //! evicts its own items, and asks from time to time whether another class makes less of its pages.
 
-use super::arena::{Item, Keep, Ref, State, Word0};
+use super::arena::{Keep, Ref, State, Word0};
 use super::participant::Participant;
 use super::slabs::ClassGuard;
+use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
-use crate::base::metrics::Metric;
 
 /// After so many items the CLOCK hand takes warm ones too, to bound the time it takes.
 const COOLED_MAX: u32 = 1024;
@@ -75,11 +75,17 @@ impl Participant {
         for _ in 0..STEPS_MAX {
             let Some(at) = guard.advance_hand() else { return false };
             let word = arena.look(at);
-            if word.state() != State::Live || word.pins() > 0 {
+            if word.state() != State::Live {
+                continue;
+            }
+            if word.pins() > 0 {
+                self.count_of(&arena.item(at, Keep::by(&guard)), OfSize::Pinned);
                 continue;
             }
             if word.heat() > 0 && cooled < COOLED_MAX && !self.is_dead(&guard, at, word, now) {
-                arena.cool(at, word);
+                if arena.cool(at, word) {
+                    self.count_cooled(&arena.item(at, Keep::by(&guard)), word);
+                }
                 cooled += 1;
                 continue;
             }
@@ -109,23 +115,7 @@ impl Participant {
         let hash = self.table.hash(item.key());
         let (retired, word) = self.table.unlink(&item, hash)?;
         self.count_eviction(&item, word, now);
-        self.lay_out(retired, &item);
+        self.lay_out((retired, word), &item);
         Some(u32::try_from(item.runs().count()).unwrap_or(u32::MAX).max(1))
-    }
-
-    /// Counts an item that made room, whose header was `word` in the end.
-    pub(in crate::store) fn count_eviction(&self, item: &Item<'_>, word: Word0, now: Now) {
-        let (how, unfetched) = if self.table.is_dead(item, word, now) {
-            (Metric::Reclaimed, Metric::ExpiredUnfetched)
-        } else {
-            if self.obituary.is_wanted() {
-                self.note_eviction(item, word, now);
-            }
-            (Metric::Evictions, Metric::EvictedUnfetched)
-        };
-        self.counters.bump(how);
-        if !word.is_fetched() {
-            self.counters.bump(unfetched);
-        }
     }
 }

@@ -238,6 +238,16 @@ impl Log {
         open.page = 0;
     }
 
+    /// When the last item came to the oldest page; `None` when there are no pages.
+    pub fn seen_s(&self, pages: &Pages) -> Option<u32> {
+        let seen_s = |number: u32| (number != 0).then(|| pages.page(number).seen_s());
+        let open = self.lanes.iter().flatten().filter_map(|open| seen_s(open.0.lock().page)).min();
+        let queue = self.queue.0.lock();
+        let walked = queue.walk.and_then(|walk| seen_s(walk.page));
+        let closed = queue.fifos.iter().filter_map(|fifo| seen_s(fifo.first)).min();
+        [open, walked, closed].into_iter().flatten().min()
+    }
+
     /// Closes the open pages in which something has expired, or all, so that they are swept too.
     pub fn close_open(&self, pages: &Pages, all: bool, now: Now) {
         for lane in &self.lanes {

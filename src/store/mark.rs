@@ -20,6 +20,7 @@ use super::arena::{Inherits, ItemHead, Marks, Pin};
 use super::participant::Participant;
 use super::write::Terms;
 use super::{Condition, Miss, Outcome, Refusal};
+use crate::base::by_size::OfSize;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 
@@ -165,7 +166,7 @@ impl Participant {
         Ok(self.store(copy, terms, now))
     }
 
-    /// Takes the value from the item of a key.
+    /// Takes the value from the item of a key, which counts as deleting unless it becomes stale.
     ///
     /// # Errors
     /// Why there is no memory.
@@ -177,8 +178,8 @@ impl Participant {
         now: Now,
     ) -> Result<Outcome, Refusal> {
         loop {
-            let (cas, version) = match self.peek(key, hash, now) {
-                Ok(item) => (item.cas(), item.version()),
+            let (cas, version, size) = match self.peek(key, hash, now) {
+                Ok(item) => (item.cas(), item.version(), self.size_of(&item)),
                 Err(Miss::Absent | Miss::Expired | Miss::Flushed) => return Ok(Outcome::NotFound),
             };
             if emptying.cas.is_some_and(|wanted| wanted != cas) {
@@ -193,6 +194,9 @@ impl Participant {
             match self.build(head, b"", Terms { marks, ..Terms::on(condition) }, now)? {
                 Outcome::Exists | Outcome::NotFound => {}
                 outcome @ (Outcome::Stored { .. } | Outcome::NotStored | Outcome::NoMemory) => {
+                    if outcome.is_stored() && !stale {
+                        self.counters.add_of_size(size, OfSize::DeleteHits, 1);
+                    }
                     return Ok(outcome);
                 }
             }

@@ -46,6 +46,7 @@
 //! place; the old one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
+mod counting;
 mod epochs;
 mod evict;
 mod huge;
@@ -184,6 +185,7 @@ pub struct ClassFigures {
     pub slot_bytes: u64,
     pub pages: u64,
     pub slots: u64,
+    pub slots_per_page: u64,
     /// Of the slots, those that hold nothing.
     pub slots_free: u64,
 }

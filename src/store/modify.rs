@@ -7,6 +7,7 @@ use super::write::{Terms, Tried};
 use super::{
     ArithmeticError, Change, Changed, Condition, Direction, Join, Miss, Outcome, Refusal, Side,
 };
+use crate::base::by_size::OfSize;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -168,6 +169,7 @@ impl Participant {
                 },
             };
             self.count_change(&item);
+            let size = self.size_of(&item);
             if item.value_bytes() == 0 {
                 return Err(ArithmeticError::NonNumeric);
             }
@@ -197,6 +199,11 @@ impl Participant {
             };
             match self.build(head, value, terms, now) {
                 Ok(Outcome::Stored { cas, .. }) => {
+                    let hits = match change.direction {
+                        Direction::Up => OfSize::IncrHits,
+                        Direction::Down => OfSize::DecrHits,
+                    };
+                    self.counters.add_of_size(size, hits, 1);
                     return Ok(Changed { number: new, cas, expiry: Some(expiry) });
                 }
                 Ok(Outcome::Exists | Outcome::NotFound) => {}

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::Miss;
-use super::arena::{Home, Item, Keep, Keeper, Pin, Retired, Shape};
+use super::arena::{Home, Item, Keep, Keeper, Pin, Shape, State};
 use super::limbo::Limbo;
 use super::memory::orphaned;
 use super::obituary::Obituary;
 use super::pages::Holder;
+use super::sizes::SHORT_UNITS;
 use super::table::Table;
 use super::wait::Deferred;
+use crate::base::by_size::SizeClass;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
 use crate::base::metrics::{Counters, Metric};
@@ -52,6 +54,10 @@ pub struct Participant {
     pub(in crate::store) deferred: Deferred,
     /// What was evicted, where somebody wants to know.
     pub(in crate::store) obituary: Obituary,
+    /// How often it has begun to make room, not yet counted.
+    pub(in crate::store) efforts: Cell<u64>,
+    /// The classes of short items: to count them takes no look at the table.
+    pub(in crate::store) short: [SizeClass; SHORT_UNITS],
     /// How often it has looked for memory that it had to wait for.
     #[cfg(test)]
     pub(in crate::store) looks: Cell<u32>,
@@ -81,6 +87,8 @@ impl Table {
             defers: false,
             deferred: Deferred::default(),
             obituary: Obituary::default(),
+            efforts: Cell::new(0),
+            short: self.slabs.sizes().short(),
             #[cfg(test)]
             looks: Cell::new(0),
             requests: Cell::new(0),
@@ -143,10 +151,23 @@ impl Participant {
     /// Somebody has asked for an item: it becomes hotter.
     #[inline]
     pub fn count_get(&self, item: &Item<'_>) {
-        self.requests.set(self.requests.get() + 1);
+        self.count_requests(1);
+        self.heat(item);
+    }
+
+    /// As `count_get`, for who counts many requests at once.
+    #[inline]
+    pub(in crate::store) fn heat(&self, item: &Item<'_>) {
         if item.heat_up() {
             self.count_first_hit(item);
         }
+    }
+
+    /// Somebody has asked for so many items that were looked for ahead.
+    #[inline]
+    pub fn count_requests(&self, requests: usize) {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        self.requests.set(self.requests.get().saturating_add(requests));
     }
 
     /// As `count_get`, for who does not want the value but to change it.
@@ -182,7 +203,8 @@ impl Participant {
         self.table.death(&item, hash, now).map_or(Ok(item), Err)
     }
 
-    /// Gives the item of a key another exptime; it becomes hotter.
+    /// Gives the item of a key another exptime; it becomes hotter. Whether that counts as a touch
+    /// the caller knows, see `count_of`: an answer that must wait does not.
     ///
     /// # Errors
     /// Why there is none.
@@ -230,6 +252,9 @@ impl Participant {
 
     #[cold]
     fn count_first_hit(&self, item: &Item<'_>) {
+        if item.word0().state() == State::Live {
+            self.count_warmed(item);
+        }
         // Its page may have gone to somebody else by now, if the item is not there any more.
         if let Holder::Class(class) = self.table.slabs.pages.page_of(item.at()).holder() {
             self.count_touch(class);
@@ -270,28 +295,9 @@ impl Participant {
     /// Takes a dead item out of the index, if it is still there.
     #[cold]
     fn bury(&self, item: &Item<'_>, hash: KeyHash) {
-        if let Some((retired, _)) = self.table.unlink(item, hash) {
-            self.lay_out(retired, item);
+        if let Some(gone) = self.table.unlink(item, hash) {
+            self.lay_out(gone, item);
         }
-    }
-
-    /// Counts an item of so many bytes that has come to the index.
-    #[inline]
-    pub(in crate::store) fn count_stored(&self, bytes: u64) {
-        self.count_items(1);
-        self.counters.add(Metric::Bytes, bytes);
-        self.counters.bump(Metric::CurrItems);
-        self.counters.bump(Metric::TotalItems);
-    }
-
-    /// Counts an item that left the index, and lets it wait for grace.
-    #[inline]
-    pub(in crate::store) fn lay_out(&self, retired: Retired, item: &Item<'_>) {
-        let bytes = item.item_bytes();
-        self.counters.sub(Metric::Bytes, bytes);
-        self.counters.sub(Metric::CurrItems, 1);
-        self.count_items(-1);
-        self.limbo.borrow_mut().push(retired, bytes);
     }
 
     /// The next contiguous bytes of a pinned value from `offset` on; none at its end.

@@ -9,13 +9,14 @@
 //! ```
 
 use super::arena::{Home, Item, ItemHead, Ref, Reservation, Shape};
+use super::counting::Counted;
 use super::evict::Step;
 use super::log::{KEPT, STEP_ITEMS, band};
 use super::memory::Slots;
 use super::participant::Participant;
+use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
-use crate::base::metrics::Metric;
 
 /// A larger item is not copied to a size class. It gets there when it is stored again.
 const COPIED_BYTES_MAX: u64 = 1 << 20;
@@ -113,7 +114,7 @@ impl Participant {
         };
         if let Some((retired, word)) = gone {
             self.count_eviction(&item, word, now);
-            self.lay_out(retired, &item);
+            self.lay_out((retired, word), &item);
         }
     }
 
@@ -127,8 +128,7 @@ impl Participant {
         let shape = sizes.shape(&head);
         let Home::Class(class) = shape.home else { unreachable!() };
         if let Some(slots) = self.take_slots(class, shape.slots, now) {
-            self.counters.bump(Metric::Promoted);
-            self.move_to(item, &head, shape, slots, 0);
+            self.move_to(item, &head, shape, slots, (0, OfSize::Promoted));
             return true;
         }
         self.keep_in_log(item, hash, 0, now)
@@ -143,17 +143,28 @@ impl Participant {
         let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, kept)).flatten();
         let Some(slot) = slot else { return false };
         // As warm as it was: a warm one is tried again.
-        self.move_to(item, &head, shape, (slot, Vec::new()), item.word0().heat());
+        let how = (item.word0().heat(), OfSize::Kept);
+        self.move_to(item, &head, shape, (slot, Vec::new()), how);
         true
     }
 
-    /// Puts a copy in `slots` in the place of an item, unless that has gone.
-    fn move_to(&self, item: &Item<'_>, head: &ItemHead<'_>, shape: Shape, slots: Slots, heat: u64) {
+    /// Puts a copy in `slots` in the place of an item, unless that has gone. The copy is as warm
+    /// as, and counts as what, the last argument says.
+    fn move_to(
+        &self,
+        item: &Item<'_>,
+        head: &ItemHead<'_>,
+        shape: Shape,
+        slots: Slots,
+        (heat, how): (u64, OfSize),
+    ) {
         let table = &self.table;
         let copy = self.copy(item, head, shape, slots);
         table.note_expiry(copy.head(), head.expiry);
+        let bytes = table.arena.draft(&copy).item_bytes();
+        let is_main = matches!(shape.home, Home::Class(_));
         match table.relink(item, copy, heat) {
-            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+            Ok(gone) => self.lay_out_moved(gone, item, Counted { bytes, is_main, heat }, how),
             Err(copy) => table.free(table.arena.discard(copy)),
         }
     }

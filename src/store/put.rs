@@ -10,13 +10,14 @@ use super::log::{KEPT, band};
 use super::participant::Participant;
 use super::write::refusal;
 use super::{Condition, Outcome};
+use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
 
 /// While a stripe is locked, no more is copied.
 const BYTES_MAX: usize = 4 << 10;
 
 impl Participant {
-    /// Stores an item whose value is there. `None`, and nothing has happened, unless it is small,
+    /// Stores an item whose value is there, and counts the command. `None`, and nothing has happened, unless it is small,
     /// goes to the log, finds room there, and has nothing of the item in whose place it comes: then
     /// the longer way must be taken.
     #[inline]
@@ -33,7 +34,7 @@ impl Participant {
         if !self.table.evict || bytes > bytes_max || self.has_retired_much() || inherits {
             return None;
         }
-        let outcome = self.put_in_log(head, (value, bytes as u64), condition, now)?;
+        let outcome = self.put_in_log(head, (value, bytes), condition, now)?;
         self.tidy_up(now);
         Some(outcome)
     }
@@ -42,7 +43,7 @@ impl Participant {
     fn put_in_log(
         &self,
         head: &ItemHead<'_>,
-        (value, bytes): (&[u8], u64),
+        (value, bytes): (&[u8], usize),
         condition: Condition,
         now: Now,
     ) -> Option<Outcome> {
@@ -56,6 +57,10 @@ impl Participant {
         if condition != Condition::Always
             && let Some(outcome) = refusal(condition, alive.as_ref().map(|(_, item)| item))
         {
+            self.counters.add_of_size(self.class_for_short(bytes), OfSize::CmdSet, 1);
+            if outcome == Outcome::Exists {
+                self.count_bad_cas(condition, alive.as_ref().map(|(_, item)| item));
+            }
             return Some(outcome);
         }
         let is_for_class = match (alive, old) {
@@ -76,16 +81,22 @@ impl Participant {
         let version = table.next_version(hash, &stripe);
         let stamp = Stamp { version, heat, marks: Marks::NONE };
         let entry = |at: Ref| Entry::new(Tag::of(hash), at);
+        let class = self.class_for_short(bytes);
         match old {
-            None => segment.insert(place, hash, entry(table.arena.publish(full, stamp))),
+            None => {
+                segment.insert(place, hash, entry(table.arena.publish(full, stamp)));
+                self.count_put(class, bytes);
+            }
             Some((_, item)) => {
                 let link = |at| segment.replace(place, entry(at));
                 let full = (full, stamp);
-                let (_, retired, _) = table.arena.supersede(full, &item, link);
-                self.lay_out(retired, &item);
+                let (_, retired, word) = table.arena.supersede(full, &item, link);
+                if condition != Condition::Always {
+                    self.count_good_cas(condition, &item);
+                }
+                self.lay_out_for((class, bytes), (retired, word), &item);
             }
         }
-        self.count_stored(bytes);
         Some(Outcome::Stored { cas: head.cas.unwrap_or(version), value_bytes: value.len() })
     }
 }

@@ -13,7 +13,7 @@
 //! seek borrows its participant: what was seen stays readable until the thread quiesces. It may
 //! have been replaced since by another thread: the look-up took place when it was seen.
 
-use super::arena::{Item, Ref};
+use super::arena::{Item, Keep, Ref};
 use super::index::{Bucket, Glance, Tag};
 use super::table::Stripe;
 use super::{Miss, Participant};
@@ -25,6 +25,8 @@ use crate::base::hash::KeyHash;
 #[derive(Clone, Copy, Debug)]
 pub struct Seek<'p> {
     one: &'p Participant,
+    /// As long as the participant is borrowed, it neither quiesces nor goes offline.
+    keep: Keep<'p>,
     stripe: &'p Stripe,
     home: &'p Bucket,
     other: &'p Bucket,
@@ -42,7 +44,16 @@ impl Participant {
         let (stripe, segment) = self.table.way(hash);
         let (home, other) = segment.both(hash);
         self.table.arena.prefetch_line(home);
-        Seek { one: self, stripe, home, other, hash, at: Ref::NONE, is_away: false }
+        Seek {
+            one: self,
+            keep: self.keep(),
+            stripe,
+            home,
+            other,
+            hash,
+            at: Ref::NONE,
+            is_away: false,
+        }
     }
 }
 
@@ -86,16 +97,16 @@ impl<'p> Seek<'p> {
         self.at = self.one.table.prefetch_item(self.hash).unwrap_or(Ref::NONE);
     }
 
-    /// See `Participant::get`.
+    /// See `Participant::get`. The caller counts the request, see `count_requests`.
     ///
     /// # Errors
     /// Why there is no item.
     #[inline(always)]
     pub fn get(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
         if self.at != Ref::NONE {
-            let item = self.one.table.arena.item(self.at, self.one.keep());
+            let item = self.one.table.arena.item(self.at, self.keep);
             if equal(item.key(), key) && self.stripe.death(&item, now).is_none() {
-                self.one.count_get(&item);
+                self.one.heat(&item);
                 return Ok(item);
             }
         }
@@ -109,7 +120,7 @@ impl<'p> Seek<'p> {
     #[inline(always)]
     pub fn peek(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
         if self.at != Ref::NONE {
-            let item = self.one.table.arena.item(self.at, self.one.keep());
+            let item = self.one.table.arena.item(self.at, self.keep);
             if equal(item.key(), key) && self.stripe.death(&item, now).is_none() {
                 return Ok(item);
             }
@@ -126,6 +137,8 @@ impl<'p> Seek<'p> {
     /// Only the whole look-up knows for sure that there is nothing, and buries what is dead.
     #[inline(never)]
     fn get_anew(&self, key: &[u8], now: Now) -> Result<Item<'p>, Miss> {
-        self.one.get(key, self.hash, now)
+        let item = self.one.peek(key, self.hash, now)?;
+        self.one.heat(&item);
+        Ok(item)
     }
 }

@@ -6,16 +6,22 @@
 //! fragments that all have one class. In the log a slot is as long as what it holds.
 
 use super::arena::{HEADER_BYTES, Home, ItemHead, SLOT_ALIGN, Shape};
+use crate::base::by_size::{SIZE_CLASSES_MAX, SizeClass};
 
 const SLOT_BYTES_MIN: usize = 32;
+/// Items of fewer units of 8 bytes than this are short.
+pub const SHORT_UNITS: usize = 2048;
 const CLASSES_PER_DOUBLING: usize = 8;
 /// Up to here there is a class for every multiple of `SLOT_ALIGN`: an eighth of a doubling is less.
 const SLOT_BYTES_FINE: usize = 2 * CLASSES_PER_DOUBLING * SLOT_ALIGN;
 pub const SLOTS_PER_PAGE_MIN: u64 = CLASSES_PER_DOUBLING as u64;
 /// So many numbers of slots are tried for an item that needs more than one.
 const TRIES_MAX: usize = 4;
-/// More classes than any page size leads to.
-pub const CLASSES_MAX: usize = 128;
+/// Units of 8 bytes that so many bytes take. No item is near the largest number.
+#[inline(always)]
+pub const fn units(bytes: usize) -> usize {
+    (bytes + (SLOT_ALIGN - 1)) >> SLOT_ALIGN.trailing_zeros()
+}
 
 #[derive(Debug)]
 pub struct Sizes {
@@ -23,7 +29,7 @@ pub struct Sizes {
     /// Bytes of a slot, by class.
     slots: Box<[usize]>,
     /// The smallest class with slots of at least so many units of 8 bytes.
-    by_units: Box<[u8]>,
+    by_units: Box<[SizeClass]>,
 }
 
 impl Sizes {
@@ -45,11 +51,11 @@ impl Sizes {
         let fine = SLOT_BYTES_MIN / SLOT_ALIGN..=SLOT_BYTES_FINE / SLOT_ALIGN;
         slots.extend(fine.rev().map(|units| units * SLOT_ALIGN));
         slots.reverse();
-        assert!(slots.len() <= CLASSES_MAX);
+        assert!(slots.len() <= SIZE_CLASSES_MAX);
         let units = slots[slots.len() - 1] / SLOT_ALIGN;
         let by_units = (0..=units)
             .map(|units| slots.partition_point(|slot| *slot < units * SLOT_ALIGN))
-            .map(|class| u8::try_from(class).expect("at most 128 classes"))
+            .map(|class| SizeClass::new(u8::try_from(class).expect("at most 128 classes")))
             .collect();
         Sizes { page_bytes, slots: slots.into(), by_units }
     }
@@ -68,13 +74,19 @@ impl Sizes {
 
     /// The class for a slot of `bytes`, or `None` if no slot is that large.
     fn class_for(&self, bytes: usize) -> Option<u8> {
-        self.by_units.get(bytes.div_ceil(SLOT_ALIGN)).copied()
+        self.by_units.get(bytes.div_ceil(SLOT_ALIGN)).map(|class| class.to_u8())
     }
 
-    /// The class with the smallest slots that hold so many bytes, or the largest of all.
-    pub fn class_holding(&self, bytes: usize) -> u8 {
-        let units = bytes.div_ceil(SLOT_ALIGN).min(self.by_units.len() - 1);
-        self.by_units[units]
+    /// The class for which an item of so many bytes counts, wherever it lies: the smallest of whose
+    /// slots one would hold it, or the largest.
+    #[inline(always)]
+    pub fn counted_as(&self, bytes: usize) -> SizeClass {
+        self.by_units[units(bytes).min(self.by_units.len() - 1)]
+    }
+
+    /// As `counted_as`, for items that are short, by the number of units.
+    pub fn short(&self) -> [SizeClass; SHORT_UNITS] {
+        std::array::from_fn(|units| self.counted_as(units * SLOT_ALIGN))
     }
 
     /// The slots of an item in a size class.

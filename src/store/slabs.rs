@@ -270,6 +270,13 @@ impl ClassGuard<'_> {
         None
     }
 
+    /// When what the hand meets next was seen to; `None` when there are no pages.
+    pub fn seen_s(&self) -> Option<u32> {
+        let (index, _) = self.slab.hand;
+        let number = self.slab.pages.get(index + 1).or_else(|| self.slab.pages.first())?;
+        Some(self.slabs.pages.page(*number).seen_s())
+    }
+
     pub fn count_evicted(&mut self, slots: u32) {
         self.slab.churn = self.slab.churn.saturating_add(slots);
     }

@@ -4,9 +4,11 @@
 //! pages would have kept. A page that leaves its class is emptied in steps.
 
 use super::arena::{Keep, Ref, State};
+use super::counting::Counted;
 use super::evict::Step;
 use super::participant::Participant;
 use super::slabs::{ClassGuard, Standing};
+use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 use crate::base::sync::atomic::Ordering;
@@ -209,8 +211,10 @@ impl Participant {
         let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
         item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
         self.table.note_expiry(copy.head(), head.expiry);
-        match self.table.relink(&item, copy, item.word0().heat() - 1) {
-            Ok(retired) => self.limbo.borrow_mut().push(retired, item.item_bytes()),
+        let heat = item.word0().heat() - 1;
+        let copied = Counted { bytes: arena.draft(&copy).item_bytes(), is_main: true, heat };
+        match self.table.relink(&item, copy, heat) {
+            Ok(gone) => self.lay_out_moved(gone, &item, copied, OfSize::Kept),
             Err(copy) => guard.put(arena.discard(copy)),
         }
         true

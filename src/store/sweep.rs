@@ -14,8 +14,8 @@ use super::arena::{Keep, Logged, Ref, State};
 use super::pages::Holder;
 use super::participant::Participant;
 use super::table::Table;
+use crate::base::by_size::{OfSize, SizeClass};
 use crate::base::clock::Now;
-use crate::base::metrics::Metric;
 use crate::base::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Turns in which the sweep sees every page once.
@@ -203,7 +203,8 @@ impl Participant {
                     | State::Hole
                     | State::FragmentHole => {}
                 }
-                self.counters.bump(Metric::CrawlerItemsChecked);
+                let class = SizeClass::new(class);
+                self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
                 index += 1;
             }
             drop(guard);
@@ -231,24 +232,25 @@ impl Participant {
                     }
                 }
             }
+            let class = self.table.slabs.sizes().counted_as(bytes);
+            self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
             offset += bytes;
             slots += 1;
             if slots.is_multiple_of(SLOTS_PER_LOCK) {
                 self.quiesce();
             }
         }
-        self.counters.add(Metric::CrawlerItemsChecked, slots.into());
         self.table.slabs.pages.let_go(number);
     }
 
     fn bury_swept(&self, at: Ref, keep: Keep<'_>) {
         let item = self.table.arena.item(at, keep);
         if let Some((retired, word)) = self.table.unlink(&item, self.table.hash(item.key())) {
-            self.counters.bump(Metric::CrawlerReclaimed);
+            self.count_of(&item, OfSize::CrawlerReclaimed);
             if !word.is_fetched() {
-                self.counters.bump(Metric::ExpiredUnfetched);
+                self.count_of(&item, OfSize::ExpiredUnfetched);
             }
-            self.lay_out(retired, &item);
+            self.lay_out((retired, word), &item);
         }
     }
 }

@@ -25,6 +25,7 @@ use super::slabs::{Slabs, Standing};
 use super::sweep::Orders;
 use super::tend::Tending;
 use super::{ClassFigures, Figures, Miss, StorePlan};
+use crate::base::by_size::SizeClass;
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
@@ -464,12 +465,12 @@ impl Table {
     /// slots that hold it, or the largest of all. Those of the log have one, too.
     pub fn class_of(&self, item: &Item<'_>) -> u8 {
         let bytes = super::arena::to_usize(item.item_bytes());
-        self.slabs.sizes().class_holding(bytes) + 1
+        self.slabs.sizes().counted_as(bytes).to_u8() + 1
     }
 
     /// The number of the size class for an item with so many bytes of key and value.
     pub fn class_for(&self, bytes: usize) -> u8 {
-        self.slabs.sizes().class_holding(bytes.saturating_add(HEADER_BYTES)) + 1
+        self.slabs.sizes().counted_as(bytes.saturating_add(HEADER_BYTES)).to_u8() + 1
     }
 
     /// How many size classes there are.
@@ -484,9 +485,23 @@ impl Table {
             slot_bytes: sizes.slot_bytes(each.class) as u64,
             pages: u64::from(each.pages),
             slots: u64::from(each.pages) * u64::from(sizes.slots_per_page(each.class)),
+            slots_per_page: u64::from(sizes.slots_per_page(each.class)),
             slots_free: each.free,
         };
         self.slabs.standings().map(figures).collect()
+    }
+
+    /// How long ago the hand of a class was last where it goes next: in about that time, nobody
+    /// has asked for what is cold there. 0 where there is nothing.
+    pub fn class_age_s(&self, class: SizeClass, now: Now) -> u64 {
+        let seen_s = self.slabs.lock(&self.arena, class.to_u8()).seen_s();
+        seen_s.map_or(0, |seen_s| now.seconds().saturating_sub(seen_s.into()))
+    }
+
+    /// How long ago the last item came to the log's oldest page. 0 where there is none.
+    pub fn log_age_s(&self, now: Now) -> u64 {
+        let seen_s = self.log.seen_s(&self.slabs.pages);
+        seen_s.map_or(0, |seen_s| now.seconds().saturating_sub(seen_s.into()))
     }
 
     /// Pages that are on their way from a class to the pool.

@@ -1,6 +1,7 @@
 //! The table from outside.
 #![cfg(not(loom))]
 
+mod counting;
 mod direct;
 mod index;
 mod marks;

@@ -163,6 +163,7 @@ impl Participant {
         now: Now,
     ) -> Result<Option<T>, Refusal> {
         let is_first = self.deferred.find(place).is_none();
+        self.efforts.set(self.efforts.get() + u64::from(is_first));
         let mut wait = self.go_on_with(place, now);
         let mut looks = if is_first { SPINS } else { LOOKS_AGAIN };
         loop {

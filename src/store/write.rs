@@ -3,12 +3,14 @@
 use super::arena::{
     Home, Inherits, Item, ItemHead, Keep, Marks, Ref, Reservation, Retired, Shape, Stamp, Word0,
 };
+use super::counting::Counted;
 use super::index::{Entry, Place, Segment, Split, Tag};
 use super::log::{ARRIVING, band};
 use super::participant::Participant;
 use super::prefix::Mark;
 use super::table::{Table, Writer};
 use super::{Condition, Deletion, Outcome, Refusal};
+use crate::base::by_size::OfSize;
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::KeyHash;
@@ -103,14 +105,14 @@ impl Table {
         Some(self.arena.retire(item.at()))
     }
 
-    /// Puts a full copy, as warm as `heat` says, in the place of an item, unless the item has left
-    /// the index already.
+    /// Puts a full copy, as warm as `heat` says, in the place of an item, whose last header it
+    /// returns, unless the item has left the index already.
     pub(in crate::store) fn relink(
         &self,
         item: &Item<'_>,
         copy: Reservation,
         heat: u64,
-    ) -> Result<Retired, Reservation> {
+    ) -> Result<(Retired, Word0), Reservation> {
         let hash = copy.hash();
         let _stripe = self.lock(hash);
         let segment = self.segment_of(hash);
@@ -119,7 +121,7 @@ impl Table {
         let link = |at| segment.replace(place, Entry::new(Tag::of(hash), at));
         let (at, retired, word) = self.arena.succeed(copy, heat, item, link);
         self.note_expiry(at, word.expiry());
-        Ok(retired)
+        Ok((retired, word))
     }
 
     /// The place of a key, and its item, for who holds the lock of its stripe.
@@ -215,7 +217,10 @@ impl Participant {
             self.quiesce();
         }
         let (wanted, has_returned) = self.shape(&head, band, now);
-        let (slot, shape) = self.allocate_anywhere(&head, wanted, band, now)?;
+        let allocated = self.allocate_anywhere(&head, wanted, band, now);
+        let bytes = head.bytes(false) + head.value_bytes;
+        self.count_efforts(bytes, allocated.as_ref().err().copied());
+        let (slot, shape) = allocated?;
         if has_returned {
             self.count_ghost_hit(wanted);
         }
@@ -271,7 +276,9 @@ impl Participant {
     /// Takes memory for the next bytes of a value, if there is none.
     fn extend(&mut self, reservation: &mut Reservation, now: Now) -> Result<(), Refusal> {
         if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
-            let slots = self.allocate_fragments(reservation, now)?;
+            let allocated = self.allocate_fragments(reservation, now);
+            self.count_efforts(self.table.item_bytes_max, allocated.as_ref().err().copied());
+            let slots = allocated?;
             self.table.arena.extend_by(reservation, slots);
             reservation.count_more(self.table.arriving(reservation.shape().home));
         }
@@ -362,6 +369,9 @@ impl Participant {
         let alive = old.map(|(_, _, item)| item);
         let alive = alive.filter(|item| table.death(item, hash, now).is_none());
         if let Some(outcome) = refusal(terms.condition, alive.as_ref()) {
+            if outcome == Outcome::Exists {
+                self.count_bad_cas(terms.condition, alive.as_ref());
+            }
             return Attempt::Refused(reservation, outcome);
         }
         let terms = alive.map_or(terms, |item| terms.settle(&item));
@@ -401,13 +411,14 @@ impl Participant {
                 if terms.inherits.exptime {
                     table.note_expiry(at, word.expiry());
                 }
-                if old.is_none() {
-                    self.count_eviction(&item, word, now);
+                match old {
+                    None => self.count_eviction(&item, word, now),
+                    Some(_) => self.count_good_cas(terms.condition, &item),
                 }
-                self.lay_out(retired, &item);
+                self.lay_out((retired, word), &item);
             }
         }
-        self.count_stored(bytes);
+        self.count_stored(Counted { bytes, is_main, heat });
         Attempt::Linked(note.unwrap_or(version))
     }
 
@@ -441,8 +452,24 @@ impl Participant {
         self.delete_if(key, hash, None, now) == Deletion::Deleted
     }
 
-    /// Deletes the item of a key, if it has this cas.
+    /// Deletes the item of a key, if it has this cas, and counts that.
     pub fn delete_if(&mut self, key: &[u8], hash: KeyHash, cas: Option<u64>, now: Now) -> Deletion {
+        self.remove((key, hash), cas, Some(OfSize::DeleteHits), now)
+    }
+
+    /// As `delete`, where nobody has asked for that: what a value was to replace that found no
+    /// memory must not live on.
+    pub fn forget(&mut self, key: &[u8], hash: KeyHash, now: Now) {
+        let _ = self.remove((key, hash), None, None, now);
+    }
+
+    fn remove(
+        &mut self,
+        (key, hash): (&[u8], KeyHash),
+        cas: Option<u64>,
+        counted: Option<OfSize>,
+        now: Now,
+    ) -> Deletion {
         if self.has_retired_much() {
             self.quiesce();
         }
@@ -456,8 +483,10 @@ impl Participant {
             return Deletion::Exists;
         }
         segment.clear(place);
-        let (retired, _) = table.arena.retire(item.at());
-        self.lay_out(retired, &item);
+        if let Some(what) = counted.filter(|_| alive) {
+            self.count_of(&item, what);
+        }
+        self.lay_out(table.arena.retire(item.at()), &item);
         if alive { Deletion::Deleted } else { Deletion::NotFound }
     }
 
@@ -472,8 +501,7 @@ impl Participant {
             return false;
         }
         segment.clear(place);
-        let (retired, _) = table.arena.retire(item.at());
-        self.lay_out(retired, &item);
+        self.lay_out(table.arena.retire(item.at()), &item);
         true
     }
 

@@ -12,10 +12,11 @@ use super::super::session::{After, Sending, State};
 use super::super::watching::Glimpse;
 use super::super::{Switches, Verdict};
 use super::Asked;
+use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
 use crate::base::output::{Output, Spanning};
 use crate::protocol::binary::reply::{self, ValueHead};
-use crate::protocol::binary::{Echo, PACKET_HEAD_BYTES, Status, parse_lookup};
+use crate::protocol::binary::{Echo, Status, parse_lookup};
 use crate::protocol::memcache::WatchKinds;
 use crate::store::{Item, Participant, Pin, Span};
 
@@ -52,31 +53,43 @@ enum Rest {
     All,
 }
 
-/// Answers with an item, and says what is left.
-#[inline]
+/// Answers with an item, and says what is left. What is answered counts, as a get or as a touch.
+#[inline(always)]
 fn hit<O: Spanning<Span>>(
     output: &mut O,
     participant: &Participant,
     item: &Item<'_>,
     (key, manner, switches): (&[u8], Manner, Switches),
+    is_get: bool,
 ) -> Option<Rest> {
-    let head = ValueHead {
+    let head = |value_bytes| ValueHead {
         echo: manner.echo,
         key: if manner.with_key { key } else { b"" },
         flags: item.flags(),
-        value_bytes: item.value_bytes(),
+        value_bytes,
         cas: switches.cas_of(item),
     };
     match item.value() {
         Some(value) if value.len() < SPAN_BYTES_MIN => {
-            reply::value(output, &head, value);
+            match is_get {
+                true => participant.count_short_hit(item, value.len()),
+                false => participant.count_of(item, OfSize::TouchHits),
+            }
+            reply::value(output, &head(value.len()), value);
             None
         }
-        _ => match begin(output, participant, item, &Packet(head)) {
-            Some(Begun::Whole | Begun::Refused) => None,
-            Some(Begun::Part(pin)) => Some(Rest::Value(pin)),
-            None => Some(Rest::All),
-        },
+        _ => {
+            let frame = Packet(head(item.value_bytes()));
+            let begun = begin(output, participant, item, &frame);
+            if begun.is_some() {
+                participant.count_found(item, is_get);
+            }
+            match begun {
+                Some(Begun::Whole | Begun::Refused) => None,
+                Some(Begun::Part(pin)) => Some(Rest::Value(pin)),
+                None => Some(Rest::All),
+            }
+        }
     }
 }
 
@@ -130,33 +143,26 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut ahead: Ahead<'_, LookupAhead<'_>> = Ahead::new();
         ahead.read((self.input, self.consumed), most, participant);
         let (mut tally, mut step) = (Tally::default(), None);
-        for place in 0.. {
-            let Some((LookupAhead { lookup, next, .. }, seek)) = ahead.key(place) else { break };
+        let mut answered = 0;
+        while let Some((LookupAhead { lookup, .. }, seek)) = ahead.key(answered) {
             if self.output.is_full() {
                 step = Some(Verdict::OutputFull);
                 break;
             }
-            self.budget.requests -= 1;
-            self.consumed = *next;
-            tally.lists += 1;
             let opcode = lookup.opcode;
             let (quiet, with_key) = (opcode.is_quiet(), opcode.returns_key());
             let manner = Manner { echo: lookup.echo, quiet, with_key };
             match seek.get(lookup.key, self.now) {
                 Ok(item) => {
                     let asked = (lookup.key, manner, switches);
-                    match hit(self.output, participant, &item, asked) {
-                        None => tally.hits += 1,
+                    match hit(self.output, participant, &item, asked, true) {
+                        None => {}
                         Some(Rest::Value(pin)) => {
-                            tally.hits += 1;
+                            answered += 1;
                             *state = sending(pin);
                             break;
                         }
                         Some(Rest::All) => {
-                            // As if it had not been looked at.
-                            self.budget.requests += 1;
-                            self.consumed -= PACKET_HEAD_BYTES + lookup.key.len();
-                            tally.lists -= 1;
                             step = Some(Verdict::SpansFull);
                             break;
                         }
@@ -167,12 +173,20 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                     miss(self.output, lookup.key, manner);
                 }
             }
+            answered += 1;
         }
-        tally.tell(false, &self.executor.counters);
-        let answered = u32::try_from(tally.lists).unwrap_or(u32::MAX);
-        self.executor.classes.count(Class::Get, answered);
-        self.executor.sampler.pass(answered, self.now, |place, sample| {
-            if let Some(LookupAhead { lookup, .. }) = ahead.read_at(place) {
+        if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
+            self.consumed = last.next;
+        }
+        // Lossless: no more were read than there are requests left.
+        let count = u32::try_from(answered).unwrap_or(u32::MAX);
+        self.budget.requests -= count;
+        participant.count_requests(answered);
+        tally.lists = count.into();
+        tally.tell(count.into(), false, &self.executor.counters);
+        self.executor.classes.count(Class::Get, count);
+        self.executor.sampler.pass(count, self.now, |place, sample| {
+            if let Some(LookupAhead { lookup, .. }) = ahead.at(place as usize) {
                 sample.is_of(lookup.key);
             }
         });
@@ -200,20 +214,19 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut tally = Tally::default();
         match found {
             Ok(item) => {
-                let asked = (asked.key, manner, switches);
-                match hit(self.output, participant, &item, asked) {
+                let (asked, is_get) = ((asked.key, manner, switches), exptime.is_none());
+                match hit(self.output, participant, &item, asked, is_get) {
                     None => {}
                     Some(Rest::Value(pin)) => *state = sending(pin),
                     Some(Rest::All) => return Some(Verdict::SpansFull),
                 }
-                tally.hits = 1;
             }
             Err(reason) => {
                 tally.miss(reason);
                 miss(self.output, asked.key, manner);
             }
         }
-        tally.tell(exptime.is_some(), &self.executor.counters);
+        tally.tell(1, exptime.is_some(), &self.executor.counters);
         None
     }
 }

@@ -18,6 +18,7 @@ use super::classes::Class;
 use super::costs::Work;
 use super::session::{Access, Form, Group, Next, Report, State, Swallowing};
 use super::watching::{Deed, OTHERS};
+use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::metrics::Metric;
@@ -232,9 +233,9 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         self.count(Metric::CmdTouch);
         match found {
             Ok(item) => {
+                participant.count_of(&item, OfSize::TouchHits);
                 let cas = self.executor.shared.facts.switches.cas_of(&item);
                 reply::flags(self.output, asked.echo, item.flags(), cas);
-                self.count(Metric::TouchHits);
             }
             Err(_) => {
                 self.count(Metric::TouchMisses);
@@ -246,10 +247,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
     fn delete_one(&mut self, asked: &Asked<'_>) {
         let now = self.now;
         match self.participant().delete_if(asked.key, asked.hash, asked.cas, now) {
-            Deletion::Deleted => {
-                self.count(Metric::DeleteHits);
-                self.done(asked.echo, asked.quiet, 0);
-            }
+            Deletion::Deleted => self.done(asked.echo, asked.quiet, 0),
             Deletion::NotFound => {
                 self.count(Metric::DeleteMisses);
                 reply::error(self.output, asked.echo, Status::NotFound);
@@ -265,20 +263,16 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         direction: Direction,
     ) -> Step {
         let now = self.now;
-        let (hits, misses) = match direction {
-            Direction::Up => (Metric::IncrHits, Metric::IncrMisses),
-            Direction::Down => (Metric::DecrHits, Metric::DecrMisses),
+        let misses = match direction {
+            Direction::Up => Metric::IncrMisses,
+            Direction::Down => Metric::DecrMisses,
         };
         let initial = number.initial;
         let initial =
             initial.map(|(first, exptime)| (first, Expiry::from_wire(exptime.into(), now)));
         let change = Change { cas: asked.cas, initial, ..Change::by(number.delta, direction) };
         let status = match self.participant().arithmetic(asked.key, asked.hash, &change, now) {
-            Ok(Changed { number, cas, expiry }) => {
-                // Nothing is counted of a number that begins, as memcached has it.
-                if expiry.is_some() {
-                    self.count(hits);
-                }
+            Ok(Changed { number, cas, .. }) => {
                 if !asked.quiet {
                     let cas = self.executor.shared.facts.switches.shown(cas);
                     reply::number(self.output, asked.echo, number, cas);

@@ -1,10 +1,10 @@
 //! The two words that open every slot, of a size class or of the log.
 //!
 //! ```text
-//!           63    32 31..24 23..21 20   19    18     17      16..15 14..12 11   10..0
-//!   word 0  exptime  nkey   kind   WIDE NOTED CFLAGS FETCHED heat   state  MAIN pins   item
-//!           63            26 25                             ..15    14..12
-//!           ref of the head  -                                      state              fragment
+//!           63    32 31..24 23..21 20   19    18     17   16..15 14..12 11      10..0
+//!   word 0  exptime  nkey   kind   WIDE NOTED CFLAGS MAIN heat   state  FETCHED pins   item
+//!           63            26 25                          ..15    14..12
+//!           ref of the head  -                                   state                 fragment
 //!           63      40 39                                                     0
 //!   word 1  value len  version                                                         item
 //!           slot len (63..38)   ref of the next fragment, or 0 (37..0)                 fragment
@@ -55,12 +55,13 @@ pub(in crate::store) enum State {
 pub(in crate::store) const HEAT_MAX: u64 = 3;
 pub(super) const PINS_MAX: u64 = (1 << 11) - 1;
 
-const MAIN: u64 = 1 << 11;
+const FETCHED: u64 = 1 << 11;
 const STATE_SHIFT: u32 = 12;
 const STATE_MASK: u64 = 7 << STATE_SHIFT;
 const HEAT_SHIFT: u32 = 15;
 const HEAT_MASK: u64 = HEAT_MAX << HEAT_SHIFT;
-const FETCHED: u64 = 1 << 17;
+/// Right above the heat, see `warmth`.
+const MAIN: u64 = 1 << 17;
 const CFLAGS: u64 = 1 << 18;
 const NOTED: u64 = 1 << 19;
 const WIDE: u64 = 1 << 20;
@@ -174,6 +175,13 @@ impl Word0 {
 
     pub(in crate::store) fn heat(self) -> u64 {
         (self.0 & HEAT_MASK) >> HEAT_SHIFT
+    }
+
+    /// The heat of an item, and 4 more if it lies in a size class.
+    #[inline(always)]
+    pub(in crate::store) fn warmth(self) -> usize {
+        const _: () = assert!(MAIN >> HEAT_SHIFT == 4 && HEAT_MAX == 3);
+        super::to_usize(self.0 >> HEAT_SHIFT) % 8
     }
 
     pub(super) fn with_heat(self, heat: u64) -> Word0 {
@@ -309,6 +317,8 @@ mod tests {
         let word = word.with_state(State::Live).hotter().hotter();
         assert!(word.is_main() && !word.with_state(State::Hole).is_wide());
         assert_eq!((word.state(), word.nkey(), word.heat()), (State::Live, 250, 2));
+        assert_eq!(word.warmth(), 4 + 2);
+        assert_eq!(Word0::reserved(1, Expiry::NEVER, true).hotter().warmth(), 1);
         assert_eq!(word.expiry().to_bits(), 0xdead_beef);
         assert!(word.has_cflags() && !word.is_wide() && word.is_fetched());
         let word = word.colder().with_expiry(Expiry::NEVER);
@@ -343,7 +353,8 @@ mod tests {
     #[test]
     fn pins_end_where_another_field_begins() {
         let word = Word0(Word0::reserved(1, Expiry::NEVER, false).0 + PINS_MAX);
-        assert_eq!((word.pins(), word.is_main(), word.state()), (PINS_MAX, false, State::Reserved));
+        let fields = (word.pins(), word.is_fetched(), word.state());
+        assert_eq!(fields, (PINS_MAX, false, State::Reserved));
     }
 
     #[test]

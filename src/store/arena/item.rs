@@ -189,7 +189,7 @@ impl<'p> Item<'p> {
         if self.word0.is_wide() {
             return None;
         }
-        let at = self.at.offset() + key_at(self.word0) + self.word0.nkey();
+        let at = self.at.offset() + self.head_bytes();
         Some(self.arena.bytes(at, self.word1.value_bytes(), self.keep))
     }
 
@@ -198,9 +198,16 @@ impl<'p> Item<'p> {
         Runs { item: *self, next: Some(self.at), left: self.value_bytes() }
     }
 
+    /// Bytes before the value.
+    #[inline(always)]
+    pub(in crate::store) fn head_bytes(&self) -> usize {
+        key_at(self.word0) + self.word0.nkey()
+    }
+
     /// Bytes of header, key and value, without rounding.
+    #[inline]
     pub fn item_bytes(&self) -> u64 {
-        (key_at(self.word0) + self.word0.nkey() + self.value_bytes()) as u64
+        (self.head_bytes() + self.value_bytes()) as u64
     }
 
     /// Raises the heat of the item. True when that is a first hit: the item lies in a size class,

@@ -241,16 +241,17 @@ impl Arena {
         word.head()
     }
 
-    /// Takes one degree off the heat of an item. The caller holds the lock of its class.
-    pub(in crate::store) fn cool(&self, at: Ref, seen: Word0) {
-        // A failure means that the item was touched or let go just now: it may keep its heat.
+    /// Takes one degree off the heat of an item. False when it was touched or let go of just now:
+    /// it keeps its heat. The caller holds the lock of its class.
+    pub(in crate::store) fn cool(&self, at: Ref, seen: Word0) -> bool {
         // Relaxed: heat orders nothing.
-        let _ = self.word0(at).compare_exchange(
+        let cooled = self.word0(at).compare_exchange(
             seen.0,
             seen.colder().0,
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
+        cooled.is_ok()
     }
 
     /// Lets go of an item that has just been taken out of the index, or is about to be: the caller

@@ -483,6 +483,7 @@ impl World {
             let key = vec![b'k'; length];
             one.delete(&key, self.table.hash(&key), self.now);
         }
+        super::counting::assert_counted(&mut self.participants[0], &self.registry);
         assert_eq!(self.registry.sum(Metric::CurrItems), 0);
         assert_eq!(self.registry.sum(Metric::Bytes), 0);
     }
