@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::classes::Class;
+use super::detail::Use;
 use super::session::{Form, Group, Report, State};
 use super::storing::swallowing;
 use crate::base::by_size::OfSize;
@@ -75,7 +76,7 @@ impl<O: Output> Batch<'_, O> {
                     }
                 }
             }
-            Head::Stats { group } => self.stats(group, state),
+            Head::Stats { group, action } => self.stats(group, action, state),
             Head::Meta(ref head) => return self.meta(head, hash, state),
             Head::Noop => self.output.put(meta_reply::NOOP),
             Head::Operator { ref operator, noreply } => {
@@ -102,6 +103,7 @@ impl<O: Output> Batch<'_, O> {
     fn delete(&mut self, (key, hash): (&[u8], KeyHash), noreply: bool) {
         let now = self.now;
         let found = self.participant().delete(key, hash, now);
+        self.note(Use::Delete, key);
         if !found {
             self.count(Metric::DeleteMisses);
         }
@@ -172,12 +174,61 @@ impl<O: Output> Batch<'_, O> {
         self.output.put(b"\r\n");
     }
 
-    fn stats(&mut self, group: &[u8], state: &mut State) {
-        if group == b"reset" {
-            self.executor.shared.registry.reset();
-            return self.output.put(reply::RESET);
+    fn stats(&mut self, group: &[u8], action: &[u8], state: &mut State) {
+        let report = |group| State::Reporting(Report { group, rows: 0, form: Form::Lines });
+        match self.group(group, action) {
+            Ok(Asked::Rows(group)) => *state = report(group),
+            Ok(Asked::Reset) => self.output.put(reply::RESET),
+            Ok(Asked::Turned) => self.output.put(reply::OK),
+            Err(Refused::Unknown) => self.output.put(reply::ERROR),
+            Err(Refused::Usage) => self.output.put(reply::DETAIL_USAGE),
+            Err(Refused::NotAllowed) => self.output.put(reply::DETAIL_NOT_ALLOWED),
         }
-        let Some(group) = Group::named(group) else { return self.output.put(reply::ERROR) };
-        *state = State::Reporting(Report { group, rows: 0, form: Form::Lines });
     }
+
+    /// Does what there is to do at once about a group of statistics.
+    pub fn group(&self, group: &[u8], action: &[u8]) -> Result<Asked, Refused> {
+        let shared = &self.executor.shared;
+        match (group, action) {
+            (b"reset", _) => {
+                shared.registry.reset();
+                shared.detail.clear();
+                Ok(Asked::Reset)
+            }
+            (b"detail", _) if !shared.facts.switches.dumping => Err(Refused::NotAllowed),
+            (b"detail", b"on" | b"off") => {
+                shared.turn_detail(action == b"on");
+                Ok(Asked::Turned)
+            }
+            (b"detail", b"dump") => Ok(Asked::Rows(Group::Detail)),
+            (b"detail", _) => Err(Refused::Usage),
+            (group, _) => Group::named(group).map(Asked::Rows).ok_or(Refused::Unknown),
+        }
+    }
+
+    /// Counts what was done to a key, if there are statistics by prefix.
+    #[inline]
+    pub fn note(&self, what: Use, key: &[u8]) {
+        let detail = &self.executor.shared.detail;
+        if detail.is_on() {
+            detail.count(what, std::iter::once(key));
+        }
+    }
+}
+
+/// What was asked of statistics, and has been done as far as it can be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// These are to be replied.
+    Rows(Group),
+    Reset,
+    Turned,
+}
+
+/// Why there are no such statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Unknown,
+    Usage,
+    NotAllowed,
 }

@@ -4,6 +4,7 @@ use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
 use super::costs::BOUNDED_KEYS;
+use super::detail::{Detail, Use};
 use super::sending::{Begun, Line, SPAN_BYTES_MIN, begin};
 use super::session::{After, KeyList, Sending, State, Touch};
 use super::watching::Glimpse;
@@ -83,6 +84,7 @@ fn classify(
 struct Answering<'a, O> {
     participant: &'a Participant,
     switches: &'a Switches,
+    detail: &'a Detail,
     output: &'a mut O,
     cost: Cost,
     now: Now,
@@ -162,6 +164,9 @@ impl<O: Spanning<Span>> Answering<'_, O> {
     #[cold]
     fn miss(&mut self, reason: Miss, due: &KeyAhead<'_>) -> Option<Begun> {
         self.tally.miss(reason);
+        if self.detail.is_on() {
+            self.detail.count(Use::Miss, std::iter::once(due.key));
+        }
         if due.last {
             self.output.put(reply::END);
         }
@@ -263,6 +268,7 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let mut answering = Answering {
             participant,
             switches: &self.executor.shared.facts.switches,
+            detail: &self.executor.shared.detail,
             output: &mut *self.output,
             cost: self.budget.cost,
             now: self.now,
@@ -278,6 +284,11 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let keys = answered as u64;
         if list.touch == Touch::No {
             participant.count_requests(answered);
+        }
+        let detail = &self.executor.shared.detail;
+        if detail.is_on() {
+            let keys = (0..answered).filter_map(|place| ahead.at(place));
+            detail.count(Use::Get, keys.map(|due| due.key));
         }
         tally.tell(keys, list.touch != Touch::No, &self.executor.counters);
         let told = (keys, tally.lists);

@@ -3,6 +3,7 @@
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
+use super::detail::Use;
 use super::session::{Answer, Filling, Plan, State};
 use super::storing::swallowing;
 use super::{NO_CAS, Switches, Verdict};
@@ -192,6 +193,7 @@ impl<O: Output> Batch<'_, O> {
             }
         };
         self.executor.participant.count_set(head);
+        self.note(Use::Set, head.key);
         let answer = || Answer::Meta(Box::new(flags.keep()));
         let (value, rest) = self.rest().split_at(value_bytes);
         let filled = self.executor.participant.fill(&mut reservation, value, now);
@@ -289,6 +291,7 @@ impl<O: Output> Batch<'_, O> {
             Code::NotFound | Code::Exists => self.count(Metric::DeleteMisses),
             Code::Done | Code::NotStored | Code::End | Code::Value(_) => {}
         }
+        self.note(Use::Delete, key);
         if code != Code::Done || !flags.has(b'q') {
             meta_reply::line(self.output, code, flags, OF_NOTHING, &Told::of(key));
         }

@@ -6,6 +6,7 @@
 use super::ahead::{Ahead, GetAhead};
 use super::batch::{Batch, Step};
 use super::classes::Class;
+use super::detail::{Detail, Use};
 use super::keys::Tally;
 use super::meta::{chosen_cas, expiries, expiry_after, plain_key, read_key};
 use super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin_now, must_wait};
@@ -19,7 +20,7 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::meta_reply::{self, Code, OF_GET, OF_NOTHING, Told};
 use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, WatchKinds, reply};
-use crate::store::{Item, ItemHead, Outcome, Participant, Pin, Refusal, Seek, Span};
+use crate::store::{Item, ItemHead, Miss, Outcome, Participant, Pin, Refusal, Seek, Span};
 
 /// Flags that ask for the cas, or compare it.
 const ABOUT_CAS: Letters = Letters::of(b"cC");
@@ -89,6 +90,7 @@ struct Getting<'a, O> {
     switches: Switches,
     output: &'a mut O,
     now: Now,
+    detail: &'a Detail,
     tally: Tally,
     /// Requests that were answered, and those of them that count as touches.
     answered: usize,
@@ -125,7 +127,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         let item = match seek.peek(get.key, self.now) {
             Ok(item) => item,
             Err(miss) => {
-                self.tally.miss(miss);
+                self.miss(miss, get.key);
                 self.output.put(meta_reply::MISS);
                 return Answered::As(Begun::Whole);
             }
@@ -162,7 +164,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
                 Ok(item) => item,
                 Err(_) if get.flags.has(b'N') => return Answered::Not,
                 Err(miss) => {
-                    self.tally.miss(miss);
+                    self.miss(miss, get.key);
                     tell_miss(self.output, key, &get.flags);
                     return Answered::As(Begun::Whole);
                 }
@@ -248,6 +250,14 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         !is_small && must_wait(self.output, self.participant, item)
     }
 
+    #[cold]
+    fn miss(&mut self, reason: Miss, key: &[u8]) {
+        self.tally.miss(reason);
+        if self.detail.is_on() {
+            self.detail.count(Use::Miss, std::iter::once(key));
+        }
+    }
+
     fn count_touch(&mut self, item: &Item<'_>) {
         self.touches += 1;
         self.counters.bump(Metric::CmdTouch);
@@ -319,6 +329,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             switches: self.executor.shared.facts.switches,
             output: &mut *self.output,
             now: self.now,
+            detail: &self.executor.shared.detail,
             tally: Tally::default(),
             answered: 0,
             touches: 0,
@@ -327,6 +338,11 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         let Getting { mut tally, answered, touches, .. } = getting;
         if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
             self.consumed = last.next;
+        }
+        let detail = &self.executor.shared.detail;
+        if detail.is_on() {
+            let all = (0..answered).filter_map(|place| ahead.at(place));
+            detail.count(Use::Get, all.map(|each| each.get.key));
         }
         // Lossless: no more were read than there are requests left.
         let answered = u32::try_from(answered).unwrap_or(u32::MAX);

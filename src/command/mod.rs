@@ -43,6 +43,7 @@ mod binary;
 mod class_rows;
 mod classes;
 mod costs;
+mod detail;
 mod dumping;
 mod execute;
 #[cfg(all(any(test, fuzzing), not(loom)))]
@@ -67,6 +68,7 @@ mod watching;
 mod tests;
 
 pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
+pub use detail::Detail;
 pub use ledger::{Fixed, LEDGER, Row};
 pub use operating::Tuned;
 pub use session::Session;
@@ -204,6 +206,8 @@ pub struct Shared {
     pub protocols: Vec<Protocol>,
     /// Who is let in; `None` for everybody.
     pub auth: Option<Auth>,
+    /// Statistics by prefix.
+    pub detail: Detail,
     watchers: Watchers,
     /// Deletions by prefix in progress.
     prunings: AtomicU32,
@@ -213,9 +217,17 @@ pub struct Shared {
 const PRUNINGS_MAX: u32 = 64;
 
 impl Shared {
+    /// Whether statistics by prefix are kept, from now on. Then no value is stored at once: what
+    /// stores in steps looks whether to count its key.
+    pub fn turn_detail(&self, on: bool) {
+        self.detail.turn(on);
+        self.table.set_at_once(!on);
+    }
+
     /// Where all protocols are spoken, and everybody is let in.
     pub fn open(facts: Facts, table: Arc<Table>, registry: SyncArc<Registry>) -> Shared {
-        Shared {
+        let Switches { detail: is_on, prefix_delimiter, .. } = facts.switches;
+        let shared = Shared {
             facts,
             table,
             registry,
@@ -223,9 +235,12 @@ impl Shared {
             tuned: Tuned::default(),
             protocols: Vec::new(),
             auth: None,
+            detail: Detail::new(is_on, prefix_delimiter),
             watchers: Watchers::default(),
             prunings: AtomicU32::new(0),
-        }
+        };
+        shared.turn_detail(is_on);
+        shared
     }
 
     /// True when one more deletion by prefix may begin, which must be ended.

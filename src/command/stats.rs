@@ -3,8 +3,8 @@
 //!
 //! A row is left out when it says nothing about this server, as `libevent` and those of the thread
 //! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
-//! buckets have doubled; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes` the
-//! blocks in which replies wait. The rows of the ledger come last.
+//! buckets have doubled; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes`
+//! the blocks in which replies wait. The rows of the ledger come last.
 
 use std::sync::atomic::Ordering;
 
@@ -250,6 +250,20 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
         },
         Group::Items => at_place(report, class_rows::items(rows, shared, now, place)),
         Group::Slabs => at_place(report, class_rows::slabs(rows, shared, now, place)),
+        // They are not tracked one by one: `stats items` has them by class.
+        Group::Sizes => {
+            if place == 0 {
+                rows.row("sizes_status", b"disabled");
+            }
+            place == 0
+        }
+        Group::Detail => match shared.detail.line(place) {
+            Some(line) => {
+                rows.line("detailed", &line);
+                true
+            }
+            None => false,
+        },
         Group::Latency => instruments::latency(rows, registry, place),
         Group::Rings => instruments::ring(rows, registry, place),
         Group::Hot(of) => instruments::hot_name(rows, &registry.hot.hottest(of, now), of, place),
@@ -317,6 +331,7 @@ fn setting(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
             // Relaxed: it is a number by itself.
             rows.number(name, shared.verbosity.load(Ordering::Relaxed).into());
         }
+        "detail_enabled" => rows.row(name, if shared.detail.is_on() { b"yes" } else { b"no" }),
         // What was stored before is dead; in seconds since the start, as there.
         "oldest" => {
             let uptime_s = |flushed_s| now.uptime_s().saturating_sub(now.seconds() - flushed_s);

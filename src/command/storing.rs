@@ -4,6 +4,7 @@ use super::batch::{Batch, Step};
 use super::binary::swallowing_packet;
 use super::classes::Class;
 use super::costs::Work;
+use super::detail::Use;
 use super::meta::replaces;
 use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
 use super::watching::STORES;
@@ -56,11 +57,13 @@ impl<O: Output> Batch<'_, O> {
         match reserved {
             Ok(reservation) => {
                 self.executor.participant.count_set(head);
+                self.note(Use::Set, head.key);
                 let long = self.join_work(head, plan).is_long();
                 *state = State::Filling(Filling { reservation, plan, answer, long });
             }
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
+                self.note(Use::Set, head.key);
                 let about = (head.key, head.hash);
                 self.refuse_value(refusal, about, (plan, &answer), value_bytes, state);
             }

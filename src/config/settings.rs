@@ -4,7 +4,8 @@
 //! no LRU lists, so `lru_segmented` is "no", but what has expired is swept out, so `lru_crawler` is
 //! "yes". Exporters need the row, not the feature. What was asked for on the command line is shown
 //! as it was asked for: who compares the rows with a unit file finds them equal, and what has no
-//! effect was said at start. What changes while the server runs is put into its row when it is read.
+//! effect was said at start. What changes while the server runs is put into its row when it is
+//! read.
 
 use std::path::PathBuf;
 

@@ -207,7 +207,6 @@ pub(super) const TABLE: &[Suboption] = &[
     }),
     row("track_sizes", "", Unused, "No effect", |all, _| {
         all.track_sizes = true;
-        all.show("track_sizes", "yes");
         Ok(())
     }),
     row("modern", "", Already, "What is modern is so in any case", NOTHING),

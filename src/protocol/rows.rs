@@ -6,6 +6,9 @@ pub trait Rows {
     /// Appends one row.
     fn row(&mut self, name: &str, value: &[u8]);
 
+    /// Appends a line that is no row, where there are lines; else a row of that name.
+    fn line(&mut self, name: &str, line: &[u8]);
+
     /// Appends what ends them.
     fn end(&mut self);
 

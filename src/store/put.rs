@@ -12,14 +12,16 @@ use super::write::refusal;
 use super::{Condition, Outcome};
 use crate::base::by_size::OfSize;
 use crate::base::clock::Now;
+use crate::base::sync::atomic::Ordering;
 
 /// While a stripe is locked, no more is copied.
 const BYTES_MAX: usize = 4 << 10;
 
 impl Participant {
-    /// Stores an item whose value is there, and counts the command. `None`, and nothing has happened, unless it is small,
-    /// goes to the log, finds room there, and has nothing of the item in whose place it comes: then
-    /// the longer way must be taken.
+    /// Stores an item whose value is there, and counts the command. `None`, and nothing has
+    /// happened, unless it is small, goes to the log, finds room there, and has nothing of the item
+    /// in whose place it comes: then the longer way must be taken. That is so, too, where
+    /// `Table::set_at_once` says so.
     #[inline]
     pub fn put(
         &mut self,
@@ -31,7 +33,8 @@ impl Participant {
         let bytes = head.bytes(false) + value.len();
         let bytes_max = self.table.item_bytes_max.min(BYTES_MAX);
         let inherits = matches!(condition, Condition::CasOrOlder(_));
-        if !self.table.evict || bytes > bytes_max || self.has_retired_much() || inherits {
+        let at_once = self.table.at_once.load(Ordering::Relaxed);
+        if !at_once || bytes > bytes_max || self.has_retired_much() || inherits {
             return None;
         }
         let outcome = self.put_in_log(head, (value, bytes), condition, now)?;

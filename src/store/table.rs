@@ -29,7 +29,7 @@ use crate::base::by_size::SizeClass;
 use crate::base::bytes::equal;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hash::{KeyHash, KeyHasher};
-use crate::base::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::base::sync::{Mutex, MutexGuard};
 use crate::sys::region::HUGE_PAGE_BYTES;
 
@@ -98,6 +98,8 @@ pub struct Table {
     pub(in crate::store) limit: Limit,
     pub(in crate::store) loans: Loans,
     pub(in crate::store) evict: bool,
+    /// True where values may be stored at once, see `put`.
+    pub(in crate::store) at_once: AtomicBool,
     pub(in crate::store) item_bytes_max: usize,
     stripes: Box<[Stripe]>,
     stripe_bits: u32,
@@ -168,6 +170,7 @@ impl Table {
             limit: Limit::new(page_count),
             loans: Loans::new(pages * page_bytes, plan.loan_bytes, page_bytes, plan.evict),
             evict: plan.evict,
+            at_once: AtomicBool::new(plan.evict),
             item_bytes_max: plan.item_bytes_max,
             stripes: (0..stripes).map(|_| Stripe::new()).collect(),
             stripe_bits: stripes.ilog2(),
@@ -395,6 +398,12 @@ impl Table {
     pub fn flushed_s(&self) -> Option<u64> {
         let second = self.flushed_s.load(Ordering::Relaxed);
         (second != 0).then_some(second.into())
+    }
+
+    /// Whether `Participant::put` may store: where nothing is evicted, it never does.
+    pub fn set_at_once(&self, at_once: bool) {
+        // Relaxed: it is as good a way as the other.
+        self.at_once.store(at_once && self.evict, Ordering::Relaxed);
     }
 
     /// How often everything was flushed.

@@ -6,6 +6,7 @@
 use super::super::ahead::{Ahead, LookupAhead};
 use super::super::batch::{Batch, Step};
 use super::super::classes::Class;
+use super::super::detail::{Detail, Use};
 use super::super::keys::Tally;
 use super::super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
 use super::super::session::{After, Sending, State};
@@ -93,6 +94,14 @@ fn hit<O: Spanning<Span>>(
     }
 }
 
+/// As `Batch::note`, while other parts of the batch are borrowed.
+#[cold]
+fn note_misses(detail: &Detail, key: &[u8]) {
+    if detail.is_on() {
+        detail.count(Use::Miss, std::iter::once(key));
+    }
+}
+
 #[cold]
 fn miss(output: &mut impl Output, key: &[u8], manner: Manner) {
     match manner {
@@ -170,6 +179,7 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                 }
                 Err(reason) => {
                     tally.miss(reason);
+                    note_misses(&self.executor.shared.detail, lookup.key);
                     miss(self.output, lookup.key, manner);
                 }
             }
@@ -182,6 +192,11 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         let count = u32::try_from(answered).unwrap_or(u32::MAX);
         self.budget.requests -= count;
         participant.count_requests(answered);
+        let detail = &self.executor.shared.detail;
+        if detail.is_on() {
+            let all = (0..answered).filter_map(|place| ahead.at(place));
+            detail.count(Use::Get, all.map(|each| each.lookup.key));
+        }
         tally.lists = count.into();
         tally.tell(count.into(), false, &self.executor.counters);
         self.executor.classes.count(Class::Get, count);
@@ -223,9 +238,11 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
             Err(reason) => {
                 tally.miss(reason);
+                note_misses(&self.executor.shared.detail, asked.key);
                 miss(self.output, asked.key, manner);
             }
         }
+        self.note(Use::Get, asked.key);
         tally.tell(1, exptime.is_some(), &self.executor.counters);
         None
     }

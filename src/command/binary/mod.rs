@@ -16,7 +16,9 @@ use super::ahead::{HeadAhead, Heads};
 use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
-use super::session::{Access, Form, Group, Next, Report, State, Swallowing};
+use super::detail::Use;
+use super::execute::{Asked as Told, Refused};
+use super::session::{Access, Form, Next, Report, State, Swallowing};
 use super::watching::{Deed, OTHERS};
 use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
@@ -246,6 +248,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
 
     fn delete_one(&mut self, asked: &Asked<'_>) {
         let now = self.now;
+        self.note(Use::Delete, asked.key);
         match self.participant().delete_if(asked.key, asked.hash, asked.cas, now) {
             Deletion::Deleted => self.done(asked.echo, asked.quiet, 0),
             Deletion::NotFound => {
@@ -297,15 +300,19 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
     }
 
     fn stat(&mut self, echo: Echo, group: &[u8], state: &mut State) {
-        if group == b"reset" {
-            self.executor.shared.registry.reset();
-            return Packets(&mut *self.output, echo).end();
-        }
-        match Group::named(group) {
-            Some(group) => {
+        let (group, action) = match group.iter().position(|byte| *byte == b' ') {
+            Some(blank) => (&group[..blank], &group[blank + 1..]),
+            None => (group, &b""[..]),
+        };
+        match self.group(group, action) {
+            Ok(Told::Rows(group)) => {
                 *state = State::Reporting(Report { group, rows: 0, form: Form::Packets(echo) });
             }
-            None => reply::error(self.output, echo, Status::NotFound),
+            Ok(Told::Reset | Told::Turned) => Packets(&mut *self.output, echo).end(),
+            Err(Refused::NotAllowed) => reply::error(self.output, echo, Status::AuthFailure),
+            Err(Refused::Unknown | Refused::Usage) => {
+                reply::error(self.output, echo, Status::NotFound);
+            }
         }
     }
 }

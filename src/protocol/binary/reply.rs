@@ -171,6 +171,10 @@ impl<O: Output> Rows for Packets<'_, O> {
         output.put(value);
     }
 
+    fn line(&mut self, name: &str, line: &[u8]) {
+        self.row(name, line);
+    }
+
     fn end(&mut self) {
         done(&mut *self.0, self.1, 0);
     }

@@ -70,9 +70,10 @@ pub enum Head<'a> {
         mode: Option<ShutdownMode>,
         noreply: bool,
     },
-    /// The statistics asked for; empty for the general ones.
+    /// The statistics asked for, empty for the general ones, and what is to be done about them.
     Stats {
         group: &'a [u8],
+        action: &'a [u8],
     },
     /// `value_bytes` and a line end follow, if it is `ms`.
     Meta(MetaHead<'a>),
@@ -293,7 +294,7 @@ fn parse_touch<'a>(words: &Words<'a>) -> Result<Head<'a>, Refusal> {
 fn parse_stats<'a>(words: &Words<'a>) -> Head<'a> {
     match words.at(1) {
         b"cachedump" => Head::Operator { operator: parse_class_dump(words), noreply: false },
-        group => Head::Stats { group },
+        group => Head::Stats { group, action: words.at(2) },
     }
 }
 

@@ -16,6 +16,8 @@ pub const DELETED: &[u8] = b"DELETED\r\n";
 pub const TOUCHED: &[u8] = b"TOUCHED\r\n";
 pub const OK: &[u8] = b"OK\r\n";
 pub const RESET: &[u8] = b"RESET\r\n";
+pub const DETAIL_USAGE: &[u8] = b"CLIENT_ERROR usage: stats detail on|off|dump\r\n";
+pub const DETAIL_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR stats detail not allowed\r\n";
 /// For a large value that thousands of peers are being sent at once.
 pub const REFCOUNT_OVERFLOW: &[u8] = b"SERVER_ERROR refcount overflow during fetch\r\n";
 pub const END: &[u8] = b"END\r\n";
@@ -201,6 +203,11 @@ impl<O: Output> Rows for Lines<'_, O> {
         output.put(b" ");
         output.put(value);
         output.put(LINE_END);
+    }
+
+    fn line(&mut self, _: &str, line: &[u8]) {
+        self.0.put(line);
+        self.0.put(LINE_END);
     }
 
     fn end(&mut self) {

@@ -86,8 +86,8 @@ fn other_heads() {
         (b"verbosity 4294967295\r\n", Head::Verbosity { level: u32::MAX, noreply: false }),
         (b"version x\r\n", Head::Version),
         (b"quit now\r\n", Head::Quit),
-        (b"stats\r\n", Head::Stats { group: b"" }),
-        (b"stats settings x\r\n", Head::Stats { group: b"settings" }),
+        (b"stats\r\n", Head::Stats { group: b"", action: b"" }),
+        (b"stats settings x\r\n", Head::Stats { group: b"settings", action: b"x" }),
         (b"shutdown\r\n", Head::Shutdown { mode: Some(ShutdownMode::AtOnce), noreply: false }),
         (b"shutdown graceful\r\n", {
             Head::Shutdown { mode: Some(ShutdownMode::Graceful), noreply: false }

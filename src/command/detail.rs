@@ -1,0 +1,150 @@
+//! `stats detail`: what was done to the keys of each prefix, for as long as somebody wants to know.
+//!
+//! A prefix is what comes before the delimiter (`-D`); keys without one are not counted. There are
+//! no more prefixes than `PREFIXES_MAX`: what comes after the last one is not counted either.
+//! Whoever counts asks once for many keys whether to, so that it costs nothing while it is off.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, Ordering};
+
+const PREFIXES_MAX: usize = 1 << 16;
+
+/// What was done to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Get,
+    /// A get that was counted as one that found something, and did not.
+    Miss,
+    Set,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    gets: u64,
+    hits: u64,
+    sets: u64,
+    deletes: u64,
+}
+
+/// In the order in which they came, and where each is by its name.
+#[derive(Debug, Default)]
+struct Prefixes {
+    all: Vec<(Box<[u8]>, Counts)>,
+    places: BTreeMap<Box<[u8]>, usize>,
+}
+
+/// The statistics by prefix.
+#[derive(Debug)]
+pub struct Detail {
+    is_on: AtomicBool,
+    delimiter: u8,
+    prefixes: Mutex<Prefixes>,
+}
+
+impl Detail {
+    pub fn new(is_on: bool, delimiter: u8) -> Detail {
+        let prefixes = Mutex::new(Prefixes::default());
+        Detail { is_on: AtomicBool::new(is_on), delimiter, prefixes }
+    }
+
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        // Relaxed: who learns of it a moment later counts a moment later.
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn turn(&self, on: bool) {
+        self.is_on.store(on, Ordering::Relaxed);
+    }
+
+    /// Counts what was done to keys.
+    #[cold]
+    pub(super) fn count<'k>(&self, what: Use, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut prefixes = self.prefixes.lock();
+        for key in keys {
+            let Some(len) = key.iter().position(|byte| *byte == self.delimiter) else { continue };
+            if let Some(counts) = prefixes.counts(&key[..len]) {
+                match what {
+                    Use::Get => {
+                        counts.gets += 1;
+                        counts.hits = counts.hits.wrapping_add(1);
+                    }
+                    // It may be told before the get, by another thread.
+                    Use::Miss => counts.hits = counts.hits.wrapping_sub(1),
+                    Use::Set => counts.sets += 1,
+                    Use::Delete => counts.deletes += 1,
+                }
+            }
+        }
+    }
+
+    /// Forgets all prefixes.
+    pub(super) fn clear(&self) {
+        *self.prefixes.lock() = Prefixes::default();
+    }
+
+    /// The line of the prefix at this place; `None` past the last.
+    //= protocol.txt "stats detail dump"
+    pub(super) fn line(&self, place: usize) -> Option<Vec<u8>> {
+        let prefixes = self.prefixes.lock();
+        let (prefix, counts) = prefixes.all.get(place)?;
+        let Counts { gets, hits, sets, deletes } = *counts;
+        let mut numbers = String::new();
+        let _ = write!(numbers, " get {gets} hit {hits} set {sets} del {deletes}");
+        Some([b"PREFIX ", &prefix[..], numbers.as_bytes()].concat())
+    }
+}
+
+impl Prefixes {
+    fn counts(&mut self, prefix: &[u8]) -> Option<&mut Counts> {
+        let place = match self.places.get(prefix) {
+            Some(place) => *place,
+            None if self.all.len() == PREFIXES_MAX => return None,
+            None => {
+                self.places.insert(prefix.into(), self.all.len());
+                self.all.push((prefix.into(), Counts::default()));
+                self.all.len() - 1
+            }
+        };
+        self.all.get_mut(place).map(|(_, counts)| counts)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn lines(detail: &Detail) -> Vec<String> {
+        let lines = (0..).map_while(|place| detail.line(place));
+        lines.map(|line| String::from_utf8(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_has_a_prefix_is_counted_under_it() {
+        let detail = Detail::new(false, b':');
+        detail.count(Use::Get, [&b"a:1"[..], b"none", b":", b"a:2:3"].into_iter());
+        detail.count(Use::Miss, [&b"a:1"[..]].into_iter());
+        detail.count(Use::Set, [&b"b:"[..]].into_iter());
+        detail.count(Use::Delete, [&b"b:1"[..]].into_iter());
+        let all = ["a get 2 hit 1 set 0 del 0", " get 1 hit 1 set 0 del 0"];
+        let all = all.into_iter().chain(["b get 0 hit 0 set 1 del 1"]);
+        assert_eq!(lines(&detail), all.map(|each| format!("PREFIX {each}")).collect::<Vec<_>>());
+        detail.clear();
+        assert_eq!(lines(&detail), [""; 0]);
+    }
+
+    #[test]
+    fn there_are_no_more_prefixes_than_so_many() {
+        let detail = Detail::new(true, b'/');
+        let keys: Vec<_> = (0..PREFIXES_MAX + 5).map(|number| format!("{number}/k")).collect();
+        detail.count(Use::Set, keys.iter().map(String::as_bytes));
+        detail.count(Use::Set, [&b"0/k"[..]].into_iter());
+        assert_eq!(lines(&detail).len(), PREFIXES_MAX);
+        assert_eq!(lines(&detail)[0], "PREFIX 0 get 0 hit 0 set 2 del 0");
+    }
+}
