@@ -2,7 +2,8 @@
 //!
 //! A prefix is what comes before the delimiter (`-D`); keys without one are not counted. There are
 //! no more prefixes than `PREFIXES_MAX`: what comes after the last one is not counted either.
-//! Whoever counts asks once for many keys whether to, so that it costs nothing while it is off.
+//! Whoever counts asks once for a run of gets whether to, so that it costs nothing while it is off;
+//! while it is on, a run has one key.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,11 +13,10 @@ use crate::base::sync::atomic::{AtomicBool, Ordering};
 
 const PREFIXES_MAX: usize = 1 << 16;
 
-/// What was done to a key.
+/// What was done to a key: a get that found something or nothing, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    Get,
-    /// A get that was counted as one that found something, and did not.
+    Hit,
     Miss,
     Set,
     Delete,
@@ -61,24 +61,20 @@ impl Detail {
         self.is_on.store(on, Ordering::Relaxed);
     }
 
-    /// Counts what was done to keys.
+    /// Counts what was done to a key.
     #[cold]
-    pub(super) fn count<'k>(&self, what: Use, keys: impl Iterator<Item = &'k [u8]>) {
+    pub(super) fn count(&self, what: Use, key: &[u8]) {
+        let Some(len) = key.iter().position(|byte| *byte == self.delimiter) else { return };
         let mut prefixes = self.prefixes.lock();
-        for key in keys {
-            let Some(len) = key.iter().position(|byte| *byte == self.delimiter) else { continue };
-            if let Some(counts) = prefixes.counts(&key[..len]) {
-                match what {
-                    Use::Get => {
-                        counts.gets += 1;
-                        counts.hits = counts.hits.wrapping_add(1);
-                    }
-                    // It may be told before the get, by another thread.
-                    Use::Miss => counts.hits = counts.hits.wrapping_sub(1),
-                    Use::Set => counts.sets += 1,
-                    Use::Delete => counts.deletes += 1,
-                }
+        let Some(counts) = prefixes.counts(&key[..len]) else { return };
+        match what {
+            Use::Hit => {
+                counts.gets += 1;
+                counts.hits += 1;
             }
+            Use::Miss => counts.gets += 1,
+            Use::Set => counts.sets += 1,
+            Use::Delete => counts.deletes += 1,
         }
     }
 
@@ -127,10 +123,10 @@ mod tests {
     #[test]
     fn what_has_a_prefix_is_counted_under_it() {
         let detail = Detail::new(false, b':');
-        detail.count(Use::Get, [&b"a:1"[..], b"none", b":", b"a:2:3"].into_iter());
-        detail.count(Use::Miss, [&b"a:1"[..]].into_iter());
-        detail.count(Use::Set, [&b"b:"[..]].into_iter());
-        detail.count(Use::Delete, [&b"b:1"[..]].into_iter());
+        [&b"a:1"[..], b"none", b":"].into_iter().for_each(|key| detail.count(Use::Hit, key));
+        detail.count(Use::Miss, b"a:2:3");
+        detail.count(Use::Set, b"b:");
+        detail.count(Use::Delete, b"b:1");
         let all = ["a get 2 hit 1 set 0 del 0", " get 1 hit 1 set 0 del 0"];
         let all = all.into_iter().chain(["b get 0 hit 0 set 1 del 1"]);
         assert_eq!(lines(&detail), all.map(|each| format!("PREFIX {each}")).collect::<Vec<_>>());
@@ -142,8 +138,8 @@ mod tests {
     fn there_are_no_more_prefixes_than_so_many() {
         let detail = Detail::new(true, b'/');
         let keys: Vec<_> = (0..PREFIXES_MAX + 5).map(|number| format!("{number}/k")).collect();
-        detail.count(Use::Set, keys.iter().map(String::as_bytes));
-        detail.count(Use::Set, [&b"0/k"[..]].into_iter());
+        keys.iter().for_each(|key| detail.count(Use::Set, key.as_bytes()));
+        detail.count(Use::Set, b"0/k");
         assert_eq!(lines(&detail).len(), PREFIXES_MAX);
         assert_eq!(lines(&detail)[0], "PREFIX 0 get 0 hit 0 set 2 del 0");
     }

@@ -211,7 +211,7 @@ impl<O: Output> Batch<'_, O> {
     pub fn note(&self, what: Use, key: &[u8]) {
         let detail = &self.executor.shared.detail;
         if detail.is_on() {
-            detail.count(what, std::iter::once(key));
+            detail.count(what, key);
         }
     }
 }

@@ -4,19 +4,19 @@ use super::ahead::{Ahead, KeyAhead};
 use super::batch::{Batch, Step};
 use super::classes::{Class, Classes};
 use super::costs::BOUNDED_KEYS;
-use super::detail::{Detail, Use};
+use super::detail::Use;
 use super::sending::{Begun, Line, SPAN_BYTES_MIN, begin};
 use super::session::{After, KeyList, Sending, State, Touch};
 use super::watching::Glimpse;
 use super::{Cost, Switches, Verdict};
 use crate::base::by_size::OfSize;
-use crate::base::clock::{Expiry, Now};
+use crate::base::clock::Now;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::{
     KeyList as ListHead, NextKey, ProtocolError, WatchKinds, next_key, reply,
 };
-use crate::store::{Item, Miss, Participant, Seek, Span};
+use crate::store::{Miss, Participant, Seek, Span};
 
 /// What was counted for keys, until the counters are told. What was found the store counts, too, by
 /// size.
@@ -35,6 +35,12 @@ impl Tally {
         self.misses += 1;
         self.expired += u64::from(miss == Miss::Expired);
         self.flushed += u64::from(miss == Miss::Flushed);
+    }
+
+    /// What became of one get.
+    #[cold]
+    pub fn of_get(&self) -> Use {
+        if self.misses > 0 { Use::Miss } else { Use::Hit }
     }
 
     /// `keys` are all that were answered, hit or miss.
@@ -84,25 +90,40 @@ fn classify(
 struct Answering<'a, O> {
     participant: &'a Participant,
     switches: &'a Switches,
-    detail: &'a Detail,
     output: &'a mut O,
     cost: Cost,
     now: Now,
     tally: Tally,
 }
 
+/// How far keys were answered.
+struct Run {
+    tally: Tally,
+    /// So many of them.
+    answered: usize,
+    next: State,
+    /// Why it stopped before the last.
+    step: Step,
+}
+
 impl<O: Spanning<Span>> Answering<'_, O> {
-    /// Answers keys, of which the first is due in `list`, until something stops it. Says how many,
-    /// what comes next, and why it stopped before the last.
-    #[inline]
-    fn run(
-        &mut self,
+    /// As `run`, for items that get another exptime, and count for that.
+    #[inline(never)]
+    fn run_touching(self, ahead: &mut Ahead<'_, KeyAhead<'_>>, list: KeyList) -> Run {
+        self.run::<true>(ahead, list)
+    }
+
+    /// Answers keys, of which the first is due in `list`, until something stops it.
+    #[inline(always)]
+    fn run<const TOUCHING: bool>(
+        mut self,
         ahead: &mut Ahead<'_, KeyAhead<'_>>,
         mut list: KeyList,
-    ) -> (usize, State, Step) {
+    ) -> Run {
         let mut is_open = true;
-        let mut place = 0;
-        while let Some((key, seek)) = ahead.key(place) {
+        let mut answered = 0;
+        let (next, step) = loop {
+            let Some((key, seek)) = ahead.key(answered) else { break (after(list, is_open), None) };
             if key.begins {
                 list.keys = 0;
             }
@@ -112,95 +133,73 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 Cost::Bounded | Cost::Any => None,
             };
             if stop.is_some() {
-                return (place, after(list, is_open), stop);
+                break (after(list, is_open), stop);
             }
-            let Some(begun) = self.answer(key, seek, &list) else {
-                return (place, after(list, is_open), Some(Verdict::SpansFull));
+            let Some(begun) = self.answer::<TOUCHING>(key, seek, &list) else {
+                break (after(list, is_open), Some(Verdict::SpansFull));
             };
             self.tally.lists += u64::from(key.begins);
             list.keys = list.keys.saturating_add(1);
             is_open = !key.last;
-            place += 1;
+            answered += 1;
             match begun {
                 Begun::Whole => {}
-                Begun::Refused if is_open => return (place, State::SkippingLine, None),
-                Begun::Refused => return (place, State::Idle, None),
+                Begun::Refused if is_open => break (State::SkippingLine, None),
+                Begun::Refused => break (State::Idle, None),
                 Begun::Part(pin) => {
                     let after = if is_open { After::Keys(list) } else { After::End };
-                    return (place, State::Sending(Sending { pin, offset: 0, after }), None);
+                    break (State::Sending(Sending { pin, offset: 0, after }), None);
                 }
             }
-        }
-        (place, after(list, is_open), None)
+        };
+        Run { tally: self.tally, answered, next, step }
     }
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once. `None`
     /// when that is nothing, and the key is still due.
-    #[inline]
-    fn answer(&mut self, due: &KeyAhead<'_>, seek: &Seek<'_>, list: &KeyList) -> Option<Begun> {
-        match list.touch {
-            Touch::Expiry(expiry) => self.answer_touched(due, (seek, expiry), list),
-            Touch::No | Touch::Bad => match seek.get(due.key, self.now) {
-                Ok(item) => self.write(&item, due, list, true),
-                Err(reason) => self.miss(reason, due),
-            },
-        }
-    }
-
-    /// As `answer`; the item gets another exptime, and counts for that.
-    #[inline(never)]
-    fn answer_touched(
-        &mut self,
-        due: &KeyAhead<'_>,
-        (seek, expiry): (&Seek<'_>, Expiry),
-        list: &KeyList,
-    ) -> Option<Begun> {
-        match self.participant.touch(due.key, seek.hash(), expiry, self.now) {
-            Ok(item) => self.write(&item, due, list, false),
-            Err(reason) => self.miss(reason, due),
-        }
-    }
-
-    #[cold]
-    fn miss(&mut self, reason: Miss, due: &KeyAhead<'_>) -> Option<Begun> {
-        self.tally.miss(reason);
-        if self.detail.is_on() {
-            self.detail.count(Use::Miss, std::iter::once(due.key));
-        }
-        if due.last {
-            self.output.put(reply::END);
-        }
-        Some(Begun::Whole)
-    }
-
     #[inline(always)]
-    fn write(
+    fn answer<const TOUCHING: bool>(
         &mut self,
-        item: &Item<'_>,
         due: &KeyAhead<'_>,
+        seek: &Seek<'_>,
         list: &KeyList,
-        is_get: bool,
     ) -> Option<Begun> {
+        let found = match list.touch {
+            Touch::Expiry(expiry) if TOUCHING => {
+                self.participant.touch(due.key, seek.hash(), expiry, self.now)
+            }
+            Touch::No | Touch::Bad | Touch::Expiry(_) => seek.get(due.key, self.now),
+        };
+        let item = match found {
+            Ok(item) => item,
+            Err(miss) => {
+                self.tally.miss(miss);
+                if due.last {
+                    self.output.put(reply::END);
+                }
+                return Some(Begun::Whole);
+            }
+        };
         let head = |value_bytes| reply::ValueHead {
             key: due.key,
             flags: item.flags(),
             value_bytes,
-            cas: list.with_cas.then(|| self.switches.cas_of(item)),
+            cas: list.with_cas.then(|| self.switches.cas_of(&item)),
         };
         match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
-                match is_get {
-                    true => self.participant.count_short_hit(item, value.len()),
-                    false => self.participant.count_of(item, OfSize::TouchHits),
+                match TOUCHING {
+                    true => self.participant.count_of(&item, OfSize::TouchHits),
+                    false => self.participant.count_short_hit(&item, value.len()),
                 }
                 reply::value(self.output, &head(value.len()), value, due.last);
                 Some(Begun::Whole)
             }
             _ => {
                 let line = Line(head(item.value_bytes()), due.last);
-                let begun = begin(self.output, self.participant, item, &line);
+                let begun = begin(self.output, self.participant, &item, &line);
                 if begun.is_some() {
-                    self.participant.count_found(item, is_get);
+                    self.participant.count_found(&item, !TOUCHING);
                 }
                 begun
             }
@@ -228,10 +227,11 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             true => self.glimpse_of_key(),
             false => None,
         };
+        let detailed = self.executor.shared.detail.is_on();
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = match glimpse {
-            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1),
-            Some(_) => 1,
+            None if !detailed => usize::try_from(self.budget.requests).unwrap_or(usize::MAX).max(1),
+            _ => 1,
         };
         let step = self.answer_keys(most, state);
         if let Some(glimpse) = glimpse {
@@ -265,30 +265,30 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         if list.touch == Touch::Bad {
             return self.end_list(state);
         }
-        let mut answering = Answering {
+        let answering = Answering {
             participant,
             switches: &self.executor.shared.facts.switches,
-            detail: &self.executor.shared.detail,
             output: &mut *self.output,
             cost: self.budget.cost,
             now: self.now,
             tally: Tally::default(),
         };
-        let (answered, next, step) = answering.run(&mut ahead, list);
-        let tally = answering.tally;
+        let run = match list.touch {
+            Touch::Expiry(_) => answering.run_touching(&mut ahead, list),
+            Touch::No | Touch::Bad => answering.run::<false>(&mut ahead, list),
+        };
+        let Run { tally, answered, next, step } = run;
         if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
             self.consumed = last.next;
+            if most == 1 {
+                self.note(tally.of_get(), last.key);
+            }
         }
         // Lossless: no more were read than there are requests left.
         self.budget.requests -= u32::try_from(answered).unwrap_or(u32::MAX);
         let keys = answered as u64;
         if list.touch == Touch::No {
             participant.count_requests(answered);
-        }
-        let detail = &self.executor.shared.detail;
-        if detail.is_on() {
-            let keys = (0..answered).filter_map(|place| ahead.at(place));
-            detail.count(Use::Get, keys.map(|due| due.key));
         }
         tally.tell(keys, list.touch != Touch::No, &self.executor.counters);
         let told = (keys, tally.lists);

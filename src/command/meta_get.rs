@@ -20,7 +20,7 @@ use crate::base::metrics::{Counters, Metric};
 use crate::base::output::{Output, Spanning};
 use crate::protocol::memcache::meta_reply::{self, Code, OF_GET, OF_NOTHING, Told};
 use crate::protocol::memcache::{Flags, LINE_END, Letters, MetaGet, WatchKinds, reply};
-use crate::store::{Item, ItemHead, Miss, Outcome, Participant, Pin, Refusal, Seek, Span};
+use crate::store::{Item, ItemHead, Outcome, Participant, Pin, Refusal, Seek, Span};
 
 /// Flags that ask for the cas, or compare it.
 const ABOUT_CAS: Letters = Letters::of(b"cC");
@@ -90,7 +90,6 @@ struct Getting<'a, O> {
     switches: Switches,
     output: &'a mut O,
     now: Now,
-    detail: &'a Detail,
     tally: Tally,
     /// Requests that were answered, and those of them that count as touches.
     answered: usize,
@@ -127,7 +126,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         let item = match seek.peek(get.key, self.now) {
             Ok(item) => item,
             Err(miss) => {
-                self.miss(miss, get.key);
+                self.tally.miss(miss);
                 self.output.put(meta_reply::MISS);
                 return Answered::As(Begun::Whole);
             }
@@ -164,7 +163,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
                 Ok(item) => item,
                 Err(_) if get.flags.has(b'N') => return Answered::Not,
                 Err(miss) => {
-                    self.miss(miss, get.key);
+                    self.tally.miss(miss);
                     tell_miss(self.output, key, &get.flags);
                     return Answered::As(Begun::Whole);
                 }
@@ -250,14 +249,6 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         !is_small && must_wait(self.output, self.participant, item)
     }
 
-    #[cold]
-    fn miss(&mut self, reason: Miss, key: &[u8]) {
-        self.tally.miss(reason);
-        if self.detail.is_on() {
-            self.detail.count(Use::Miss, std::iter::once(key));
-        }
-    }
-
     fn count_touch(&mut self, item: &Item<'_>) {
         self.touches += 1;
         self.counters.bump(Metric::CmdTouch);
@@ -288,6 +279,14 @@ fn asks_for_newer(flags: &Flags<'_>, before: Expiry, now: Now) -> bool {
     }
 }
 
+/// As `Batch::note`, while other parts of the batch are borrowed.
+#[cold]
+fn note(detail: &Detail, what: Use, get: &MetaGet<'_>) {
+    if detail.is_on() {
+        detail.count(what, plain_key(get.key, &get.flags, &mut [0; KEY_BYTES_MAX]));
+    }
+}
+
 impl<'b, O: Spanning<Span>> Batch<'b, O> {
     /// Answers an `mg` of so many bytes, and those that follow it.
     #[inline]
@@ -299,10 +298,11 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             true => self.glimpse(plain_key(first.key, &first.flags, &mut [0; KEY_BYTES_MAX])),
             false => None,
         };
+        let detailed = self.executor.shared.detail.is_on();
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = match glimpse {
-            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
-            Some(_) => 1,
+            None if !detailed => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
+            _ => 1,
         };
         let step = self.answer_gets(first, bytes, most.min(self.gets_ahead), state);
         if let Some(glimpse) = glimpse {
@@ -329,7 +329,6 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             switches: self.executor.shared.facts.switches,
             output: &mut *self.output,
             now: self.now,
-            detail: &self.executor.shared.detail,
             tally: Tally::default(),
             answered: 0,
             touches: 0,
@@ -338,11 +337,9 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         let Getting { mut tally, answered, touches, .. } = getting;
         if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
             self.consumed = last.next;
-        }
-        let detail = &self.executor.shared.detail;
-        if detail.is_on() {
-            let all = (0..answered).filter_map(|place| ahead.at(place));
-            detail.count(Use::Get, all.map(|each| each.get.key));
+            if most == 1 {
+                note(&self.executor.shared.detail, tally.of_get(), &last.get);
+            }
         }
         // Lossless: no more were read than there are requests left.
         let answered = u32::try_from(answered).unwrap_or(u32::MAX);
@@ -402,6 +399,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         self.count(Metric::Requests);
         self.classify(Class::Get);
         self.consume(bytes);
+        self.note(if cas.is_some() { Use::Hit } else { Use::Miss }, key);
         let Some(cas) = cas else {
             self.count(Metric::CmdGet);
             self.count(Metric::GetMisses);

@@ -140,17 +140,20 @@ impl Participant {
         (retired, word): (Retired, Word0),
         item: &Item<'_>,
     ) {
-        let old_bytes = item.item_bytes();
+        let old = Counted::gone(item, word);
         self.counters.add_of_size(class, OfSize::Put, 1);
-        if word.is_main() || self.size_of(item) != class {
-            self.count_gone(Counted::gone(item, word));
-            self.counters.add_of_size(class, OfSize::InLog, 1);
-            self.counters.add_of_size(class, OfSize::Bytes, bytes as u64);
-        } else {
-            let more = (bytes as u64).wrapping_sub(old_bytes);
-            self.counters.add_of_size(class, OfSize::Bytes, more);
+        // Most often one value takes the place of another of its kind: nothing else changes.
+        if old.is_main || old.bytes != bytes as u64 {
+            self.count_replaced(old, (class, bytes));
         }
-        self.limbo.borrow_mut().push(retired, old_bytes);
+        self.limbo.borrow_mut().push(retired, old.bytes);
+    }
+
+    #[inline(never)]
+    fn count_replaced(&self, old: Counted, (class, bytes): (SizeClass, usize)) {
+        self.count_gone(old);
+        self.counters.add_of_size(class, OfSize::InLog, 1);
+        self.counters.add_of_size(class, OfSize::Bytes, bytes as u64);
     }
 
     /// Counts an item that left the index with this header, and lets it wait for grace.

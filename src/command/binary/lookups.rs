@@ -6,7 +6,6 @@
 use super::super::ahead::{Ahead, LookupAhead};
 use super::super::batch::{Batch, Step};
 use super::super::classes::Class;
-use super::super::detail::{Detail, Use};
 use super::super::keys::Tally;
 use super::super::sending::{Begun, Frame, SPAN_BYTES_MIN, begin};
 use super::super::session::{After, Sending, State};
@@ -94,14 +93,6 @@ fn hit<O: Spanning<Span>>(
     }
 }
 
-/// As `Batch::note`, while other parts of the batch are borrowed.
-#[cold]
-fn note_misses(detail: &Detail, key: &[u8]) {
-    if detail.is_on() {
-        detail.count(Use::Miss, std::iter::once(key));
-    }
-}
-
 #[cold]
 fn miss(output: &mut impl Output, key: &[u8], manner: Manner) {
     match manner {
@@ -126,10 +117,11 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             true => self.glimpse_of_lookup(),
             false => None,
         };
+        let detailed = self.executor.shared.detail.is_on();
         // No more than will be answered now: whoever goes on has to read the others again.
         let most = match glimpse {
-            None => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
-            Some(_) => 1,
+            None if !detailed => usize::try_from(self.budget.requests).unwrap_or(usize::MAX),
+            _ => 1,
         };
         let step = self.answer_lookups(most, state);
         if let Some(glimpse) = glimpse {
@@ -179,7 +171,6 @@ impl<O: Spanning<Span>> Batch<'_, O> {
                 }
                 Err(reason) => {
                     tally.miss(reason);
-                    note_misses(&self.executor.shared.detail, lookup.key);
                     miss(self.output, lookup.key, manner);
                 }
             }
@@ -187,16 +178,14 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         }
         if let Some(last) = answered.checked_sub(1).and_then(|last| ahead.at(last)) {
             self.consumed = last.next;
+            if most == 1 {
+                self.note(tally.of_get(), last.lookup.key);
+            }
         }
         // Lossless: no more were read than there are requests left.
         let count = u32::try_from(answered).unwrap_or(u32::MAX);
         self.budget.requests -= count;
         participant.count_requests(answered);
-        let detail = &self.executor.shared.detail;
-        if detail.is_on() {
-            let all = (0..answered).filter_map(|place| ahead.at(place));
-            detail.count(Use::Get, all.map(|each| each.lookup.key));
-        }
         tally.lists = count.into();
         tally.tell(count.into(), false, &self.executor.counters);
         self.executor.classes.count(Class::Get, count);
@@ -238,11 +227,10 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
             Err(reason) => {
                 tally.miss(reason);
-                note_misses(&self.executor.shared.detail, asked.key);
                 miss(self.output, asked.key, manner);
             }
         }
-        self.note(Use::Get, asked.key);
+        self.note(tally.of_get(), asked.key);
         tally.tell(1, exptime.is_some(), &self.executor.counters);
         None
     }
