@@ -261,6 +261,16 @@ impl Sizes {
         }
     }
 
+    /// As it can be shown. Of an item that came by one thread and left by another only the end may
+    /// have been seen: less than nothing is nothing.
+    pub fn settled(mut self) -> Sizes {
+        for what in OfSize::ALL.iter().filter(|what| what.kind() == Kind::Gauge) {
+            let cell = &mut self.0[*what as usize];
+            *cell = i64::try_from(*cell).map_or(0, i64::unsigned_abs);
+        }
+        self
+    }
+
     /// True when nothing has been counted.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|cell| *cell == 0)
@@ -349,6 +359,19 @@ mod tests {
         let since = one.of(SMALL).since(&past);
         assert_eq!((since.get(OfSize::Evicted), since.get(OfSize::EvictedAge)), (0, 0));
         assert_eq!(since.get(OfSize::Bytes), 5);
+    }
+
+    #[test]
+    fn there_are_never_less_than_none() {
+        let (one, two) = (BySize::default(), BySize::default());
+        one.add(SMALL, OfSize::InLog, 1u64.wrapping_neg());
+        one.add(SMALL, OfSize::Put, 3);
+        two.add(SMALL, OfSize::InLog, 3);
+        let mut sum = one.of(SMALL);
+        let seen = sum.settled();
+        assert_eq!((seen.get(OfSize::InLog), seen.get(OfSize::Put)), (0, 3));
+        sum.add(&two.of(SMALL));
+        assert_eq!(sum.settled().get(OfSize::InLog), 2);
     }
 
     #[test]

@@ -486,7 +486,7 @@ impl Registry {
                 None => figures,
             });
         }
-        sum
+        sum.settled()
     }
 
     /// How values are spread since the start of the process; `reset` does not touch it.

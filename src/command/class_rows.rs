@@ -1,9 +1,12 @@
 //! `stats items` and `stats slabs`: one size class after the other, by memcached's names.
 //!
 //! An item counts for the class of its size. In the log it is what memcached calls hot, in a slot
-//! warm while it has heat, and else cold. Pages and chunks are those of slots alone: the pages of
-//! the log belong to no class, but `total_malloced` has them, too. The number of a class is its
-//! place among all, from 1, and stays the same for as long as the server runs.
+//! warm while it has heat, and else cold. The number of a class is its place among all, from 1, and
+//! stays the same for as long as the server runs.
+//!
+//! The pages of the log belong to no class, and most items are there until memory is full. So a
+//! class shows, beside its own pages, as many as its items in the log would fill if they were alone
+//! there, and their chunks. What all pages come to is `total_malloced`.
 
 use super::Shared;
 use crate::base::by_size::{OfSize, SizeClass, Sizes};
@@ -32,6 +35,27 @@ fn log_age_s(each: &Class, shared: &Shared, now: Now) -> u64 {
         0 => 0,
         _ => shared.table.log_age_s(now),
     }
+}
+
+/// Chunks for the items in the log: one for each, and more where they are larger than a slot.
+fn log_chunks(each: &Class) -> u64 {
+    let in_log = each.counted.get(OfSize::InLog);
+    let bytes = each.counted.get(OfSize::Bytes) / each.items().max(1) * in_log;
+    in_log.max(bytes.div_ceil(each.figures.slot_bytes))
+}
+
+/// Pages that these would fill.
+fn log_pages(each: &Class) -> u64 {
+    log_chunks(each).div_ceil(each.figures.slots_per_page)
+}
+
+fn used_chunks(each: &Class) -> u64 {
+    let ClassFigures { slots, slots_free, .. } = each.figures;
+    slots.saturating_sub(slots_free) + log_chunks(each)
+}
+
+fn total_chunks(each: &Class) -> u64 {
+    each.figures.slots + log_pages(each) * each.figures.slots_per_page
 }
 
 fn cold(each: &Class) -> u64 {
@@ -85,10 +109,10 @@ const ITEMS: &[(&str, Source)] = &[
 const SLABS: &[(&str, Source)] = &[
     ("chunk_size", |each, _, _| each.figures.slot_bytes),
     ("chunks_per_page", |each, _, _| each.figures.slots_per_page),
-    ("total_pages", |each, _, _| each.figures.pages),
-    ("total_chunks", |each, _, _| each.figures.slots),
-    ("used_chunks", |each, _, _| each.figures.slots.saturating_sub(each.figures.slots_free)),
-    ("free_chunks", |each, _, _| each.figures.slots_free),
+    ("total_pages", |each, _, _| each.figures.pages + log_pages(each)),
+    ("total_chunks", |each, _, _| total_chunks(each)),
+    ("used_chunks", |each, _, _| used_chunks(each)),
+    ("free_chunks", |each, _, _| total_chunks(each) - used_chunks(each)),
     ("free_chunks_end", |_, _, _| 0),
     ("get_hits", sum!(HitsLog HitsWarm HitsCold)),
     ("cmd_set", sum!(CmdSet Put)),
