@@ -77,6 +77,12 @@ pub struct Sighting {
     pub active_at: u32,
 }
 
+/// What an address is called among connections: `tcp:192.0.2.1:5`, `udp6:[2001:db8::1]:5`.
+pub fn name(transport: &str, address: SocketAddr) -> String {
+    let version = if address.is_ipv6() { "6" } else { "" };
+    format!("{transport}{version}:{address}")
+}
+
 /// The words of a place; the first is 0 while nobody is there.
 #[derive(Debug, Default)]
 struct Place {
@@ -86,8 +92,18 @@ struct Place {
     item_bytes: AtomicU64,
     active_at: AtomicU64,
     address: [AtomicU64; 2],
-    /// 0 where there is no address.
-    port: AtomicU64,
+    /// The port, 0 where there is no address, in 16 bits; above them one more than the number of
+    /// the listener, if it has one.
+    origin: AtomicU64,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `None` for Unix sockets.
+    pub peer: Option<SocketAddr>,
+    /// The number of the listener that it was accepted from.
+    pub listener: Option<u32>,
 }
 
 type Chunk = Arc<[Place]>;
@@ -97,27 +113,41 @@ struct Ward(Mutex<Vec<Chunk>>);
 
 /// The connections of all rings.
 #[derive(Debug, Default)]
-pub struct Census(Mutex<Vec<Arc<Ward>>>);
+pub struct Census {
+    wards: Mutex<Vec<Arc<Ward>>>,
+    /// What the listeners are called, by number.
+    listeners: Mutex<Vec<String>>,
+}
 
 impl Census {
     /// The roll of one more ring.
     pub fn roll(&self) -> Roll {
         let ward = Arc::new(Ward::default());
-        self.0.lock().push(Arc::clone(&ward));
+        self.wards.lock().push(Arc::clone(&ward));
         Roll { ward, chunks: Vec::new() }
+    }
+
+    /// Says what the listeners are called, by number.
+    pub fn name_listeners(&self, names: Vec<String>) {
+        *self.listeners.lock() = names;
+    }
+
+    /// What the listener of this number is called, if it has a name.
+    pub fn listener(&self, number: u32) -> Option<String> {
+        self.listeners.lock().get(number as usize).cloned()
     }
 
     /// The first connection from `position` on, by its position: ring after ring, in the order of
     /// the places of each.
-    pub fn next(&self, position: usize) -> Option<(usize, Sighting, Option<SocketAddr>)> {
-        let wards = self.0.lock();
+    pub fn next(&self, position: usize) -> Option<(usize, Sighting, Origin)> {
+        let wards = self.wards.lock();
         let (first, mut place) = (position >> RING_SHIFT, position & ((1 << RING_SHIFT) - 1));
         for (ring, ward) in wards.iter().enumerate().skip(first) {
             let chunks = ward.0.lock();
             while let Some(chunk) = chunks.get(place / CHUNK) {
                 if let Some(sighting) = chunk[place % CHUNK].read() {
-                    let address = chunk[place % CHUNK].address();
-                    return Some(((ring << RING_SHIFT) + place, sighting, address));
+                    let origin = chunk[place % CHUNK].origin();
+                    return Some(((ring << RING_SHIFT) + place, sighting, origin));
                 }
                 place += 1;
             }
@@ -130,7 +160,7 @@ impl Census {
     pub fn number(&self, position: usize) -> u64 {
         let (ring, place) = (position >> RING_SHIFT, position & ((1 << RING_SHIFT) - 1));
         // Lossless: no target has a wider usize.
-        (place * self.0.lock().len() + ring) as u64
+        (place * self.wards.lock().len() + ring) as u64
     }
 }
 
@@ -146,14 +176,14 @@ pub struct Roll {
 
 impl Roll {
     /// Somebody new has a place.
-    pub fn enter(&mut self, place: u32, address: Option<SocketAddr>) {
+    pub fn enter(&mut self, place: u32, origin: Origin) {
         let place = place as usize;
         while self.chunks.len() <= place / CHUNK {
             let chunk: Chunk = (0..CHUNK).map(|_| Place::default()).collect();
             self.ward.0.lock().push(Arc::clone(&chunk));
             self.chunks.push(chunk);
         }
-        self.place(place).set_address(address);
+        self.place(place).set_origin(origin);
     }
 
     pub fn write(&self, place: u32, sighting: &Sighting) {
@@ -199,8 +229,8 @@ impl Place {
         })
     }
 
-    fn set_address(&self, address: Option<SocketAddr>) {
-        let (bits, port) = match address {
+    fn set_origin(&self, origin: Origin) {
+        let (bits, port) = match origin.peer {
             Some(SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped().to_bits(), v4.port()),
             Some(SocketAddr::V6(v6)) => (v6.ip().to_bits(), v6.port()),
             None => (0, 0),
@@ -208,12 +238,22 @@ impl Place {
         let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
         self.address[0].store(half(bits >> 64), Ordering::Relaxed);
         self.address[1].store(half(bits), Ordering::Relaxed);
-        self.port.store(port.into(), Ordering::Relaxed);
+        let listener = origin.listener.map_or(0, |number| u64::from(number) + 1);
+        self.origin.store(listener << u16::BITS | u64::from(port), Ordering::Relaxed);
     }
 
-    fn address(&self) -> Option<SocketAddr> {
-        let port =
-            u16::try_from(self.port.load(Ordering::Relaxed)).ok().filter(|port| *port > 0)?;
+    fn origin(&self) -> Origin {
+        let word = self.origin.load(Ordering::Relaxed);
+        let port = u16::try_from(word & u64::from(u16::MAX)).unwrap_or(0);
+        let listener = (word >> u16::BITS).checked_sub(1);
+        Origin {
+            peer: self.peer(port),
+            listener: listener.and_then(|number| u32::try_from(number).ok()),
+        }
+    }
+
+    fn peer(&self, port: u16) -> Option<SocketAddr> {
+        let port = Some(port).filter(|port| *port > 0)?;
         let [high, low] = [0, 1].map(|half: usize| self.address[half].load(Ordering::Relaxed));
         let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
         let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
@@ -238,24 +278,29 @@ mod tests {
         let census = Census::default();
         let (mut one, mut two) = (census.roll(), census.roll());
         assert_eq!(census.next(0), None);
-        let addresses = ["127.0.0.1:5", "[2001:db8::1]:65535"].map(|text| text.parse().ok());
-        one.enter(300, addresses[0]);
+        let peers = ["127.0.0.1:5", "[2001:db8::1]:65535"].map(|text| text.parse().ok());
+        let origins = [(peers[0], Some(0)), (peers[1], None), (None, Some(u32::MAX))]
+            .map(|(peer, listener)| Origin { peer, listener });
+        one.enter(300, origins[0]);
         one.write(300, &SEEN);
-        two.enter(0, addresses[1]);
+        two.enter(0, origins[1]);
         two.write(0, &Sighting { doing: Doing::Closing, ..SEEN });
-        two.enter(1, None);
-        let (position, seen, address) = census.next(0).unwrap();
-        assert_eq!((seen, address, census.number(position)), (SEEN, addresses[0], 600));
-        let (position, seen, address) = census.next(position + 1).unwrap();
-        assert_eq!((seen.doing, address), (Doing::Closing, addresses[1]));
+        two.enter(1, Origin::default());
+        let (position, seen, origin) = census.next(0).unwrap();
+        assert_eq!((seen, origin, census.number(position)), (SEEN, origins[0], 600));
+        let (position, seen, origin) = census.next(position + 1).unwrap();
+        assert_eq!((seen.doing, origin), (Doing::Closing, origins[1]));
         assert_eq!(census.number(position), 1);
         assert_eq!(census.next(position + 1), None, "who is there but not seen yet");
         one.leave(300);
         assert_eq!(census.next(0).unwrap().0, position);
         one.shrink(256);
         assert_eq!(one.chunks.len(), 1);
-        one.enter(300, None);
+        one.enter(300, origins[2]);
         one.write(300, &SEEN);
-        assert_eq!(census.next(0), Some((300, SEEN, None)));
+        assert_eq!(census.next(0), Some((300, SEEN, origins[2])));
+        census.name_listeners(vec![name("tcp", peers[1].unwrap())]);
+        assert_eq!(census.listener(0).unwrap(), "tcp6:[2001:db8::1]:65535");
+        assert_eq!(census.listener(u32::MAX), None);
     }
 }

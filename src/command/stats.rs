@@ -14,11 +14,9 @@ use super::instruments;
 use super::ledger::LEDGER;
 use super::session::{Access, Form, Group, Report, State};
 use super::{Rusage, Shared, Verdict};
-use std::net::SocketAddr;
-
-use crate::base::census::{Doing, Sighting};
+use crate::base::census::{self, Doing, Origin, Sighting};
 use crate::base::clock::{Now, TICKS_PER_S};
-use crate::base::metrics::Metric;
+use crate::base::metrics::{Metric, Registry};
 use crate::base::output::Output;
 use crate::protocol::Rows;
 use crate::protocol::binary::reply::Packets;
@@ -240,9 +238,9 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
     let place = report.rows;
     let has_row = match report.group {
         Group::Connections => match registry.census.next(place) {
-            Some((position, seen, address)) => {
+            Some((position, seen, origin)) => {
                 let number = registry.census.number(position);
-                connection(rows, number, (&seen, address), now);
+                connection(rows, number, (&seen, origin), (registry, now));
                 report.rows = position;
                 true
             }
@@ -301,15 +299,20 @@ fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
 fn connection(
     rows: &mut impl Rows,
     number: u64,
-    (seen, address): (&Sighting, Option<SocketAddr>),
-    now: Now,
+    (seen, origin): (&Sighting, Origin),
+    (registry, now): (&Registry, Now),
 ) {
     let transport = if seen.doing == Doing::Datagrams { "udp" } else { "tcp" };
     if seen.doing == Doing::Datagrams {
         rows.row(&format!("{number}:UDP"), b"UDP");
     }
-    let peer = address.map_or_else(|| "unix".into(), |address| format!("{transport}:{address}"));
+    let named = |address| census::name(transport, address);
+    let peer = origin.peer.map_or_else(|| "unix".into(), named);
     rows.row(&format!("{number}:addr"), peer.as_bytes());
+    if let Some(listener) = origin.listener.and_then(|listener| registry.census.listener(listener))
+    {
+        rows.row(&format!("{number}:listen_addr"), listener.as_bytes());
+    }
     rows.row(&format!("{number}:state"), seen.doing.name().as_bytes());
     let silent = now.ticks.wrapping_sub(seen.active_at.into()) & u64::from(u32::MAX);
     let numbers = [

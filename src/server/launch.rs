@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use crate::base::census::Roll;
+use crate::base::census::{self, Roll};
 use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric, Registry};
 use crate::base::sync::Arc;
@@ -101,7 +101,7 @@ where
     let refused = |what: &str, error: io::Error| {
         StartError::new("start", what, error, "See ringcached --check.")
     };
-    let listeners: Arc<[Listener]> = sockets.stream.into();
+    let listeners = named(sockets.stream, registry);
     let doorbells = (0..shape.rings).map(|_| EventFd::new().map(Arc::new));
     let doorbells: Vec<_> =
         doorbells.collect::<io::Result<_>>().map_err(|error| refused("a doorbell", error))?;
@@ -155,6 +155,21 @@ where
         handle.threads.push(spawn(format!("udp-{number}"), run)?);
     }
     Ok(handle)
+}
+
+/// Says among connections what the listeners are called.
+fn named(listeners: Vec<Listener>, registry: &Registry) -> Arc<[Listener]> {
+    registry.census.name_listeners(listeners.iter().map(name_of).collect());
+    listeners.into()
+}
+
+/// What a listener is called among connections, as memcached has it.
+fn name_of(listener: &Listener) -> String {
+    match (listener.local_address(), listener.path()) {
+        (Ok(Some(address)), _) => census::name("tcp", address),
+        (_, Some(path)) => format!("unix:{}", path.display()),
+        (Ok(None) | Err(_), None) => "unix".into(),
+    }
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

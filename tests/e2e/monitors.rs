@@ -152,6 +152,77 @@ fn classes_add_up() {
     }
 }
 
+/// What `memcached-tool` makes of both groups, which shows classes that have pages: chunk size,
+/// bytes of pages, items, whether it is full, evicted.
+fn displayed(client: &mut Client) -> Vec<(u64, u64, u64, bool, u64)> {
+    let (items, slabs) = (numbers(client.stats_of("items")), numbers(client.stats_of("slabs")));
+    let classes = slabs.keys().filter_map(|row| row.strip_suffix(":chunk_size"));
+    let rows = classes.map(|class| {
+        let slab = |name: &str| slabs[&format!("{class}:{name}")];
+        let item = |name: &str| items[&format!("items:{class}:{name}")];
+        let is_full = slab("used_chunks") == slab("total_chunks");
+        let pages = slab("total_pages") * slab("chunks_per_page") * slab("chunk_size");
+        (slab("chunk_size"), pages, item("number"), is_full, item("evicted"))
+    });
+    let mut shown: Vec<_> = rows.filter(|(_, pages, ..)| *pages > 0).collect();
+    shown.sort_unstable();
+    shown
+}
+
+/// Classes are listed from the first item on, not only when memory is full.
+#[test]
+fn a_class_is_shown_as_soon_as_it_has_an_item() {
+    let kinds = OURS.into_iter().chain([Kind::Memcached]);
+    for kind in kinds {
+        if kind == Kind::Memcached && !Path::new(&original()).exists() {
+            continue;
+        }
+        let Some(server) = Server::start(kind, &["-m", "64"]) else { return };
+        let mut client = server.client();
+        for (count, bytes) in [(10, 40), (300, 900), (4, 30_000)] {
+            for number in 0..count {
+                client.set(&format!("{bytes}-{number}"), &vec![b'x'; bytes]);
+            }
+        }
+        let shown = displayed(&mut client);
+        let of = |count: u64| shown.iter().find(|row| row.2 == count);
+        for (count, bytes) in [(10, 40), (300, 900), (4, 30_000)] {
+            let (chunk, pages, _, is_full, evicted) =
+                of(count).unwrap_or_else(|| panic!("{kind:?}: {count} {shown:?}"));
+            assert!(*pages > count * bytes && *pages < count * bytes + (2 << 20), "{shown:?}");
+            // Our largest chunks are shorter, and an item may have several.
+            assert!(bytes > 1000 || (bytes..bytes * 2 + 100).contains(chunk), "{shown:?}");
+            assert_eq!((*is_full, *evicted), (false, 0), "{kind:?}: {shown:?}");
+        }
+        assert_eq!(shown.iter().map(|row| row.2).sum::<u64>(), 314, "{kind:?}: {shown:?}");
+        client.ask("delete 40-0", "DELETED");
+        assert!(displayed(&mut client).iter().any(|row| row.2 == 9), "{kind:?}");
+    }
+}
+
+/// Each connection is shown with its peer's address and that of the listener.
+#[test]
+fn connections_are_shown_with_both_addresses() {
+    for kind in OURS {
+        let Some(server) = Server::start(kind, &[]).filter(Server::is_ours) else { return };
+        let mut client = server.client();
+        let own = format!("tcp:{}", client.stream().local_addr().unwrap());
+        let rows = client.stats_of("conns");
+        let (row, _) = rows.iter().find(|(_, value)| *value == own).expect("it is there");
+        let number = row.strip_suffix(":addr").unwrap();
+        let of_it: Vec<_> = rows
+            .iter()
+            .filter_map(|(name, value)| {
+                let (each, name) = name.split_once(':')?;
+                (each == number).then_some((name, value.as_str()))
+            })
+            .collect();
+        assert_eq!(of_it[1], ("listen_addr", format!("tcp:{}", server.address()).as_str()));
+        let names: Vec<_> = of_it.iter().take(4).map(|(name, _)| *name).collect();
+        assert_eq!(names, ["addr", "listen_addr", "state", "secs_since_last_cmd"], "{kind:?}");
+    }
+}
+
 /// The rows of each class are those of the original, in its order.
 #[test]
 fn rows_of_classes_are_the_originals() {

@@ -30,10 +30,13 @@ fn a_unix_socket_takes_the_place_of_tcp() {
             let Some(server) = Server::start_on_path(&path, kind, &options) else { continue };
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            stream.write_all(b"set k 0 0 1\r\nv\r\nget k\r\nquit\r\n").unwrap();
+            let request = b"set k 0 0 1\r\nv\r\nget k\r\nstats conns\r\nquit\r\n";
+            stream.write_all(request).unwrap();
             let mut reply = String::new();
             stream.read_to_string(&mut reply).unwrap();
-            assert_eq!(reply, "STORED\r\nVALUE k 0 1\r\nv\r\nEND\r\n", "{kind:?}");
+            let (value, rows) = reply.split_once("END\r\n").unwrap();
+            assert_eq!(value, "STORED\r\nVALUE k 0 1\r\nv\r\n", "{kind:?}");
+            assert!(rows.contains(&format!(":listen_addr unix:{path}\r\n")), "{kind:?}: {rows}");
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o750, "{kind:?}");
             assert!(Client::connect(server.address()).is_err(), "{kind:?}: TCP is on, too");

@@ -20,7 +20,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crate::base::census::{Doing, Roll, Sighting};
+use crate::base::census::{Doing, Origin, Roll, Sighting};
 use crate::base::clock::Clock;
 use crate::base::metrics::{Counters, Metric};
 use crate::base::protocol::Protocol;
@@ -65,7 +65,8 @@ impl<V: Service> Datagrams<V> {
         let socket = &self.socket.socket;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        self.roll.enter(0, socket.local_addr().ok());
+        let origin = Origin { peer: socket.local_addr().ok(), listener: None };
+        self.roll.enter(0, origin);
         self.show();
         let mut datagram = vec![0; 1 << 16];
         while !self.fleet.is_draining() {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::base::census::Origin;
 use crate::base::metrics::{Distribution, Metric};
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
@@ -187,7 +188,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let mut connection = Connection::new(socket, session, self.now);
         connection.bucket = address.and_then(|address| self.bucket(address.ip()));
         let id = self.connections.insert(connection);
-        self.roll.enter(id.index, address);
+        let origin = Origin { peer: address, listener: Some(listener) };
+        self.roll.enter(id.index, origin);
         self.greet(id, address);
         self.ring.resize(self.connections.len());
         self.counters.bump(Metric::CurrConnections);
