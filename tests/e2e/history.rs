@@ -43,7 +43,7 @@ fn more_gets_of_one_item_than_its_references_are_counted_by() {
         server.client().set("k", &[b'v'; 9000]);
         let gets = [head(0x09, 1, 0, 1), b"k".to_vec()].concat().repeat(70_000);
         let mut deaf = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..64 {
             let mut stream = TcpStream::connect(server.address()).unwrap();
             stream.set_nonblocking(true).unwrap();
             // As much as there is room for: nobody reads the replies.
@@ -61,7 +61,13 @@ fn more_gets_of_one_item_than_its_references_are_counted_by() {
         let mut writer = stream.try_clone().unwrap();
         let sender = std::thread::spawn(move || writer.write_all(&gets));
         let mut reply = vec![0; 24 + 4 + 9000];
-        for _ in 0..70_000 {
+        let mut client = server.client();
+        for number in 0..70_000 {
+            if number % 100 == 0 {
+                // What is let go too early is taken for this.
+                client.set("k", &[b'w'; 9000]);
+                client.set(&format!("other{number}"), &[b'x'; 9000]);
+            }
             stream.read_exact(&mut reply).unwrap();
             assert_eq!(&reply[..2], b"\x81\x09");
             assert!(reply[28..].iter().all(|byte| *byte == b'w'), "another's bytes");
@@ -110,8 +116,10 @@ fn logins_that_are_too_long() {
             client.send(format!("set auth 0 0 {bytes}\r\n"));
             // It may have closed before it has read all.
             let _ = client.try_send(vec![b'a'; bytes.min(200_000)]);
-            let said = client.try_line().unwrap_or_default();
-            assert!(said.is_empty() || said.starts_with("CLIENT_ERROR"), "{bytes}: {said}");
+            match client.try_line() {
+                Ok(said) => assert_eq!(said, "CLIENT_ERROR auth token too long", "{bytes}"),
+                Err(_) => assert!(bytes > 100_000, "{bytes}: no reply"),
+            }
         }
         let mut client = server.client();
         client.send("set auth 0 0 13\r\nuser password\r\n");
@@ -271,15 +279,8 @@ fn client_flags_that_are_no_number() {
         for flag in ["F", "F-1", "Fabc", "F99999999999999999999999", "F1x", "F0x10", "F "] {
             client.send(format!("ms k 5 {flag}\r\nhello\r\n"));
             let line = client.line();
-            let is_refused = line.starts_with("CLIENT_ERROR");
-            client.send("mg k f\r\n");
-            let there = client.line();
-            assert!(
-                is_refused && there == "EN" || line == "HD" && there == "HD f0",
-                "{flag}: {line}, then {there}"
-            );
-            client.send("md k\r\n");
-            client.line();
+            assert!(line.starts_with("CLIENT_ERROR"), "{flag}: {line}");
+            client.ask("mg k f", "EN");
         }
         server.assert_serves();
     }
