@@ -194,8 +194,8 @@ fn key_as_sent(case: &Case<'_>) -> bool {
 }
 
 fn marks_of_grown(case: &Case<'_>) -> bool {
-    // And, of `me`, whether it was fetched.
-    let marks = if case.verb() == b"me" { &b"f"[..] } else { b"hWXZ" };
+    // And, of `me`, whether it was fetched. How the key is written may differ as well.
+    let marks = if case.verb() == b"me" { &b"f"[..] } else { b"hWXZkb" };
     case.dialect == Dialect::Meta
         && case.has_grown
         && without(case.ours, marks) == without(case.theirs, marks)

@@ -1,5 +1,6 @@
 //! One of the two servers, as the requests see it.
 
+use super::common::PATIENCE;
 use super::common::client::Client;
 use super::common::server::Server;
 use super::generate::{Choice, Dialect, KEYS, Piece, Request};
@@ -7,10 +8,6 @@ use super::reply::{self, Ordinals, Reply};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
-
-/// A server that owes a reply for so long has lost it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A cas that no server gives.
 const FOREIGN_CAS: u64 = 9_876_543_210_123_456_789;

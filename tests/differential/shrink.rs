@@ -28,11 +28,11 @@ pub fn story(pair: &mut Pair, steps: &[Vec<Request>], found: &Found) -> String {
         return format!("{told}{}", replies(found));
     };
     reduce(pair, &mut steps);
-    let found = shows(pair, &mut steps);
+    let again = shows(pair, &mut steps);
     let told = show_last(pair, &steps);
-    match found {
+    match again {
         Some(found) => format!("{told}{}", replies(&found)),
-        None => format!("{told}  which differs now and then"),
+        None => format!("{told}  which differs now and then; first\n{}", replies(found)),
     }
 }
 
