@@ -135,20 +135,22 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
             // Who is told of marks may have to be told to make a newer value.
             return self.answer_flags(get, seek);
         }
+        // Counted before it is pinned, or it would not become hotter.
         let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
                 self.participant.count_short_hit(&item, value.len());
+                self.participant.count_get(&item);
                 meta_reply::plain_value(self.output, value);
                 Begun::Whole
             }
             _ if must_wait(self.output, self.participant, &item) => return Answered::Later,
             _ => {
                 self.participant.count_hit(&item);
+                self.participant.count_get(&item);
                 let frame = Plain(item.value_bytes());
                 begin_now(self.output, self.participant, &item, &frame)
             }
         };
-        self.participant.count_get(&item);
         Answered::As(begun)
     }
 
