@@ -26,7 +26,7 @@ const _: () = assert!(FLOOR_BYTES_MIN as usize / 2 >= HEAD_BYTES_MAX);
 pub const BACKLOG_BYTES_MAX: usize = 32 * 1024;
 
 /// A part of the silence that is asked of who goes, when somebody who holds nothing waits for it.
-const URGENT_SHARE: u32 = 8;
+pub const URGENT_SHARE: u16 = 8;
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,8 @@ impl Throttle {
 
     /// Ticks for which who is closed for others must have been silent.
     pub fn silence_ticks(&self, is_urgent: bool) -> u32 {
-        let ms = if is_urgent { self.silence_ms / URGENT_SHARE } else { self.silence_ms };
+        let ms =
+            if is_urgent { self.silence_ms / u32::from(URGENT_SHARE) } else { self.silence_ms };
         // Rounded up, and one more: the first tick had begun before the silence did.
         u32::try_from((u64::from(ms) * TICKS_PER_S).div_ceil(1000) + 1).unwrap_or(u32::MAX)
     }

@@ -64,6 +64,8 @@ pub struct Peer {
     pub deaf: bool,
     /// Bytes that the kernel takes for it while it does not read.
     pub room: usize,
+    /// It takes more only when there is room for so many.
+    pub room_min: usize,
     /// What the kernel has taken so.
     pub untaken: VecDeque<u8>,
     /// It reads a byte at a time.
@@ -357,6 +359,7 @@ impl FakeRing {
             return;
         }
         let room = if is_stuck { peer.room - peer.untaken.len() } else { 0 };
+        let room = if room < peer.room_min { 0 } else { room };
         if is_stuck && room == 0 && !sending.cancelled {
             return;
         }

@@ -1,6 +1,11 @@
 //! Large values that are sent from where they are, to peers that read slowly or not at all, while
 //! others overwrite, delete and evict them.
 
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::common::client::Client;
 use crate::common::server::{OURS, Server};
 use crate::common::{Chance, PATIENCE, wait_until};
@@ -82,4 +87,55 @@ fn a_slow_reader_gets_the_old_value_whole_or_a_close() {
         assert_eq!(client.get("one"), None);
         server.assert_serves();
     }
+}
+
+/// So long others overwrite what they are being sent.
+const OVERWRITTEN_FOR: Duration = Duration::from_secs(10);
+
+/// The kernel takes much for them at a time, and tells of that seldom.
+#[test]
+fn who_reads_all_the_time_through_a_narrow_window_is_served_whole() {
+    let Some(server) = Server::start(OURS[0], &["-m", "64", "-t", "2"]) else { return };
+    let value = vec![b'v'; 1_000_000];
+    let key = |number: usize| format!("w{}", number % 12);
+    let mut writer = server.client();
+    (0..12).for_each(|number| writer.set(&key(number), &value));
+    let is_over = AtomicBool::new(false);
+    let read = &|number: usize| {
+        let mut client = Client::connect(server.address()).unwrap();
+        socket2::SockRef::from(client.stream()).set_recv_buffer_size(4096).unwrap();
+        let keys: Vec<_> = (number..number + 4).map(key).collect();
+        client.send(format!("get {}\r\n", keys.join(" ")));
+        let one = |key: &String| {
+            let head = format!("VALUE {key} 0 {}\r\n", value.len()).into_bytes();
+            [&head[..], &value, b"\r\n"].concat()
+        };
+        let whole = [keys.iter().map(one).collect::<Vec<_>>().concat(), b"END\r\n".to_vec()];
+        let whole = whole.concat();
+        let (mut got, mut is_wide) = (0, false);
+        let mut piece = vec![0; 1 << 16];
+        while got < whole.len() {
+            if !is_wide && is_over.load(Ordering::Relaxed) {
+                is_wide = true;
+                socket2::SockRef::from(client.stream()).set_recv_buffer_size(MIB).unwrap();
+            }
+            let count = client.stream().read(&mut piece).unwrap_or(0);
+            if count == 0 || whole[got..][..count] != piece[..count] {
+                break;
+            }
+            got += count;
+        }
+        got == whole.len()
+    };
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..12).map(|number| scope.spawn(move || read(number))).collect();
+        let start = Instant::now();
+        while start.elapsed() < OVERWRITTEN_FOR {
+            (0..12).for_each(|number| writer.set(&key(number), &value));
+            thread::sleep(Duration::from_millis(20));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let whole = readers.into_iter().map(|it| it.join().unwrap());
+        assert_eq!(whole.filter(|whole| *whole).count(), 12, "{:#?}", writer.stats());
+    });
 }

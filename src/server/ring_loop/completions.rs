@@ -129,6 +129,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
         }
         connection.record_sent(taken, self.now);
+        self.watches.sent(slot, taken);
         if unsent == 0 {
             connection.record_flushed();
         } else if taken > 0 {

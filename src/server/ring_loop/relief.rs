@@ -19,7 +19,8 @@
 //! by powers of two of what they hold; of about the same size who has been silent longest; and no
 //! more of them than meet the need. Who is larger and has been silent for an eighth of that time
 //! counts as if it went: it goes soon, or moves. And a need for blocks or for the pool must have
-//! lasted so long, too. Who holds little is thus the last to go.
+//! lasted so long, too. Who holds little is thus the last to go. Before anybody goes the kernel is
+//! asked whether it is so, see `silence`.
 
 use std::cmp::Reverse;
 
@@ -27,7 +28,8 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held, Recall};
-use crate::net::throttle::Level;
+use crate::net::progress::FAIR_BYTES;
+use crate::net::throttle::{Level, URGENT_SHARE};
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
@@ -38,7 +40,7 @@ use super::thirst::Appetite;
 use super::upkeep::{LOOKS_PER_TICK, OUTPUT_BYTES_MAX};
 
 /// The part of the silence from which on somebody is expected to go.
-const NOTICE_SHARE: u32 = 8;
+pub(super) const NOTICE_SHARE: u32 = 8;
 
 /// How many go in one tick for want of blocks: to close who has much in its socket takes the kernel
 /// a while, in which nobody is served.
@@ -64,6 +66,8 @@ struct Need {
     silence_ticks: u32,
     /// For so long who counts as if it went.
     notice_ticks: u32,
+    /// Who moves so much in that silence stays.
+    fair_bytes: u16,
     /// How many may go at a time.
     closed_max: usize,
 }
@@ -112,7 +116,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let silence_ticks = throttle.silence_ticks(is_urgent);
             let notice_ticks = silence_ticks / NOTICE_SHARE;
             let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
-            let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max };
+            let fair_bytes = if is_urgent { FAIR_BYTES / URGENT_SHARE } else { FAIR_BYTES };
+            let need = Need { what, bytes, silence_ticks, notice_ticks, fair_bytes, closed_max };
             (bytes > 0).then_some(need)
         };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
@@ -152,12 +157,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
         let (mut wanted, mut left) = (need.bytes, need.closed_max);
-        for Candidate { id, bytes, silent_ticks } in candidates {
+        for Candidate { id, bytes, silent_ticks: _ } in candidates {
             if wanted == 0 || left == 0 {
                 break;
             }
+            let is_due = self.known_slow_ticks(id) >= need.silence_ticks;
+            if self.has_taken(id, if is_due { need.fair_bytes } else { FAIR_BYTES }) {
+                continue;
+            }
             wanted = wanted.saturating_sub(bytes);
-            if silent_ticks < need.silence_ticks {
+            if !is_due {
                 continue;
             }
             left -= 1;

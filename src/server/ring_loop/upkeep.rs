@@ -5,6 +5,7 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Event, Held, Recall, Receive};
+use crate::net::progress::FAIR_BYTES;
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
@@ -28,6 +29,17 @@ const TICKS_PER_ROUND: usize = 4;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// What is to be done about a connection that has waited for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overdue {
+    No,
+    /// Nothing, as a worker has its batch.
+    Away,
+    /// Its send is to end.
+    Recalled,
+    Closed(CloseReason),
+}
 
 #[derive(Debug)]
 pub(super) struct Upkeep {
@@ -124,6 +136,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         self.tell_fare();
         self.pause_or_resume_accepts();
+        self.forget_watches();
         self.relieve();
         self.resume_paused();
         self.tell_hardships();
@@ -169,8 +182,27 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes a connection that has waited too long for its peer.
     fn look_at(&mut self, place: usize) {
         let index = u32::try_from(place).expect("a slot has a u32 index");
+        let Some((id, _)) = self.connections.at(index) else { return };
+        self.watch(id);
+        let mut overdue = self.overdue(id);
+        if matches!(overdue, Overdue::Closed(_) | Overdue::Recalled)
+            && self.has_taken(id, FAIR_BYTES)
+        {
+            overdue = self.overdue(id);
+        }
+        match overdue {
+            Overdue::Closed(reason) => return self.end(id, Event::Abort, reason),
+            Overdue::Recalled => self.recall(id, Recall::Sounded),
+            Overdue::Away => return,
+            Overdue::No => {}
+        }
+        self.sound(id);
+    }
+
+    /// What is to be done about a connection that has waited for its peer.
+    fn overdue(&self, id: SlotId) -> Overdue {
         let (now, settings) = (self.now, &self.settings);
-        let Some((id, connection)) = self.connections.at(index) else { return };
+        let Some(connection) = self.connections.get(id) else { return Overdue::Away };
         let silent = connection.silent_ticks(now);
         let stalled = connection.is_stalled()
             && connection.slow_ticks(now) >= settings.throttle.stall_ticks();
@@ -181,20 +213,17 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
         let drained = since.is_some_and(|since| now.ticks - since.ticks >= drain_ticks);
-        let reason = match (stalled, idle, drained) {
-            _ if connection.held == Held::Away => return,
-            (true, _, _) => CloseReason::Stalled,
-            (false, true, _) => CloseReason::Idle,
-            (false, false, true) => CloseReason::Draining,
-            (false, false, false) if silent >= settings.throttle.stall_ticks() => {
-                if connection.recall != Recall::No || self.outdated_bytes(connection) > 0 {
-                    self.recall(id, Recall::Sounded);
-                }
-                return self.sound(id);
+        let keeps = || connection.recall != Recall::No || self.outdated_bytes(connection) > 0;
+        match (stalled, idle, drained) {
+            _ if connection.held == Held::Away => Overdue::Away,
+            (true, _, _) => Overdue::Closed(CloseReason::Stalled),
+            (false, true, _) => Overdue::Closed(CloseReason::Idle),
+            (false, false, true) => Overdue::Closed(CloseReason::Draining),
+            (false, false, false) if silent >= settings.throttle.stall_ticks() && keeps() => {
+                Overdue::Recalled
             }
-            (false, false, false) => return self.sound(id),
-        };
-        self.end(id, Event::Abort, reason);
+            (false, false, false) => Overdue::No,
+        }
     }
 
     /// Ends the receive of a connection whose end may not have been told; it is armed anew at once.

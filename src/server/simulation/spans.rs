@@ -135,6 +135,38 @@ fn what_is_gone_takes_a_small_part_of_the_memory() {
     world.assert_all_is_back();
 }
 
+/// They take bytes all the time, and the kernel tells of that seldom: it goes on only when most of
+/// what it keeps for them is gone.
+#[test]
+fn who_reads_steadily_is_not_silent_however_seldom_more_is_sent() {
+    let mut world = world(6, Dispatch::Inline, 3);
+    world.peers().take(3).for_each(|peer| (peer.room, peer.room_min) = (60_000, 60_000));
+    // Before anybody reads.
+    world.ring.throttle_mut().silence_ms = 60_000;
+    let old: Vec<_> = (1..4).map(|byte| vec![byte; 150_000]).collect();
+    (0..3).for_each(|key| set(&mut world, key, &old[key]));
+    ask(&mut world, 3, 1);
+    (0..3).for_each(|key| set(&mut world, key, &[9; 5000]));
+    (0..10).for_each(|_| world.turn());
+    assert!(outdated_bytes(&mut world) > 4 << 16);
+    world.ring.throttle_mut().silence_ms = 2000;
+    let whole = |key: usize| found(&format!("k{key}"), &old[key]);
+    for _ in 0..3000 {
+        for peer in world.peers().take(3) {
+            let taken = peer.untaken.len().min(150);
+            peer.got.extend(peer.untaken.drain(..taken));
+        }
+        world.turn();
+    }
+    for (key, peer) in world.peers().take(3).enumerate() {
+        assert!(peer.got == whole(key), "{key}: {} bytes", peer.got.len());
+    }
+    let told = [Metric::SpansCopied, Metric::ClosedForSpans, Metric::ClosedStalled];
+    assert_eq!(told.map(|metric| world.registry.sum(metric)), [0; 3]);
+    world.stop();
+    world.assert_all_is_back();
+}
+
 /// Without a copy, what was sent is kept for as long as a peer does not acknowledge it: who does
 /// not is cut off.
 #[test]
