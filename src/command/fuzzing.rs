@@ -379,10 +379,15 @@ fn without_chance(replies: &[u8]) -> Vec<u8> {
 const OF_EXPIRED: [&[u8]; 5] =
     [b"bytes", b"curr_items", b"expired_unfetched", b"reclaimed", b"crawler_reclaimed"];
 
-/// True of what these are, or of numbers of pages: values that come in pieces lie apart from
-/// others.
+/// Statistics of all size classes together.
+const OF_CLASSES: [&[u8]; 2] = [b"active_slabs", b"total_malloced"];
+
+/// True of what these are, of rows of one class or key, and of numbers of pages: values that come
+/// in pieces lie apart from others.
 fn is_chance(row_name: &[u8]) -> bool {
-    OF_EXPIRED.contains(&row_name) || row_name.windows(4).any(|part| part == b"page")
+    let is_of_one = row_name.contains(&b':');
+    let is_of_pages = row_name.windows(4).any(|part| part == b"page");
+    is_of_one || is_of_pages || OF_EXPIRED.contains(&row_name) || OF_CLASSES.contains(&row_name)
 }
 
 /// Replies of the binary protocol, one by one.
