@@ -285,16 +285,15 @@ impl<O: Spanning<Span>> Batch<'_, O> {
             }
         }
         // Lossless: no more were read than there are requests left.
-        self.budget.requests -= u32::try_from(answered).unwrap_or(u32::MAX);
-        let keys = answered as u64;
+        let count = u32::try_from(answered).unwrap_or(u32::MAX);
+        self.budget.requests -= count;
+        let keys = u64::from(count);
         if list.touch == Touch::No {
             participant.count_requests(answered);
         }
         tally.tell(keys, list.touch != Touch::No, &self.executor.counters);
-        let told = (keys, tally.lists);
-        classify(&mut self.executor.classes, told, &ahead, &list, &next);
-        let keys = u32::try_from(told.0).unwrap_or(u32::MAX);
-        self.executor.sampler.pass(keys, self.now, |place, sample| {
+        classify(&mut self.executor.classes, (keys, tally.lists), &ahead, &list, &next);
+        self.executor.sampler.pass(count, self.now, |place, sample| {
             if let Some(read) = ahead.at(place as usize) {
                 sample.is_of(read.key);
             }

@@ -103,6 +103,12 @@ fn numbers(rows: Vec<(String, String)>) -> BTreeMap<String, u64> {
     rows.into_iter().filter_map(parsed).collect()
 }
 
+/// Ours, and the original where it is installed.
+fn all_there_are() -> impl Iterator<Item = Kind> {
+    let is_there = |kind: &Kind| *kind != Kind::Memcached || Path::new(&original()).exists();
+    OURS.into_iter().chain([Kind::Memcached]).filter(is_there)
+}
+
 /// What the rows `name` of all classes come to.
 fn sum(rows: &BTreeMap<String, u64>, name: &str) -> u64 {
     let of_class = |row: &str| row.rsplit_once(':').is_some_and(|(_, last)| last == name);
@@ -112,11 +118,7 @@ fn sum(rows: &BTreeMap<String, u64>, name: &str) -> u64 {
 /// The totals are the sums of the classes, in both servers.
 #[test]
 fn classes_add_up() {
-    let kinds = OURS.into_iter().chain([Kind::Memcached]);
-    for kind in kinds {
-        if kind == Kind::Memcached && !Path::new(&original()).exists() {
-            continue;
-        }
+    for kind in all_there_are() {
         let Some(server) = Server::start(kind, &["-m", "64"]) else { return };
         let mut client = server.client();
         work(&mut client);
@@ -172,11 +174,7 @@ fn displayed(client: &mut Client) -> Vec<(u64, u64, u64, bool, u64)> {
 /// Classes are listed from the first item on, not only when memory is full.
 #[test]
 fn a_class_is_shown_as_soon_as_it_has_an_item() {
-    let kinds = OURS.into_iter().chain([Kind::Memcached]);
-    for kind in kinds {
-        if kind == Kind::Memcached && !Path::new(&original()).exists() {
-            continue;
-        }
+    for kind in all_there_are() {
         let Some(server) = Server::start(kind, &["-m", "64"]) else { return };
         let mut client = server.client();
         for (count, bytes) in [(10, 40), (300, 900), (4, 30_000)] {
