@@ -244,6 +244,9 @@ impl Participant {
 
     /// Makes room for so many slots of a class. False when there is none to make.
     fn evict_some(&self, class: u8, slots: u64, now: Now) -> bool {
+        if !self.table.evict {
+            return self.regain(now);
+        }
         let mut evicted = 0;
         while evicted < slots
             && (evicted == 0 || !self.is_on_its_way(slots, class))
@@ -367,6 +370,16 @@ impl Participant {
     pub(in crate::store) fn make_room_for_index(&mut self, now: Now) -> bool {
         let take = |one: &Participant| one.table.slabs.pages.has_segment().then_some(());
         matches!(self.wait_for_page(take, Then::Refused, now), Ok(Some(())))
+    }
+
+    /// As `make_room_for_index`, where nothing is evicted. Waits on the spot: who has been told to
+    /// store an item cannot ask again.
+    #[cold]
+    pub(in crate::store) fn regain_for_index(&mut self, now: Now) -> bool {
+        let defers = std::mem::replace(&mut self.defers, false);
+        let has_room = self.make_room_for_index(now);
+        self.defers = defers;
+        has_room
     }
 
     /// Takes a page out of the pool, letting go of items if it must.

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify, mark), room
-//!      |            (memory, wait, probation, evict, steal), upkeep (sweep, tend), all keys one by
-//!      |            one (walk), loans of pages (loan), spans of values (send)
+//!      |            (memory, wait, probation, evict, steal, regain), upkeep (sweep, tend), all
+//!      |            keys one by one (walk), loans of pages (loan), spans of values (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -28,7 +28,8 @@
 //! ```
 //!
 //! `log` and `probation` have the upper line, `evict` and `steal` the lower one. What has expired
-//! goes by `sweep`. Where nothing may be evicted, all items are in classes.
+//! goes by `sweep`. Where nothing may be evicted, all items are in classes, and `regain` has the
+//! pages that become empty.
 //!
 //! Follow one `get`: `Participant::get` hashes to a stripe, its `Directory` names a `Segment`, the
 //! `Segment` looks for the tag in three places, `Arena::item` makes the entry an `Item`, and the
@@ -66,6 +67,7 @@ mod participant;
 mod prefix;
 mod probation;
 mod put;
+mod regain;
 mod seek;
 mod send;
 mod sizes;

@@ -48,6 +48,9 @@ impl Participant {
 
     /// Frees a page, for who has tried so often before. False when there is nothing to let go of.
     pub(in crate::store) fn free_page(&self, tries: u32, now: Now) -> bool {
+        if !self.table.evict {
+            return self.regain(now);
+        }
         // Items that are moved to their classes may take as many pages as they leave.
         let log_first = self.is_log_first() && tries < PAGES_OF_LOG_MAX;
         (log_first && self.free_page_of_log(now))

@@ -2,7 +2,8 @@
 //!
 //! Invariants, for whoever holds the lock of a class: the free slots of its pages are those that
 //! `take` may hand out, and `free` counts them; a page is in `partial` exactly while it has one; a
-//! page that drains is in no list, and goes to the pool with its last slot.
+//! page that drains is in no list, and goes to the pool with its last slot. A page that is empty
+//! otherwise stays until somebody takes it out.
 
 use super::Favor;
 use super::arena::{Arena, Keeper, Reclaimable, Ref, Slot, State};
@@ -323,6 +324,17 @@ impl ClassGuard<'_> {
             return true;
         }
         let Some(index) = self.spare_page() else { return false };
+        let number = self.leave_page(index);
+        let page = self.slabs.pages.page(number);
+        page.set_draining();
+        // It is not free before the last slot has been named.
+        page.set_used(page.used() + 1);
+        self.set_departing(Some((number, 0)));
+        true
+    }
+
+    /// Takes a page, by its index, out of the lists of the class.
+    fn leave_page(&mut self, index: usize) -> u32 {
         let number = self.slab.pages.remove(index);
         let (page, slot) = self.slab.hand;
         self.slab.hand = match index.cmp(&page) {
@@ -331,13 +343,19 @@ impl ClassGuard<'_> {
             std::cmp::Ordering::Greater => (page, slot),
         };
         self.slab.partial.retain(|other| *other != number);
-        let page = self.slabs.pages.page(number);
+        let used = self.slabs.pages.page(number).used();
         self.count_pages();
-        self.count_free(self.slab.free - u64::from(self.slots_per_page() - page.used()));
-        page.set_draining();
-        // It is not free before the last slot has been named.
-        page.set_used(page.used() + 1);
-        self.set_departing(Some((number, 0)));
+        self.count_free(self.slab.free - u64::from(self.slots_per_page() - used));
+        number
+    }
+
+    /// Puts a page of which all slots are free back into the pool. False when there is none.
+    pub fn put_empty_page_back(&mut self) -> bool {
+        let pages = &self.slabs.pages;
+        let is_empty = |number: &u32| pages.page(*number).used() == 0;
+        let Some(index) = self.slab.pages.iter().position(is_empty) else { return false };
+        let number = self.leave_page(index);
+        pages.put(number);
         true
     }
 

@@ -66,6 +66,15 @@ impl Default for Sweep {
     }
 }
 
+/// What came of a look at some slots of a page.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Swept {
+    /// The first slot that was not looked at.
+    pub next: u32,
+    /// Dead items that were let go of.
+    pub buried: u32,
+}
+
 /// What others ask of upkeep.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Orders {
@@ -185,31 +194,42 @@ impl Participant {
 
     fn sweep_class(&mut self, number: u32, class: u8, now: Now) {
         let mut index = 0;
-        loop {
-            let arena = &self.table.arena;
-            let guard = self.table.slabs.lock(arena, class);
-            let end = index + SLOTS_PER_LOCK;
-            while index < end {
-                let Some(at) = guard.slot_of(number, index) else { return };
-                let word = arena.look(at);
-                match word.state() {
-                    State::Live if self.is_dead(&guard, at, word, now) => {
-                        self.bury_swept(at, Keep::by(&guard));
-                    }
-                    State::Live | State::Reserved => self.table.note_expiry(at, word.expiry()),
-                    State::Free
-                    | State::Fragment
-                    | State::Retired
-                    | State::Hole
-                    | State::FragmentHole => {}
-                }
-                let class = SizeClass::new(class);
-                self.counters.add_of_size(class, OfSize::CrawlerItemsChecked, 1);
-                index += 1;
-            }
-            drop(guard);
+        while let Some(swept) = self.sweep_slots((number, class), index, now) {
+            index = swept.next;
             self.quiesce();
         }
+    }
+
+    /// Lets go of what is dead in the next few slots of a page of a class. `None` at its end.
+    pub(in crate::store) fn sweep_slots(
+        &self,
+        (number, class): (u32, u8),
+        first: u32,
+        now: Now,
+    ) -> Option<Swept> {
+        let arena = &self.table.arena;
+        let guard = self.table.slabs.lock(arena, class);
+        let mut swept = Swept { next: first, buried: 0 };
+        while swept.next < first + SLOTS_PER_LOCK
+            && let Some(at) = guard.slot_of(number, swept.next)
+        {
+            let word = arena.look(at);
+            match word.state() {
+                State::Live if self.is_dead(&guard, at, word, now) => {
+                    self.bury_swept(at, Keep::by(&guard));
+                    swept.buried += 1;
+                }
+                State::Live | State::Reserved => self.table.note_expiry(at, word.expiry()),
+                State::Free
+                | State::Fragment
+                | State::Retired
+                | State::Hole
+                | State::FragmentHole => {}
+            }
+            self.counters.add_of_size(SizeClass::new(class), OfSize::CrawlerItemsChecked, 1);
+            swept.next += 1;
+        }
+        (swept.next > first).then_some(swept)
     }
 
     fn sweep_log(&mut self, number: u32, now: Now) {

@@ -19,6 +19,7 @@ use super::limit::Limit;
 use super::loan::Loans;
 use super::log::Log;
 use super::pages::Holder;
+use super::regain::Search;
 use super::send::Pinned;
 use super::sizes::SLOTS_PER_PAGE_MIN;
 use super::slabs::{Slabs, Standing};
@@ -116,6 +117,7 @@ pub struct Table {
     flushes: AtomicU32,
     flushes_done: AtomicU32,
     pub(in crate::store) orders: Orders,
+    pub(in crate::store) search: Search,
     pub(in crate::store) tending: Mutex<Tending>,
     /// What threads that went to sleep had retired.
     pub(in crate::store) orphans: Mutex<Limbo>,
@@ -182,6 +184,7 @@ impl Table {
             flushes: AtomicU32::new(0),
             flushes_done: AtomicU32::new(0),
             orders: Orders::default(),
+            search: Search::default(),
             tending: Mutex::new(Tending::default()),
             orphans: Mutex::new(Limbo::default()),
             orphaned: AtomicUsize::new(0),

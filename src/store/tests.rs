@@ -7,6 +7,7 @@ mod index;
 mod marks;
 mod oracle;
 mod policy;
+mod regain;
 mod shared;
 mod spans;
 mod stress;

@@ -348,8 +348,15 @@ impl Participant {
             match self.link(reservation, terms, force, now) {
                 Attempt::Linked(cas) => return Tried::Stored(Outcome::Stored { cas, value_bytes }),
                 Attempt::Refused(refused, outcome) => return Tried::Refused(refused, outcome),
-                Attempt::Crowded(crowded) if force || !self.table.evict => {
+                Attempt::Crowded(crowded) if force => {
                     return Tried::Refused(crowded, Outcome::NoMemory);
+                }
+                Attempt::Crowded(crowded) if !self.table.evict => {
+                    if crowded_before || !self.regain_for_index(now) {
+                        return Tried::Refused(crowded, Outcome::NoMemory);
+                    }
+                    crowded_before = true;
+                    reservation = crowded;
                 }
                 Attempt::Crowded(crowded) => {
                     force = crowded_before || !self.make_room_for_index(now);

@@ -270,6 +270,47 @@ fn without_eviction_a_full_cache_refuses_and_keeps() {
     }
 }
 
+/// Stores values of one size until one is refused, and says how many are there.
+fn fill_up(client: &mut Client, value: &[u8]) -> usize {
+    for number in 0..10_000 {
+        client.send(crate::common::client::set_request(&format!("fill:{number}"), value));
+        if client.line() != "STORED" {
+            return number;
+        }
+    }
+    panic!("values of {} bytes fit for ever", value.len());
+}
+
+#[test]
+fn without_eviction_room_that_is_given_back_is_room_for_any_size() {
+    for kind in OURS {
+        let Some(server) = Server::start(kind, &["-m", "64", "-M"]) else { continue };
+        let mut client = server.client();
+        for (round, size) in [1_000_000, 20_000, 200_000].into_iter().enumerate() {
+            let count = fill_up(&mut client, &vec![b'v'; size]);
+            assert!(count * size > 32 << 20, "{kind:?}: {count} values of {size} bytes");
+            if round == 1 {
+                client.ask("flush_all", "OK");
+            } else {
+                let deletes = (0..count).map(|number| format!("delete fill:{number} noreply\r\n"));
+                client.send(deletes.collect::<String>());
+                client.ask("mn", "MN");
+            }
+            for size in [10, 100, 1000, 5000, 30_000, 200_000, 900_000] {
+                let request = crate::common::client::set_request("other", &vec![b'o'; size]);
+                let mut is_stored = || {
+                    client.send(&request);
+                    client.line() == "STORED"
+                };
+                // Other threads may not have said yet what they let go of.
+                assert!((0..4).any(|_| is_stored()), "{kind:?}: {size} bytes in round {round}");
+            }
+            client.ask("delete other", "DELETED");
+        }
+        assert_eq!(client.stat("evictions"), 0, "{kind:?}");
+    }
+}
+
 #[test]
 fn flush_and_overwrite_give_memory_back() {
     for kind in OURS {
