@@ -190,6 +190,8 @@ fn a_set_that_finds_no_memory_leaves_nothing_old_behind() {
     // Large values are made of pieces: so that each piece is once the one that finds no room.
     for shift in 0..3 {
         let mut rig = Rig::without_eviction();
+        // The page of the small values is never empty, so that it does not go to large ones.
+        let _ = talk(&mut rig, "set small 0 0 1\nx\n");
         for key in 0..shift {
             let _ = talk(&mut rig, &format!("set s{key} 0 0 100000\n{}\n", "s".repeat(100_000)));
         }
