@@ -5,7 +5,9 @@
 //!               |  full
 //!   band 0..3   [ page ] -> [ page ] -> ...    closed pages, oldest first; bands by exptime
 //!   arriving    [ page ] -> ...                of values that had not come when they were begun
-//!               |  the oldest of all
+//!               |  less than half of it is left
+//!   sparse      [ page ] -> ...                walked first: what is left moves to the open pages
+//!               |  or if there is none, the oldest of all
 //!               walk: who is untouched goes, who was touched is copied to a size class
 //!               |  something is being built there
 //!   held        [ page ] -> ...                walked again, but not as often
@@ -17,11 +19,15 @@
 //! takes, and not one each. Threads have lanes, so that their open pages are not a place where all
 //! of them meet; small tables have one.
 //!
-//! A page of the log counts in `used` its slots that are not free, and one more for as long as it
-//! is in the log or somebody walks it. Whoever takes the last one puts it back into the pool. While
-//! it is open it counts as many slots as it could have; those that never came go when it is closed.
+//! A page of the log counts in `used` its slots that are not free, in units of 8 bytes,
+//! and one more for as long as it is in the log or somebody walks it. Whoever takes the last one
+//! puts it back into the pool. While it is open it counts more than it could have; what never came
+//! goes when it is closed. A page in which nothing is left leaves the log at once.
+//!
+//! A piece of a value that begins in another page goes only when that page is walked. So that this
+//! one is not taken for sparse before, each such piece counts for more than a page.
 
-use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, Shape, Slot};
+use super::arena::{Arena, ItemHead, Logged, Ref, Reservation, SLOT_ALIGN, Shape, Slot};
 use super::epochs::{Epochs, Padded};
 use super::pages::Pages;
 use crate::base::clock::{Expiry, Now};
@@ -32,8 +38,13 @@ use crate::base::sync::atomic::{AtomicU32, Ordering};
 pub const BANDS: usize = 5;
 /// The band for items whose values have yet to come, whenever they expire.
 pub const ARRIVING: u8 = 4;
-/// Of the lists of closed pages, the one after those of the bands: pages that were walked in vain.
-const HELD: usize = BANDS;
+/// Of the lists of closed pages, those after the ones of the bands: pages that were walked in vain,
+const HELD: u8 = 5;
+/// and those of which less than half is left.
+const SPARSE: u8 = 6;
+const LISTS: usize = 7;
+/// For a list, of the page that is being walked.
+const WALKED: u8 = 7;
 /// For so many walks there is one through such a page.
 const WALKS_PER_HELD: u32 = 4;
 /// The log is one part in so many of all pages, when all are in use.
@@ -44,10 +55,14 @@ const PAGES_PER_OPEN: u32 = 8;
 pub const STEP_ITEMS: usize = 16;
 /// Pages that are kept for what moves: who makes room must not wait for room.
 pub const KEPT: u32 = 2;
-/// All of a page, for `Queue::live_share`.
-const SHARES: u32 = 256;
-/// More slots than any page has.
-const SLOTS_MAX: u32 = 1 << 30;
+/// In such units a page of the log counts what is in use.
+const UNIT_BYTES: u32 = 8;
+const _: () = assert!(UNIT_BYTES as usize == SLOT_ALIGN);
+/// More than any page counts.
+const UNITS_MAX: u32 = 1 << 30;
+/// What a piece counts for in a page in which its value does not begin: more than a page has, and a
+/// page has at most 16 pieces.
+const ELSEWHERE: u32 = 1 << 20;
 /// Slots that one step looks at.
 const STEP_SLOTS: u32 = 64;
 
@@ -67,8 +82,6 @@ pub fn band(expiry: Expiry, now: Now) -> u8 {
 struct Open {
     page: u32,
     bytes: u32,
-    /// Slots that were taken.
-    slots: u32,
 }
 
 /// Pages, linked by `Page::next`; page 0 is none.
@@ -85,19 +98,16 @@ struct Walk {
     at: u32,
     /// True when something was being built in what lies before `at`.
     met_building: bool,
-    /// Bytes of the live slots before `at`.
-    live_bytes: u32,
+    is_sparse: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Closed pages: of each band, and those that are held.
-    fifos: [Fifo; BANDS + 1],
+    /// Closed pages: of each band, those that are held, and those that are sparse.
+    fifos: [Fifo; LISTS],
     births: u32,
     walks: u32,
     walk: Option<Walk>,
-    /// Of `SHARES` parts of the pages that were walked last, so many were live.
-    live_share: u32,
 }
 
 /// What one step of a walk has found.
@@ -108,7 +118,7 @@ pub(in crate::store) struct Found {
     pub walked: bool,
     /// True when the page ended: it will be free when the last of its items is.
     pub ended: bool,
-    /// True when less than half of the log's oldest pages is live: what is in them can stay.
+    /// True when less than half of the page was left when it was chosen: that can stay.
     pub sparse: bool,
     /// True when it ended in vain: something is being built in it, so it stays in the log.
     pub held: bool,
@@ -122,6 +132,8 @@ pub(in crate::store) struct Log {
     pages: AtomicU32,
     /// Those of them that were walked in vain, because something was being built there.
     held: AtomicU32,
+    /// Those of which less than half is left, and that are not being walked.
+    sparse: AtomicU32,
 }
 
 impl Log {
@@ -134,6 +146,7 @@ impl Log {
             queue: Padded::default(),
             pages: AtomicU32::new(0),
             held: AtomicU32::new(0),
+            sparse: AtomicU32::new(0),
         }
     }
 
@@ -146,6 +159,11 @@ impl Log {
     /// Pages of the log in which something was being built when they were looked at.
     pub fn held(&self) -> u32 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// True when there is a page that gives half of itself at least, and nothing has to go.
+    pub fn has_sparse(&self) -> bool {
+        self.sparse.load(Ordering::Relaxed) > 0
     }
 
     /// Pages of the log that can be emptied.
@@ -188,15 +206,19 @@ impl Log {
         lane: usize,
         item: &Reservation,
         band: u8,
+        kept: u32,
     ) -> Option<Vec<Slot>> {
         let bytes = item.shape().slot_bytes;
         let claim = |at: Ref, fitting: u32| {
             let count = item.fragments_missing().min(fitting as usize);
             let at = |index| Ref::from_offset(at.offset() + index * bytes);
             let slots = (0..count).map(|index| arena.claim_logged_fragment(at(index), item));
-            (slots.collect(), u32::try_from(count).expect("no more than fit"))
+            let (slots, count) = (slots.collect(), u32::try_from(count).expect("as many as fit"));
+            let number = pages.number_of(at(0));
+            pages.page(number).hold(count * elsewhere(pages, item.head(), number));
+            (slots, count)
         };
-        self.append_with(pages, (lane, band), KEPT, bytes, claim)
+        self.append_with(pages, (lane, band), kept, bytes, claim)
     }
 
     /// `claim` takes slots from a place on at which so many fit, and says how many it took.
@@ -218,22 +240,27 @@ impl Log {
             self.close(&mut open, pages, band);
             pages.page(number).begin_log();
             self.pages.fetch_add(1, Ordering::Relaxed);
-            pages.page(number).hold(SLOTS_MAX);
-            *open = Open { page: number, bytes: 0, slots: 0 };
+            pages.page(number).hold(UNITS_MAX);
+            *open = Open { page: number, bytes: 0 };
         }
         pages.page(open.page).see(pages.second());
         let at = Ref::from_offset(pages.start_of(open.page) + open.bytes as usize);
         let (claimed, count) = claim(at, (page_bytes - open.bytes) / bytes);
-        open.slots += count;
         open.bytes += count * bytes;
         Some(claimed)
     }
 
     fn close(&self, open: &mut Open, pages: &Pages, band: u8) {
         if open.page != 0 {
-            pages.page(open.page).set_bump(open.bytes);
-            pages.page(open.page).hold_less(SLOTS_MAX - open.slots);
-            self.queue.0.lock().push(pages, usize::from(band), open.page);
+            let page = pages.page(open.page);
+            page.set_bump(open.bytes);
+            page.hold_less(UNITS_MAX - units(open.bytes));
+            self.queue.0.lock().push(pages, band, open.page);
+            // It is anybody's from here on: where nothing is left, who took the last put it back.
+            let left = page.used();
+            if left > 0 && left <= sparse_units(page.bump()) {
+                self.settle(pages, open.page, left);
+            }
         }
         open.page = 0;
     }
@@ -260,14 +287,14 @@ impl Log {
         }
     }
 
-    /// Goes on with emptying the oldest page, and names live items that have to leave it.
+    /// Goes on with emptying a page, and names live items that have to leave it.
     pub fn walk(&self, (arena, pages): (&Arena, &Pages), epochs: &Epochs) -> Found {
         let mut found = Found::default();
         let mut queue = self.queue.0.lock();
-        let Some(mut walk) = queue.walk.take().or_else(|| queue.oldest(pages)) else {
+        let Some(mut walk) = queue.walk.take().or_else(|| self.next_walk(&mut queue, pages)) else {
             return found;
         };
-        found.walked = true;
+        (found.walked, found.sparse) = (true, walk.is_sparse);
         let page = pages.page(walk.page);
         let (start, end) = (pages.start_of(walk.page), page.bump());
         let mut count = 0;
@@ -282,20 +309,16 @@ impl Log {
                 Logged::Gone => {}
                 Logged::Building => walk.met_building = true,
                 Logged::Live => {
-                    walk.live_bytes += bytes;
                     found.items[count] = Some(at);
                     count += 1;
                 }
             }
             walk.at += bytes;
         }
-        // Every page that is walked gives half of itself, whatever those before it were like.
-        found.sparse = queue.live_share < SHARES / 2 && walk.live_bytes <= end / 2;
         if walk.at < end {
             queue.walk = Some(walk);
             return found;
         }
-        queue.note_walked(walk.live_bytes, end);
         if walk.met_building {
             if page.set_held(true) {
                 self.held.fetch_add(1, Ordering::Relaxed);
@@ -304,7 +327,7 @@ impl Log {
             found.held = true;
             return found;
         }
-        page.set_closed(false);
+        page.set_list(None);
         drop(queue);
         pages.expect(walk.page, epochs);
         self.give_up(pages, walk.page);
@@ -328,8 +351,8 @@ impl Log {
         self.held() > pages.count() / (2 * SHARE)
     }
 
-    /// Keeps a closed page from being reused until `Pages::let_go`, and says how many bytes of it
-    /// are slots. `None` when there is no such page.
+    /// Keeps a closed page from being reused until `let_go`, and says how many bytes of it are
+    /// slots. `None` when there is no such page.
     pub fn hold_closed(&self, pages: &Pages, number: u32) -> Option<usize> {
         let page = pages.page(number);
         let _queue = self.queue.0.lock();
@@ -339,15 +362,48 @@ impl Log {
         })
     }
 
-    /// Frees closed pages in which nothing is left.
-    pub fn trim(&self, pages: &Pages) {
-        // A walk goes on only when somebody needs memory.
-        let walked = self.queue.0.lock().take_walked_if_empty(pages);
-        walked.into_iter().for_each(|number| self.give_up(pages, number));
-        for list in 0..=HELD {
-            for number in self.queue.0.lock().take_empty(pages, list) {
-                self.give_up(pages, number);
-            }
+    /// A page that is sparse, or the oldest.
+    fn next_walk(&self, queue: &mut Queue, pages: &Pages) -> Option<Walk> {
+        let sparse = queue.fifos[usize::from(SPARSE)].first;
+        let number = if sparse == 0 { queue.oldest(pages)? } else { sparse };
+        self.leave_list(queue, pages, number);
+        pages.page(number).set_list(Some(WALKED));
+        Some(Walk { page: number, at: 0, met_building: false, is_sparse: sparse != 0 })
+    }
+
+    /// Takes a closed page that is not being walked out of its list.
+    fn leave_list(&self, queue: &mut Queue, pages: &Pages, number: u32) {
+        let list = pages.page(number).list().expect("it is closed");
+        queue.fifos[usize::from(list)].remove(pages, number);
+        if list == SPARSE {
+            self.sparse.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Half of a page has gone, or all: it goes to the pool if nothing is left and the log does not
+    /// have it. If it is closed, it leaves the log when nothing else is left, or is walked soon.
+    #[cold]
+    fn settle(&self, pages: &Pages, number: u32, left: u32) {
+        if left == 0 {
+            return pages.put(number);
+        }
+        let mut queue = self.queue.0.lock();
+        let page = pages.page(number);
+        let Some(list) = page.list() else { return };
+        let is_empty = page.used() == 1;
+        let is_sparse = page.used() <= sparse_units(page.bump()) && list < HELD;
+        match list {
+            WALKED if is_empty => queue.walk = None,
+            _ if is_empty || is_sparse => self.leave_list(&mut queue, pages, number),
+            _ => return,
+        }
+        if is_empty {
+            page.set_list(None);
+            drop(queue);
+            self.give_up(pages, number);
+        } else {
+            queue.push(pages, SPARSE, number);
+            self.sparse.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -359,18 +415,60 @@ impl Log {
             self.held.fetch_sub(1, Ordering::Relaxed);
         }
         self.pages.fetch_sub(1, Ordering::Relaxed);
-        pages.let_go(number);
+        if page.let_go(1) == 0 {
+            pages.put(number);
+        }
     }
 
-    /// Frees one slot of a page of the log.
-    pub fn put(&self, pages: &Pages, at: Ref) {
-        pages.let_go(pages.number_of(at));
+    /// Frees the first slot of an item, of so many bytes, on this page.
+    #[inline]
+    pub fn put(&self, pages: &Pages, number: u32, bytes: usize) {
+        let bytes = u32::try_from(bytes).expect("slots are smaller than pages");
+        self.let_go_of(pages, number, units(bytes));
     }
+
+    /// Frees a further slot of the item that begins at `head`.
+    pub fn put_fragment(&self, pages: &Pages, head: Ref, (at, bytes): (Ref, usize)) {
+        let number = pages.number_of(at);
+        let bytes = u32::try_from(bytes).expect("slots are smaller than pages");
+        self.let_go_of(pages, number, units(bytes) + elsewhere(pages, head, number));
+    }
+
+    /// Ends what `hold_closed` began.
+    pub fn let_go(&self, pages: &Pages, number: u32) {
+        self.let_go_of(pages, number, 1);
+    }
+
+    #[inline]
+    fn let_go_of(&self, pages: &Pages, number: u32, count: u32) {
+        let page = pages.page(number);
+        let left = page.let_go(count);
+        // Unless nothing is left, it may be another's by now: `settle` looks again.
+        let sparse = sparse_units(page.bump());
+        if left <= sparse && (left <= 1 || left + count > sparse) {
+            self.settle(pages, number, left);
+        }
+    }
+}
+
+fn units(bytes: u32) -> u32 {
+    bytes / UNIT_BYTES
+}
+
+/// A page with slots of so many bytes counts no more than this when half of it has gone.
+fn sparse_units(bytes: u32) -> u32 {
+    1 + units(bytes) / 2
+}
+
+/// What a slot on a page counts for beside its size, if its item begins at `head`.
+fn elsewhere(pages: &Pages, head: Ref, number: u32) -> u32 {
+    if pages.number_of(head) == number { 0 } else { ELSEWHERE }
 }
 
 impl Fifo {
     fn append(&mut self, pages: &Pages, number: u32) {
         pages.page(number).set_next(0);
+        pages.page(number).set_before(self.last);
         if self.first == 0 {
             self.first = number;
         } else {
@@ -378,62 +476,37 @@ impl Fifo {
         }
         self.last = number;
     }
+
+    fn remove(&mut self, pages: &Pages, number: u32) {
+        let (before, next) = (pages.page(number).before(), pages.page(number).next());
+        match before {
+            0 => self.first = next,
+            before => pages.page(before).set_next(next),
+        }
+        match next {
+            0 => self.last = before,
+            next => pages.page(next).set_before(before),
+        }
+    }
 }
 
 impl Queue {
-    fn push(&mut self, pages: &Pages, list: usize, number: u32) {
-        pages.page(number).set_closed(true);
+    fn push(&mut self, pages: &Pages, list: u8, number: u32) {
+        pages.page(number).set_list(Some(list));
         pages.page(number).set_born(self.births);
         self.births = self.births.wrapping_add(1);
-        self.fifos[list].append(pages, number);
+        self.fifos[usize::from(list)].append(pages, number);
     }
 
-    /// Remembers how much of a page was live.
-    fn note_walked(&mut self, live_bytes: u32, bytes: u32) {
-        let share = u64::from(live_bytes) * u64::from(SHARES) / u64::from(bytes.max(1));
-        let share = u32::try_from(share).unwrap_or(SHARES);
-        self.live_share = self.live_share.midpoint(share);
-    }
-
-    /// Takes out the page that is being walked, if nothing is left in it.
-    fn take_walked_if_empty(&mut self, pages: &Pages) -> Option<u32> {
-        let walk = self.walk.take_if(|walk| pages.page(walk.page).used() == 1)?;
-        pages.page(walk.page).set_closed(false);
-        Some(walk.page)
-    }
-
-    /// Takes out the pages of a list in which nothing is left.
-    fn take_empty(&mut self, pages: &Pages, list: usize) -> Vec<u32> {
-        let (mut kept, mut empty) = (Fifo::default(), Vec::new());
-        let mut number = self.fifos[list].first;
-        while number != 0 {
-            let page = pages.page(number);
-            let next = page.next();
-            if page.used() == 1 {
-                page.set_closed(false);
-                empty.push(number);
-            } else {
-                kept.append(pages, number);
-            }
-            number = next;
-        }
-        self.fifos[list] = kept;
-        empty
-    }
-
-    /// Takes the oldest page out. From time to time, or if there is no other, it is one in which
-    /// something was being built: that may be over, and what else is in it has to go some day.
-    fn oldest(&mut self, pages: &Pages) -> Option<Walk> {
+    /// The oldest page. From time to time, or if there is no other, it is one in which something
+    /// was being built: that may be over, and what else is in it has to go some day.
+    fn oldest(&mut self, pages: &Pages) -> Option<u32> {
         self.walks = self.walks.wrapping_add(1);
-        let age = |fifo: &Fifo| self.births.wrapping_sub(pages.page(fifo.first).born());
-        let bands = self.fifos[..HELD].iter().enumerate().filter(|(_, fifo)| fifo.first != 0);
-        let oldest = bands.max_by_key(|(_, fifo)| age(fifo)).map(|(band, _)| band);
+        let first = |fifo: &Fifo| (fifo.first != 0).then_some(fifo.first);
+        let age = |number: &u32| self.births.wrapping_sub(pages.page(*number).born());
+        let oldest = self.fifos[..BANDS].iter().filter_map(first).max_by_key(age);
+        let held = first(&self.fifos[usize::from(HELD)]);
         let is_turn_of_held = self.walks.is_multiple_of(WALKS_PER_HELD);
-        let held = (self.fifos[HELD].first != 0).then_some(HELD);
-        let list = if is_turn_of_held { held.or(oldest) } else { oldest.or(held) }?;
-        let fifo = &mut self.fifos[list];
-        let number = fifo.first;
-        fifo.first = pages.page(number).next();
-        Some(Walk { page: number, at: 0, met_building: false, live_bytes: 0 })
+        if is_turn_of_held { held.or(oldest) } else { oldest.or(held) }
     }
 }

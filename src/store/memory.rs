@@ -131,7 +131,7 @@ impl Participant {
                 let append = |one: &Participant| {
                     let (table, lane) = (&one.table, one.section.cell);
                     let memory = (&table.arena, &table.slabs.pages);
-                    table.log.append_fragments(memory, lane, item, band)
+                    table.log.append_fragments(memory, lane, item, band, KEPT)
                 };
                 let slots = self.allocate_in_log(append, Then::Refused, now)?;
                 let slots = slots.ok_or(Refusal::NoMemory)?;

@@ -19,8 +19,8 @@ const HOLDER_NONE: u8 = 255;
 
 /// `Page::stage` of a page that is on its way from its class to the pool.
 const STAGE_DRAINING: u8 = 1;
-/// Of a page of the log that is closed; only who has the lock of the queue makes it that, or ends
-/// it.
+/// From here on: of a page of the log that is closed, and in the list of this number. Only who has
+/// the lock of the queue makes it that, or ends it.
 const STAGE_CLOSED: u8 = 2;
 const STAGE_NONE: u8 = 0;
 
@@ -57,7 +57,7 @@ pub(in crate::store) struct Page {
     /// Class: slots from this one on were never used since the page came to its class. Log: bytes
     /// in which there are slots, once the page is closed.
     bump: AtomicU32,
-    /// Slots that are not free.
+    /// Class: slots that are not free. Log: see there.
     used: AtomicU32,
     /// Nothing in the page expires before this, see `note_expiry`.
     earliest: AtomicU32,
@@ -66,6 +66,8 @@ pub(in crate::store) struct Page {
     seen_s: AtomicU32,
     /// Class: the first slot in the list of free ones. Log: the page after this one, and its birth.
     free: AtomicU64,
+    /// Log: the page before this one.
+    before: AtomicU32,
 }
 
 impl Default for Page {
@@ -80,6 +82,7 @@ impl Default for Page {
             earliest: AtomicU32::new(u32::MAX),
             seen_s: AtomicU32::new(0),
             free: AtomicU64::new(0),
+            before: AtomicU32::new(0),
         }
     }
 }
@@ -130,16 +133,25 @@ impl Page {
         self.earliest.store(u32::MAX, Ordering::Relaxed);
     }
 
-    /// So many more slots of a page of the log are not free, or somebody walks the page.
+    /// So much more of a page of the log is in use, or somebody walks the page.
     pub fn hold(&self, count: u32) {
         // Relaxed: nothing is done with the page before the lock that guards it is released.
         self.used.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// So many slots fewer are not free than was said. Others are not, or the log has the page.
+    /// So much less is in use than was said. The log has the page.
     pub fn hold_less(&self, count: u32) {
-        // Relaxed: nobody's last look is behind it; the last of the others has all of theirs.
-        self.used.fetch_sub(count, Ordering::Relaxed);
+        // Release: pairs with `let_go`, for who asks then how large the page is.
+        self.used.fetch_sub(count, Ordering::Release);
+    }
+
+    /// So much less of a page of the log is in use, or somebody walks it no longer. Says how much
+    /// is left: if it is nothing, the page is to be put into the pool.
+    #[inline]
+    #[must_use]
+    pub fn let_go(&self, count: u32) -> u32 {
+        // Release and Acquire: all that was done with the page comes before its next use.
+        self.used.fetch_sub(count, Ordering::AcqRel) - count
     }
 
     /// Says whether something was being built in the page. True when that is news.
@@ -150,6 +162,14 @@ impl Page {
     pub fn next(&self) -> u32 {
         let [a, b, c, d, ..] = self.free.load(Ordering::Relaxed).to_le_bytes();
         u32::from_le_bytes([a, b, c, d])
+    }
+
+    pub fn before(&self) -> u32 {
+        self.before.load(Ordering::Relaxed)
+    }
+
+    pub fn set_before(&self, before: u32) {
+        self.before.store(before, Ordering::Relaxed);
     }
 
     pub fn born(&self) -> u32 {
@@ -177,11 +197,16 @@ impl Page {
     /// True of a page of the log that is closed and has not left the log: the log's own hold keeps
     /// it. For who has the lock of the log's queue.
     pub fn is_closed(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) == STAGE_CLOSED
+        self.list().is_some()
     }
 
-    pub fn set_closed(&self, closed: bool) {
-        let stage = if closed { STAGE_CLOSED } else { STAGE_NONE };
+    /// The list of the log that a closed page is in.
+    pub fn list(&self) -> Option<u8> {
+        self.stage.load(Ordering::Relaxed).checked_sub(STAGE_CLOSED)
+    }
+
+    pub fn set_list(&self, list: Option<u8>) {
+        let stage = list.map_or(STAGE_NONE, |list| STAGE_CLOSED + list);
         self.stage.store(stage, Ordering::Relaxed);
     }
 
@@ -352,15 +377,6 @@ impl Pages {
             self.page(first.number).way.store(WAY_STUCK, Ordering::Relaxed);
             self.coming.fetch_sub(1, Ordering::Relaxed);
             self.stuck.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// One slot less of a page of the log is in use, or nobody walks it any more.
-    #[inline]
-    pub fn let_go(&self, number: u32) {
-        // Release and Acquire: all that was done with the page comes before its next use.
-        if self.page(number).used.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.put(number);
         }
     }
 

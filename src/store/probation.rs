@@ -1,17 +1,17 @@
-//! What becomes of the items of the log's oldest page.
+//! What becomes of the items of a page of the log that is emptied.
 //!
 //! ```text
 //!   expired              -> unlinked
 //!   untouched            -> unlinked; the ghost remembers the key for a while
-//!   untouched, but less than half of the oldest pages is live -> copied to the end of the log
 //!   touched              -> copied to its size class, and to the end of the log if that is full
+//!   untouched, in a page of which less than half is left -> copied to the end of the log
 //!   stored again while the ghost remembers it -> its size class at once
 //! ```
 
 use super::arena::{Home, Item, ItemHead, Ref, Reservation, Shape};
 use super::counting::Counted;
 use super::evict::Step;
-use super::log::{KEPT, STEP_ITEMS, band};
+use super::log::{STEP_ITEMS, band};
 use super::memory::Slots;
 use super::participant::Participant;
 use crate::base::by_size::OfSize;
@@ -43,7 +43,8 @@ impl Participant {
     /// True when the log should give up a page, and not a class.
     fn is_log_first(&self) -> bool {
         let (log, slabs) = (&self.table.log, &self.table.slabs);
-        (log.has_share(&slabs.pages) && !slabs.is_departing()) || slabs.has_no_pages()
+        let gives = log.has_sparse() || log.has_share(&slabs.pages);
+        gives && !slabs.is_departing() || slabs.has_no_pages()
     }
 
     /// Frees a page, for who has tried so often before. False when there is nothing to let go of.
@@ -75,7 +76,7 @@ impl Participant {
         false
     }
 
-    /// Empties a few slots of the log's oldest page.
+    /// Empties a few slots of a page of the log.
     fn walk_log(&self, now: Now) -> Step {
         let table = &self.table;
         let found = table.log.walk((&table.arena, &table.slabs.pages), &table.epochs);
@@ -106,7 +107,7 @@ impl Participant {
         let is_warm = item.word0().heat() > 0;
         if !is_dead
             && (is_warm && self.promote(&item, hash, now)
-                || sparse && self.keep_in_log(&item, hash, KEPT, now))
+                || sparse && self.keep_in_log(&item, hash, now))
         {
             return;
         }
@@ -131,41 +132,35 @@ impl Participant {
         let shape = sizes.shape(&head);
         let Home::Class(class) = shape.home else { unreachable!() };
         if let Some(slots) = self.take_slots(class, shape.slots, now) {
-            self.move_to(item, &head, shape, slots, (0, OfSize::Promoted));
+            let copy = self.copy(item, &head, shape, slots);
+            self.put_in_place_of(item, copy, (0, OfSize::Promoted));
             return true;
         }
-        self.keep_in_log(item, hash, 0, now)
+        !shape.wide && self.keep_in_log(item, hash, now)
     }
 
-    /// Copies an item of the log to the end of the log, if it lies in one slot and pages beside the
-    /// `kept` ones are left for that.
-    fn keep_in_log(&self, item: &Item<'_>, hash: KeyHash, kept: u32, now: Now) -> bool {
+    /// Copies an item of the log to the end of the log, if pages are left for that.
+    fn keep_in_log(&self, item: &Item<'_>, hash: KeyHash, now: Now) -> bool {
+        // Pieces on other pages move, too: more than half a page would not give a page.
+        if item.item_bytes() > self.table.slabs.pages.page_bytes() as u64 * 9 / 16 {
+            return false;
+        }
         let head = item.head(hash);
-        let band = band(head.expiry, now);
-        let shape = self.table.slabs.sizes().logged_shape(&head, band);
-        let slot = (!shape.wide).then(|| self.append_to_log(&head, shape, band, kept)).flatten();
-        let Some(slot) = slot else { return false };
+        let Some(copy) = self.copy_to_log(item, &head, band(head.expiry, now)) else {
+            return false;
+        };
         // As warm as it was: a warm one is tried again.
-        let how = (item.word0().heat(), OfSize::Kept);
-        self.move_to(item, &head, shape, (slot, Vec::new()), how);
+        self.put_in_place_of(item, copy, (item.word0().heat(), OfSize::Kept));
         true
     }
 
-    /// Puts a copy in `slots` in the place of an item, unless that has gone. The copy is as warm
-    /// as, and counts as what, the last argument says.
-    fn move_to(
-        &self,
-        item: &Item<'_>,
-        head: &ItemHead<'_>,
-        shape: Shape,
-        slots: Slots,
-        (heat, how): (u64, OfSize),
-    ) {
+    /// Puts a copy in the place of an item, unless that has gone. The copy is as warm as, and
+    /// counts as what, the last argument says.
+    fn put_in_place_of(&self, item: &Item<'_>, copy: Reservation, (heat, how): (u64, OfSize)) {
         let table = &self.table;
-        let copy = self.copy(item, head, shape, slots);
-        table.note_expiry(copy.head(), head.expiry);
+        table.note_expiry(copy.head(), item.expiry());
         let bytes = table.arena.draft(&copy).item_bytes();
-        let is_main = matches!(shape.home, Home::Class(_));
+        let is_main = matches!(copy.shape().home, Home::Class(_));
         match table.relink(item, copy, heat) {
             Ok(gone) => self.lay_out_moved(gone, item, Counted { bytes, is_main, heat }, how),
             Err(copy) => table.free(table.arena.discard(copy)),
@@ -192,5 +187,29 @@ impl Participant {
         }
         assert!(slots.next().is_none(), "no more than the shape says");
         copy
+    }
+
+    /// `None` when there are not enough pages.
+    fn copy_to_log(&self, item: &Item<'_>, head: &ItemHead<'_>, band: u8) -> Option<Reservation> {
+        let (table, arena) = (&self.table, &self.table.arena);
+        let shape = table.slabs.sizes().logged_shape(head, band);
+        // The pages that are kept are for this.
+        let slot = self.append_to_log(head, shape, band, 0)?;
+        let mut copy = arena.start(slot, head, shape);
+        for mut run in item.runs() {
+            while !run.is_empty() {
+                if copy.wants_slot() && !arena.extend_ahead(&mut copy) {
+                    let (memory, lane) = ((arena, &table.slabs.pages), self.section.cell);
+                    let slots = table.log.append_fragments(memory, lane, &copy, band, 0);
+                    let Some(slots) = slots else {
+                        table.free(arena.discard(copy));
+                        return None;
+                    };
+                    arena.extend_by(&mut copy, slots);
+                }
+                run = &run[arena.fill(&mut copy, run)..];
+            }
+        }
+        Some(copy)
     }
 }

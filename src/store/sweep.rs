@@ -151,7 +151,6 @@ impl Participant {
 
     fn end_round(&mut self, sweep: &mut Sweep, now: Now) {
         let table = &self.table;
-        table.log.trim(&table.slabs.pages);
         if sweep.is_thorough() {
             table.forget_flushes(sweep.flushes);
             sweep.flushes_done = sweep.flushes;
@@ -260,7 +259,7 @@ impl Participant {
                 self.quiesce();
             }
         }
-        self.table.slabs.pages.let_go(number);
+        self.table.log.let_go(&self.table.slabs.pages, number);
     }
 
     fn bury_swept(&self, at: Ref, keep: Keep<'_>) {

@@ -326,10 +326,17 @@ impl Table {
 
     /// Frees the memory of an item that nobody can see.
     pub(in crate::store) fn free(&self, item: Reclaimable) {
-        match self.slabs.pages.page_of(item.head()).holder() {
+        let (pages, head) = (&self.slabs.pages, item.head());
+        let number = pages.number_of(head);
+        match pages.page(number).holder() {
             Holder::Class(class) => self.slabs.lock(&self.arena, class).put(item),
             Holder::Log => {
-                self.arena.release_logged(item, |at| self.log.put(&self.slabs.pages, at));
+                let further = |at, bytes| self.log.put_fragment(pages, head, (at, bytes));
+                self.arena.release_logged(
+                    item,
+                    |bytes| self.log.put(pages, number, bytes),
+                    further,
+                );
             }
             Holder::None => unreachable!("an item in a page of nobody"),
         }

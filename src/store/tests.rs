@@ -6,6 +6,7 @@ mod direct;
 mod index;
 mod marks;
 mod oracle;
+mod overwrite;
 mod policy;
 mod regain;
 mod shared;

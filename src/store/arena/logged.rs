@@ -74,21 +74,29 @@ impl Arena {
         super::to_usize(units) * SLOT_ALIGN
     }
 
-    /// Frees all slots of an item of the log, and names them to `each`, after which a slot's page
-    /// may be gone.
-    pub(in crate::store) fn release_logged(&self, item: Reclaimable, mut each: impl FnMut(Ref)) {
+    /// Frees all slots of an item of the log: says to `first` how many bytes the first one has, and
+    /// names the others and their bytes to `further`, after which a slot's page may be gone.
+    #[inline]
+    pub(in crate::store) fn release_logged(
+        &self,
+        item: Reclaimable,
+        first: impl FnOnce(usize),
+        mut further: impl FnMut(Ref, usize),
+    ) {
         let word = self.look(item.head);
         assert!(word.pins() == 0);
         let mut next = self.next_of(item.head, word);
+        let bytes = self.head_slot_bytes(item.head, word);
         // Release, here and below: the last look at the item, before the page is used anew.
         self.word0(item.head).store(word.with_state(State::Hole).0, Ordering::Release);
-        each(item.head);
+        first(bytes);
         while next != Ref::NONE {
             let at = next;
             next = Ref::from_bits(self.word1(at).load(Ordering::Relaxed));
+            let bytes = self.fragment_bytes(at);
             let hole = self.look(at).with_state(State::FragmentHole);
             self.word0(at).store(hole.0, Ordering::Release);
-            each(at);
+            further(at, bytes);
         }
     }
 }
