@@ -167,7 +167,7 @@ impl Participant {
         }
     }
 
-    fn copy(
+    pub(in crate::store) fn copy(
         &self,
         item: &Item<'_>,
         head: &ItemHead<'_>,

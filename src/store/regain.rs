@@ -4,16 +4,25 @@
 //! A class keeps its pages, so that who takes and frees slots does not ask the pool each time. Who
 //! finds no page takes one back of which all slots are free, of any class. When there is none, it
 //! looks for items that have expired or been flushed, as the sweep does, but at once, and goes on
-//! where the search stood: a part of a page in each step, so that being refused stays cheap.
+//! where the search stood: a part of a page in each step, so that being refused stays cheap. When
+//! it finds none either, what is left in the emptiest page of a class moves to its other pages, if
+//! they have slots for all of it.
 
+use super::arena::{Keep, Ref, State};
 use super::pages::Holder;
 use super::participant::Participant;
+use super::slabs::ClassGuard;
 use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 
 /// Slots that one step looks at, about.
 const STEP_SLOTS: u32 = 1024;
+
+/// Items that one step moves.
+const STEP_MOVES: u32 = 256;
+/// A larger item is not moved, because its class is locked meanwhile.
+const MOVED_BYTES_MAX: u64 = 1 << 20;
 
 /// Where the search for what is dead stands: a page, and a slot of it.
 #[derive(Debug, Default)]
@@ -32,22 +41,67 @@ impl Search {
 }
 
 impl Participant {
-    /// Puts a page back into the pool, or lets go of dead items, so that slots and pages become
-    /// free after grace. False when it has found neither.
+    /// Puts a page back into the pool, or lets go of dead items, or moves some off a page, so that
+    /// slots and pages become free after grace. False when it has found none of that to do.
     #[cold]
     pub(in crate::store) fn regain(&self, now: Now) -> bool {
-        self.put_empty_page_back() || self.bury_some(now)
+        self.put_empty_page_back() || self.bury_some(now) || self.gather_some()
     }
 
     fn put_empty_page_back(&self) -> bool {
-        let slabs = &self.table.slabs;
-        let per_page = |class| u64::from(slabs.sizes().slots_per_page(class));
-        let is_put_back = slabs
-            .standings()
-            .filter(|each| each.free >= per_page(each.class))
-            .any(|each| slabs.lock(&self.table.arena, each.class).put_empty_page_back());
+        let is_put_back = self.any_with_a_free_page(|guard| guard.put_empty_page_back());
         self.counters.add(Metric::SlabsMoved, is_put_back.into());
         is_put_back
+    }
+
+    /// Tries it with each class that has as many free slots as a page, until one says that it did.
+    fn any_with_a_free_page(&self, mut try_it: impl FnMut(&mut ClassGuard<'_>) -> bool) -> bool {
+        let slabs = &self.table.slabs;
+        let per_page = |class| u64::from(slabs.sizes().slots_per_page(class));
+        slabs
+            .standings()
+            .filter(|each| each.free >= per_page(each.class))
+            .any(|each| try_it(&mut slabs.lock(&self.table.arena, each.class)))
+    }
+
+    /// Moves a few items off the emptiest page of a class. False when there are none to move.
+    fn gather_some(&self) -> bool {
+        self.any_with_a_free_page(|guard| {
+            let Some(number) = guard.emptiest_page() else { return false };
+            let (mut index, mut moved) = (0, 0);
+            while let Some(at) = guard.slot_of(number, index)
+                && moved < STEP_MOVES
+                && !self.has_retired_much()
+            {
+                moved += u32::from(self.move_off(guard, number, at));
+                index += 1;
+            }
+            moved > 0
+        })
+    }
+
+    /// Moves the item of a slot to other pages than this one.
+    fn move_off(&self, guard: &mut ClassGuard<'_>, number: u32, at: Ref) -> bool {
+        let arena = &self.table.arena;
+        let at = match arena.look(at).state() {
+            State::Live => at,
+            State::Fragment => arena.head_of(at),
+            State::Free | State::Reserved | State::Retired | State::Hole | State::FragmentHole => {
+                return false;
+            }
+        };
+        let word = arena.look(at);
+        if word.state() != State::Live {
+            return false;
+        }
+        let item = arena.item(at, Keep::by(guard));
+        if item.item_bytes() > MOVED_BYTES_MAX {
+            return false;
+        }
+        let slots = item.runs().count().max(1);
+        let Some(slots) = guard.take_beside(number, slots) else { return false };
+        self.move_within(guard, at, slots, word.heat());
+        true
     }
 
     /// Looks for dead items up to the end of the first page that has any. False when it has not

@@ -359,6 +359,30 @@ impl ClassGuard<'_> {
         true
     }
 
+    /// The page that has least in it, but something, and from now on is the last of which slots are
+    /// taken.
+    pub fn emptiest_page(&mut self) -> Option<u32> {
+        let used = |number: &u32| self.slabs.pages.page(*number).used();
+        let in_use = self.slab.pages.iter().copied().filter(|number| used(number) > 0);
+        let number = in_use.min_by_key(used)?;
+        if let Some(index) = self.slab.partial.iter().position(|other| *other == number) {
+            self.slab.partial.remove(index);
+            self.slab.partial.insert(0, number);
+        }
+        Some(number)
+    }
+
+    /// Takes so many free slots, if pages other than the one that `emptiest_page` has named have
+    /// them.
+    pub fn take_beside(&mut self, number: u32, count: usize) -> Option<(Slot, Vec<Slot>)> {
+        let here = self.slots_per_page() - self.slabs.pages.page(number).used();
+        if self.slab.free < u64::from(here) + count as u64 {
+            return None;
+        }
+        let first = self.take()?;
+        Some((first, (1..count).filter_map(|_| self.take()).collect()))
+    }
+
     fn set_departing(&mut self, departing: Option<(u32, u32)>) {
         self.slab.departing = departing;
         let is_departing = &self.slabs.classes[usize::from(self.class)].is_departing;

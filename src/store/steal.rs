@@ -6,6 +6,7 @@
 use super::arena::{Keep, Ref, State};
 use super::counting::Counted;
 use super::evict::Step;
+use super::memory::Slots;
 use super::participant::Participant;
 use super::slabs::{ClassGuard, Standing};
 use crate::base::by_size::OfSize;
@@ -206,18 +207,29 @@ impl Participant {
             return false;
         }
         let Some(slot) = guard.take() else { return false };
+        self.move_within(guard, at, (slot, Vec::new()), word.heat() - 1);
+        true
+    }
+
+    /// Puts a copy in the place of an item of a class that is locked, unless that has gone: in
+    /// slots of the same class, and as warm as `heat` says.
+    pub(in crate::store) fn move_within(
+        &self,
+        guard: &mut ClassGuard<'_>,
+        at: Ref,
+        slots: Slots,
+        heat: u64,
+    ) {
+        let arena = &self.table.arena;
         let item = arena.item(at, Keep::by(guard));
         let head = item.head(self.table.hash(item.key()));
-        let mut copy = arena.start(slot, &head, self.table.slabs.sizes().shape(&head));
-        item.runs().for_each(|run| assert!(arena.fill(&mut copy, run) == run.len()));
+        let copy = self.copy(&item, &head, self.table.slabs.sizes().shape(&head), slots);
         self.table.note_expiry(copy.head(), head.expiry);
-        let heat = item.word0().heat() - 1;
         let copied = Counted { bytes: arena.draft(&copy).item_bytes(), is_main: true, heat };
         match self.table.relink(&item, copy, heat) {
             Ok(gone) => self.lay_out_moved(gone, &item, copied, OfSize::Kept),
             Err(copy) => guard.put(arena.discard(copy)),
         }
-        true
     }
 }
 

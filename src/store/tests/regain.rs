@@ -8,6 +8,8 @@ use crate::store::{Condition, ItemHead, Outcome, Participant, Refusal, Reservati
 const SIZES: [usize; 7] = [10, 100, 300, 1000, 5000, 20_000, 200_000];
 /// So often somebody asks until a value is stored.
 const TRIES: u32 = 4;
+/// So often where pages are to be emptied.
+const REFUSALS_MAX: u32 = 64;
 
 /// All that becomes of an attempt to store a value that expires then.
 fn try_until(
@@ -74,6 +76,36 @@ fn what_is_deleted_is_of_use_for_any_size() {
             assert!(store(&mut one, &key.to_le_bytes(), &value, Condition::Always).is_ok());
         }
         assert!({ keys }.all(|key| get(&one, &key.to_le_bytes()).is_some()));
+        assert_eq!(registry.sum(Metric::Evictions), 0);
+    }
+}
+
+/// In each page something is left.
+#[test]
+fn what_is_left_here_and_there_moves_out_of_the_way() {
+    for (filled, part) in [(100, 50), (1000, 20), (5000, 4), (100_000, 4)] {
+        let registry = Registry::default();
+        let mut one = table(8 << 20, false).participant(registry.counters("one"));
+        let value = pattern(1, filled);
+        let count = fill(&mut one, filled, Expiry::NEVER);
+        for key in (1..=count).filter(|key| key % part != 0) {
+            one.delete(&key.to_le_bytes(), one.table().hash(&key.to_le_bytes()), NOW);
+            one.quiesce();
+        }
+        // Being refused, it is asked again: a page is emptied step by step.
+        for (size, keys) in [(20_000, 150), (1000, 600)] {
+            for key in 0..keys {
+                let key = (1 << 40 | (size as u64) << 20 | key).to_le_bytes();
+                let mut is_stored = || {
+                    let stored = try_until(&mut one, &key, &pattern(2, size), Expiry::NEVER, NOW);
+                    one.quiesce();
+                    stored.is_ok_and(|outcome| outcome.is_stored())
+                };
+                assert!((0..REFUSALS_MAX).any(|_| is_stored()), "{size} bytes beside {filled}");
+            }
+        }
+        let is_there = |key: u64| get(&one, &key.to_le_bytes()).is_some_and(|is| is == value);
+        assert!((1..=count).filter(|key| key % part == 0).all(is_there));
         assert_eq!(registry.sum(Metric::Evictions), 0);
     }
 }
