@@ -77,8 +77,7 @@ metrics! {
     ClosedForPool "closed_for_pool" Counter,
     /// Connections closed because items found no place in the memory that they kept.
     ClosedForItems "closed_for_items" Counter,
-    /// Connections closed because they kept large values that are gone, or kept others from being
-    /// sent some, and did not read them.
+    /// Connections closed because they did not read large values, which others needed or were gone.
     ClosedForSpans "closed_for_spans" Counter,
     /// Connections that are received from no more until they hold less.
     ThrottleParked "throttle_parked" Gauge,
@@ -133,8 +132,7 @@ metrics! {
     BytesRead "bytes_read" Counter,
     BytesWritten "bytes_written" Counter,
     ListenDisabledNum "listen_disabled_num" Counter,
-    /// Time in which nobody was accepted because descriptors, places or memory were short. It is
-    /// told when that is over.
+    /// Time, once it is over, in which nobody was accepted for want of descriptors, places, memory.
     ListenDisabledUs "time_in_listen_disabled_us" Counter,
     ConnYields "conn_yields" Counter,
     /// Bytes of live items, header and key included.
@@ -209,6 +207,9 @@ metrics! {
     SpannedBytes "spanned_bytes" Counter,
     /// Replies whose values were copied because their items are gone and their peers read slowly.
     SpansCopied "spans_copied" Counter,
+    /// Times the kernel was asked whether a peer that seemed to be silent reads, and found that so.
+    SilencesChecked "silences_checked" Counter,
+    SilencesBroken "silences_broken" Counter,
     /// Sends without a copy, and those that the kernel copied all the same, or would not take.
     ZeroCopySends "zero_copy_sends" Counter,
     ZeroCopyCopied "zero_copy_copied" Counter,
@@ -351,8 +352,7 @@ impl Counters {
         self.sizes.count_hit(class, warmth);
     }
 
-    /// Remembers that an item of this class was evicted. Only the owner of the counters may call
-    /// this.
+    /// Remembers that an item of this class was evicted. Only the counters' owner may call this.
     pub fn note_eviction(&self, class: SizeClass, at_tick: u64, age_s: u64) {
         self.sizes.set(class, OfSize::EvictedAt, at_tick);
         self.sizes.set(class, OfSize::EvictedAge, age_s);

@@ -173,6 +173,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::Spans),
     metric(Metric::SpannedBytes),
     metric(Metric::SpansCopied),
+    metric(Metric::SilencesChecked),
+    metric(Metric::SilencesBroken),
     metric(Metric::ZeroCopySends),
     metric(Metric::ZeroCopyCopied),
     metric(Metric::BusyUs),

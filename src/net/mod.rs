@@ -8,7 +8,7 @@ pub mod connection;
 pub mod input;
 pub mod output;
 pub mod peers;
-mod progress;
+pub mod progress;
 pub mod rate;
 mod spans;
 pub mod throttle;

@@ -17,6 +17,8 @@
 use crate::base::clock::TICKS_PER_S;
 use crate::base::limits::HEAD_BYTES_MAX;
 
+use super::progress::FAIR_BYTES;
+
 /// The least that one connection may hold, whatever the settings say.
 pub const FLOOR_BYTES_MIN: u32 = 4096;
 const _: () = assert!(FLOOR_BYTES_MIN as usize / 2 >= HEAD_BYTES_MAX);
@@ -27,6 +29,12 @@ pub const BACKLOG_BYTES_MAX: usize = 32 * 1024;
 
 /// A part of the silence that is asked of who goes, when somebody who holds nothing waits for it.
 const URGENT_SHARE: u32 = 8;
+
+/// The part of a silence from which on it is noticed.
+pub const NOTICE_SHARE: u32 = 8;
+
+/// So often, at least, who is silent is looked at before it is closed for that alone.
+const WATCHES_PER_STALL: u32 = 4;
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +136,23 @@ impl Throttle {
         u32::try_from((u64::from(ms) * TICKS_PER_S).div_ceil(1000) + 1).unwrap_or(u32::MAX)
     }
 
+    /// Bytes that who is not silent takes in so many ticks: as much as is fair in a whole silence,
+    /// and of that the part that those are of it.
+    pub fn fair_bytes(&self, ticks: u64) -> u64 {
+        let whole = u64::from(self.silence_ticks(false));
+        (u64::from(FAIR_BYTES) * ticks.min(whole) / whole).max(1)
+    }
+
+    /// Ticks between two looks at whether who seems to be silent reads.
+    pub fn watch_ticks(&self) -> u32 {
+        self.silence_ticks(false).min(self.stall_ticks() / WATCHES_PER_STALL).max(1)
+    }
+
+    /// Ticks of silence after which that is looked at first.
+    pub fn notice_ticks(&self) -> u32 {
+        self.watch_ticks() / NOTICE_SHARE
+    }
+
     /// Ticks after which who neither reads nor stops sending is closed.
     pub fn stall_ticks(&self) -> u32 {
         ticks_of_seconds(self.stall_s)
@@ -174,7 +199,21 @@ mod tests {
         let throttle = Throttle::default();
         assert_eq!(throttle.silence_ticks(false), 2 * 32 + 1);
         assert_eq!(throttle.silence_ticks(true), 8 + 1);
+        assert_eq!((throttle.watch_ticks(), throttle.notice_ticks()), (65, 8));
         assert_eq!(throttle.stall_ticks(), 10 * 32 + 1);
         assert_eq!(ticks_of_seconds(u32::MAX), u32::MAX);
+        let patient = Throttle { silence_ms: u32::MAX, ..throttle };
+        assert!(patient.watch_ticks() < patient.stall_ticks(), "for that it is looked at, too");
+    }
+
+    #[test]
+    fn what_is_fair_in_a_part_of_a_silence_is_that_part() {
+        let throttle = Throttle::default();
+        let fair = u64::from(FAIR_BYTES);
+        let [urgent, whole] = [true, false].map(|it| u64::from(throttle.silence_ticks(it)));
+        assert_eq!([whole, 10 * whole].map(|it| throttle.fair_bytes(it)), [fair, fair]);
+        assert!((fair / 8..fair / 7).contains(&throttle.fair_bytes(urgent)));
+        let patient = Throttle { silence_ms: u32::MAX, ..throttle };
+        assert_eq!(patient.fair_bytes(0), 1, "to take nothing is never fair");
     }
 }

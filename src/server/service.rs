@@ -115,6 +115,12 @@ pub trait Service {
         unreachable!("{span:?} was never given out");
     }
 
+    /// Bytes by which all that is of use to nobody but who is being sent it is more than even all
+    /// that is being sent should be.
+    fn outdated_flood_bytes(&self) -> usize {
+        0
+    }
+
     /// Bytes of use to nobody but who is being sent them: of the values that these spans are of,
     /// and of that which a session is being sent.
     fn outdated_bytes<'s>(
@@ -279,6 +285,10 @@ impl Service for Executor {
         spans: impl Iterator<Item = &'s Span>,
     ) -> usize {
         Executor::outdated_bytes(self, session, spans)
+    }
+
+    fn outdated_flood_bytes(&self) -> usize {
+        usize::try_from(self.table().outdated_flood_bytes()).unwrap_or(usize::MAX)
     }
 
     fn outdated_excess_bytes(&self) -> usize {

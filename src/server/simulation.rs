@@ -10,6 +10,7 @@ mod echo;
 mod local;
 mod rate;
 mod seeds;
+mod silence;
 mod spans;
 mod throttle;
 mod values;

@@ -98,6 +98,11 @@ impl Table {
         self.outdated_bytes().saturating_sub(self.limit_bytes() / OUTDATED_SHARE)
     }
 
+    /// Bytes by which it is even more than all that is being sent should be.
+    pub fn outdated_flood_bytes(&self) -> u64 {
+        self.outdated_bytes().saturating_sub(self.limit_bytes() / PINNED_SHARE)
+    }
+
     /// Bytes that are kept from being evicted because they are being sent, with the pages that they
     /// keep.
     pub fn pinned_bytes(&self) -> u64 {

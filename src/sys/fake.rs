@@ -64,8 +64,13 @@ pub struct Peer {
     pub deaf: bool,
     /// Bytes that the kernel takes for it while it does not read.
     pub room: usize,
+    /// It takes more only when there is room for so many.
+    pub room_min: usize,
     /// What the kernel has taken so.
     pub untaken: VecDeque<u8>,
+    /// Bytes that were taken by it, or by the kernel for it, in all; where there is no copy, once
+    /// it has acknowledged them.
+    sent: u64,
     /// It reads a byte at a time.
     pub sips: bool,
     /// What it has read.
@@ -347,6 +352,7 @@ impl FakeRing {
             if !is_stuck && self.chance.once_in(3) {
                 let (slot, _) = (sending.slot, sending.bytes());
                 peer.send = None;
+                peer.sent += taken as u64;
                 self.notified += 1;
                 self.ready.push_back(Completion::Sent {
                     slot,
@@ -357,6 +363,7 @@ impl FakeRing {
             return;
         }
         let room = if is_stuck { peer.room - peer.untaken.len() } else { 0 };
+        let room = if room < peer.room_min { 0 } else { room };
         if is_stuck && room == 0 && !sending.cancelled {
             return;
         }
@@ -364,6 +371,7 @@ impl FakeRing {
         if room > 0 {
             let taken = bytes.len().min(room);
             peer.untaken.extend(&bytes[..taken]);
+            peer.sent += taken as u64;
             peer.send = None;
             self.ready.push_back(Completion::Sent { slot, result: Ok(taken), landed: Landed(()) });
             return;
@@ -372,7 +380,7 @@ impl FakeRing {
             Err(Fault::Lasting(libc::EPIPE))
         } else if is_stuck {
             // What was taken before the peer went deaf, or nothing.
-            if self.chance.once_in(2) {
+            if peer.room == 0 && self.chance.once_in(2) {
                 Ok(1 + self.chance.below(bytes.len()))
             } else {
                 Err(Fault::Passing)
@@ -391,6 +399,7 @@ impl FakeRing {
             peer.send.iter_mut().for_each(|sending| sending.taken = Some(taken));
             return;
         }
+        peer.sent += result.unwrap_or(0) as u64;
         peer.send = None;
         self.ready.push_back(Completion::Sent { slot, result, landed: Landed(()) });
     }
@@ -485,6 +494,12 @@ impl Ring for FakeRing {
 
     fn untaken_bytes(&self, socket: &Socket) -> usize {
         self.peers[&socket.raw()].untaken.len()
+    }
+
+    fn intake(&self, socket: &Socket) -> u64 {
+        let Peer { is_local, ref untaken, sent, .. } = self.peers[&socket.raw()];
+        let untaken = untaken.len() as u64;
+        if is_local { untaken } else { sent - untaken }
     }
 
     fn shutdown(&mut self, socket: &Socket, _slot: SlotId) {

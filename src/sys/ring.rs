@@ -189,6 +189,10 @@ pub trait Ring {
     /// acknowledged; over a Unix socket, what it has not read. To ask takes a system call.
     fn untaken_bytes(&self, socket: &Socket) -> usize;
 
+    /// A number that changes by as many bytes as the peer takes of what it is sent, also of a send
+    /// that has not ended. To ask takes a system call.
+    fn intake(&self, socket: &Socket) -> u64;
+
     /// What has befallen the ring so far. Were a completion lost, `enter` would fail.
     fn hardships(&self) -> Hardships;
 }

@@ -1,8 +1,9 @@
 //! Sockets: listeners made at start, connections made by the kernel.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,16 +19,22 @@ const UNSENT_BYTES_MAX: u32 = 256 << 10;
 #[allow(clippy::cast_possible_truncation, reason = "it is 0")]
 const AF_UNSPEC: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
 
+/// Words of `struct tcp_info` as far as the one that is read here, `tcpi_bytes_acked`: before it
+/// stand eight numbers of one byte, 24 of four, and two of eight.
+const TCP_INFO_WORDS: usize = 16;
+
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
 #[must_use = "a dropped socket is never closed"]
 pub struct Socket {
-    fd: RawFd,
+    fd: ManuallyDrop<OwnedFd>,
     is_local: bool,
 }
 
 impl Socket {
     pub(super) fn from_raw(fd: RawFd) -> Socket {
+        // SAFETY: an accept gave us this descriptor, and it is closed by `into_owned` alone.
+        let fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) });
         Socket { fd, is_local: false }
     }
 
@@ -38,11 +45,11 @@ impl Socket {
 
     #[cfg(test)]
     pub fn for_test_local(fd: RawFd) -> Socket {
-        Socket { fd, is_local: true }
+        Socket { is_local: true, ..Socket::from_raw(fd) }
     }
 
     pub(super) fn raw(&self) -> RawFd {
-        self.fd
+        self.fd.as_raw_fd()
     }
 
     /// True of a Unix socket.
@@ -52,9 +59,7 @@ impl Socket {
 
     /// The address of the peer, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
-        // SAFETY: `self` owns the descriptor, which stays open while it is borrowed.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        SockRef::from(&fd).peer_addr().ok()?.as_socket()
+        SockRef::from(&*self.fd).peer_addr().ok()?.as_socket()
     }
 
     /// Ends a connection at once: the peer is told by a reset, and what was sent and is not
@@ -63,20 +68,38 @@ impl Socket {
         let nowhere = libc::sockaddr { sa_family: AF_UNSPEC, sa_data: [0; 14] };
         let len = u32::try_from(size_of::<libc::sockaddr>()).expect("a few bytes");
         // SAFETY: the address is readable for its length. An error means that it was no connection.
-        unsafe { libc::connect(self.fd, &raw const nowhere, len) };
+        unsafe { libc::connect(self.raw(), &raw const nowhere, len) };
     }
 
     /// Bytes that the kernel keeps because the peer has not taken them; 0 where it does not say.
     pub(super) fn untaken_bytes(&self) -> usize {
         let mut bytes: libc::c_int = 0;
         // SAFETY: the request writes one integer, which is borrowed for the call.
-        let result = unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut bytes) };
+        let result = unsafe { libc::ioctl(self.raw(), libc::TIOCOUTQ, &raw mut bytes) };
         if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
     }
 
+    /// A number that changes by as many bytes as the peer takes: over TCP it is how many it has
+    /// acknowledged; over a Unix socket, how many it has not read, which is less and less until the
+    /// kernel has room for more. Always the same where the kernel does not say.
+    pub(super) fn intake(&self) -> u64 {
+        if self.is_local { self.untaken_bytes() as u64 } else { self.acknowledged_bytes() }
+    }
+
+    fn acknowledged_bytes(&self) -> u64 {
+        let mut info = [0_u64; TCP_INFO_WORDS];
+        let size = size_of_val(&info);
+        let mut len = u32::try_from(size).expect("a few words");
+        let (info_start, len_start) = ((&raw mut info).cast(), &raw mut len);
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        // SAFETY: at most `len` bytes are written, and `info` has so many; whatever they are, it is
+        // a number.
+        let result = unsafe { libc::getsockopt(self.raw(), level, name, info_start, len_start) };
+        if result == 0 && len as usize == size { info[TCP_INFO_WORDS - 1] } else { 0 }
+    }
+
     pub(super) fn into_owned(self) -> OwnedFd {
-        // SAFETY: an accept gave us this descriptor, and `self`, its only owner, is consumed.
-        unsafe { OwnedFd::from_raw_fd(self.fd) }
+        ManuallyDrop::into_inner(self.fd)
     }
 }
 
@@ -165,7 +188,7 @@ impl Listener {
 
     /// The connection that an accept from it gave.
     pub(super) fn accepted(&self, fd: RawFd) -> Socket {
-        Socket { fd, is_local: self.is_local }
+        Socket { is_local: self.is_local, ..Socket::from_raw(fd) }
     }
 
     pub(super) fn raw(&self) -> RawFd {
@@ -256,5 +279,32 @@ mod tests {
         // The acknowledgement of the last of them may be a moment away.
         let mut looks = std::iter::repeat_with(|| socket.untaken_bytes()).take(10_000_000);
         assert!(looks.any(|bytes| bytes == 0));
+    }
+
+    #[test]
+    fn what_a_peer_takes_moves_its_intake_and_nothing_else_does() {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        let address = listener.local_address().unwrap().unwrap();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        let (mut ours, _) = listener.socket.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = Socket::for_test(ours.as_raw_fd());
+        let before = socket.intake();
+        let mut sent = 0;
+        while let Ok(bytes) = ours.write(&[1; 1 << 16]) {
+            sent += bytes as u64;
+        }
+        let at_rest = socket.intake();
+        assert!((1..sent).contains(&(at_rest - before)), "{before}, {at_rest} of {sent}");
+        assert_eq!(socket.intake(), at_rest, "it does not read");
+        peer.read_exact(&mut vec![0; usize::try_from(sent).unwrap()]).unwrap();
+        let mut looks = std::iter::repeat_with(|| socket.intake()).take(10_000_000);
+        assert!(looks.any(|intake| intake == before + sent), "each byte once");
+        let (mut ours, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = Socket::for_test_local(ours.as_raw_fd());
+        ours.write_all(&[1; 5000]).unwrap();
+        let before = socket.intake();
+        peer.read_exact(&mut [0; 5000]).unwrap();
+        assert!(before.abs_diff(socket.intake()) >= 5000);
     }
 }

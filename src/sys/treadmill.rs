@@ -157,6 +157,10 @@ impl Ring for Treadmill {
         0
     }
 
+    fn intake(&self, _socket: &Socket) -> u64 {
+        0
+    }
+
     fn hardships(&self) -> Hardships {
         Hardships::default()
     }

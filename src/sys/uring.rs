@@ -548,6 +548,10 @@ impl Ring for Uring {
         socket.untaken_bytes()
     }
 
+    fn intake(&self, socket: &Socket) -> u64 {
+        socket.intake()
+    }
+
     fn hardships(&self) -> Hardships {
         let ZeroCopy { sends: zero_copy_sends, copied: zero_copy_copied, .. } = self.zero_copy;
         Hardships { zero_copy_sends, zero_copy_copied, ..self.hardships }

@@ -50,6 +50,11 @@ impl Client {
         self.stream.into_inner().into()
     }
 
+    /// Reads some of what comes next; nothing at the end.
+    pub fn some(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(bytes)
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).unwrap();
     }

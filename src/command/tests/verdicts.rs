@@ -111,7 +111,8 @@ fn statistics_have_memcached_s_names_and_order() {
         closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
         closed_for_items closed_for_spans requests batches batches_queued batches_away queue_full \
         worker_wakes turns_over_budget batches_over_budget ring_sleeps ring_sends spans \
-        spanned_bytes spans_copied zero_copy_sends zero_copy_copied busy_us input_bytes \
+        spanned_bytes spans_copied silences_checked silences_broken zero_copy_sends \
+        zero_copy_copied busy_us input_bytes \
         conn_bytes ring_turns ring_completions buffers_dry completions_overflowed ring_busy \
         kernel_no_memory page_bytes pages_total pages_free pages_index pages_items pages_log \
         pages_lent pages_debited items_page_bytes index_page_bytes lent_page_bytes \

@@ -23,6 +23,7 @@ mod memory;
 mod queue;
 mod rate;
 mod relief;
+mod silence;
 mod spans;
 mod thirst;
 mod throttle;
@@ -104,6 +105,8 @@ pub struct RingLoop<R, V: Service> {
     thirsty: thirst::Thirsty,
     /// Connections that wait until less is sent from where it lies.
     spanless: spans::Spanless,
+    /// Of whom the kernel was asked whether they take what they are sent.
+    watches: silence::Watches,
     /// Connections that hold too much and are received from no more, in order; some of them may
     /// have come back on their own.
     parked: VecDeque<SlotId>,
@@ -161,6 +164,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             waiters: VecDeque::new(),
             thirsty: thirst::Thirsty::default(),
             spanless: spans::Spanless::default(),
+            watches: silence::Watches::default(),
             parked: VecDeque::new(),
             lanes: rate::Lanes::default(),
             watchers: Vec::new(),

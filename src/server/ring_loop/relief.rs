@@ -14,12 +14,18 @@
 //!
 //! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
 //! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
-//! of that when somebody waits who is modest, see `thirst`, or is not even let in. Whoever only
+//! of that, and an eighth of the bytes, when somebody waits who is modest, see `thirst`, or is not
+//! even let in. What it takes the kernel is asked before it goes, see `silence`. Whoever only
 //! thinks between two requests keeps nothing, and never goes. Of the silent the largest go first,
 //! by powers of two of what they hold; of about the same size who has been silent longest; and no
 //! more of them than meet the need. Who is larger and has been silent for an eighth of that time
-//! counts as if it went: it goes soon, or moves. And a need for blocks or for the pool must have
-//! lasted so long, too. Who holds little is thus the last to go.
+//! counts as if it went, unless it is known to read: it goes soon, or moves. And a need for blocks
+//! or for the pool must have lasted so long, too. Who holds little is thus the last to go.
+//!
+//! So whoever reads at that rate stays, and keeps others waiting: for a value that it is sent, or
+//! for blocks. Nobody who stores waits for that: where something was refused, and where of values
+//! that are gone more is kept than should be of all that are sent, the kernel is not asked, and who
+//! is silent is who has not ended a send.
 
 use std::cmp::Reverse;
 
@@ -27,18 +33,16 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held, Recall};
-use crate::net::throttle::Level;
+use crate::net::throttle::{Level, NOTICE_SHARE};
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
 use super::memory::BLOCKS_NEEDED;
+use super::silence::Silence;
 use super::thirst::Appetite;
 use super::upkeep::{LOOKS_PER_TICK, OUTPUT_BYTES_MAX};
-
-/// The part of the silence from which on somebody is expected to go.
-const NOTICE_SHARE: u32 = 8;
 
 /// How many go in one tick for want of blocks: to close who has much in its socket takes the kernel
 /// a while, in which nobody is served.
@@ -66,6 +70,8 @@ struct Need {
     notice_ticks: u32,
     /// How many may go at a time.
     closed_max: usize,
+    /// False when only what sends tell counts.
+    asks: bool,
 }
 
 /// Somebody who may go.
@@ -108,11 +114,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     fn needs(&mut self) -> [Option<Need>; 5] {
         let throttle = self.settings.throttle;
+        let flood = self.service.outdated_flood_bytes();
         let need = |what, bytes: usize, is_urgent, is_hasty| {
             let silence_ticks = throttle.silence_ticks(is_urgent);
             let notice_ticks = silence_ticks / NOTICE_SHARE;
             let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
-            let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max };
+            let asks = what != What::Items && flood == 0;
+            let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max, asks };
             (bytes > 0).then_some(need)
         };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
@@ -129,7 +137,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
-        let outdated = self.service.outdated_excess_bytes().div_ceil(rings);
+        let outdated = if flood > 0 { flood } else { self.service.outdated_excess_bytes() };
+        let outdated = outdated.div_ceil(rings);
         // Each of them may be sent so much at a time, at least.
         let spanless = if self.service.may_span_more() { 0 } else { self.service.spanless() };
         let spanless = (spanless * OUTPUT_BYTES_MAX).div_ceil(rings);
@@ -152,12 +161,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
         let (mut wanted, mut left) = (need.bytes, need.closed_max);
-        for Candidate { id, bytes, silent_ticks } in candidates {
+        for Candidate { id, bytes, .. } in candidates {
             if wanted == 0 || left == 0 {
                 break;
             }
-            wanted = wanted.saturating_sub(bytes);
-            if silent_ticks < need.silence_ticks {
+            let ticks = (need.silence_ticks, need.notice_ticks);
+            let silence = self.silence(id, ticks, need.asks);
+            if silence != Silence::Broken {
+                wanted = wanted.saturating_sub(bytes);
+            }
+            if silence != Silence::Lasting {
                 continue;
             }
             left -= 1;

@@ -5,6 +5,7 @@ use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
 use crate::net::connection::{Event, Held, Recall, Receive};
+use crate::net::progress::FAIR_BYTES;
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
 use crate::server::service::Service;
@@ -28,6 +29,17 @@ const TICKS_PER_ROUND: usize = 4;
 
 /// Most unsent bytes of one connection while there is plenty of memory.
 pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// What is to be done about a connection that has waited for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overdue {
+    No,
+    /// Nothing, as a worker has its batch.
+    Away,
+    /// It is to be seen whether it reads.
+    Sounded,
+    Closed(CloseReason),
+}
 
 #[derive(Debug)]
 pub(super) struct Upkeep {
@@ -121,6 +133,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.try_to_accept();
             self.return_idle_loans();
             self.return_places();
+            self.forget_watches();
         }
         self.tell_fare();
         self.pause_or_resume_accepts();
@@ -169,11 +182,33 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes a connection that has waited too long for its peer.
     fn look_at(&mut self, place: usize) {
         let index = u32::try_from(place).expect("a slot has a u32 index");
+        let Some((id, _)) = self.connections.at(index) else { return };
+        self.watch(id);
+        let mut overdue = self.overdue(id);
+        let is_for_silence = match overdue {
+            Overdue::Closed(reason) => reason != CloseReason::Draining,
+            Overdue::Sounded => true,
+            Overdue::Away | Overdue::No => false,
+        };
+        if is_for_silence && self.has_taken(id, u64::from(FAIR_BYTES)) {
+            overdue = self.overdue(id);
+        }
+        match overdue {
+            Overdue::Closed(reason) => return self.end(id, Event::Abort, reason),
+            Overdue::Sounded => self.recall(id, Recall::Sounded),
+            Overdue::Away => return,
+            Overdue::No => {}
+        }
+        self.sound(id);
+    }
+
+    fn overdue(&self, id: SlotId) -> Overdue {
         let (now, settings) = (self.now, &self.settings);
-        let Some((id, connection)) = self.connections.at(index) else { return };
-        let silent = connection.silent_ticks(now);
-        let stalled = connection.is_stalled()
-            && connection.slow_ticks(now) >= settings.throttle.stall_ticks();
+        let Some(connection) = self.connections.get(id) else { return Overdue::Away };
+        let read_ticks = self.ticks_since_it_read(id);
+        let silent = connection.silent_ticks(now).min(read_ticks);
+        let slow = connection.slow_ticks(now).min(read_ticks);
+        let stalled = connection.is_stalled() && slow >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
         let is_served =
             connection.held != Held::Rate && !self.service.is_watching(&connection.session);
@@ -181,20 +216,17 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
         let drained = since.is_some_and(|since| now.ticks - since.ticks >= drain_ticks);
-        let reason = match (stalled, idle, drained) {
-            _ if connection.held == Held::Away => return,
-            (true, _, _) => CloseReason::Stalled,
-            (false, true, _) => CloseReason::Idle,
-            (false, false, true) => CloseReason::Draining,
-            (false, false, false) if silent >= settings.throttle.stall_ticks() => {
-                if connection.recall != Recall::No || self.outdated_bytes(connection) > 0 {
-                    self.recall(id, Recall::Sounded);
-                }
-                return self.sound(id);
+        let keeps = || connection.recall != Recall::No || self.outdated_bytes(connection) > 0;
+        match (stalled, idle, drained) {
+            _ if connection.held == Held::Away => Overdue::Away,
+            (true, _, _) => Overdue::Closed(CloseReason::Stalled),
+            (false, true, _) => Overdue::Closed(CloseReason::Idle),
+            (false, false, true) => Overdue::Closed(CloseReason::Draining),
+            (false, false, false) if silent >= settings.throttle.stall_ticks() && keeps() => {
+                Overdue::Sounded
             }
-            (false, false, false) => return self.sound(id),
-        };
-        self.end(id, Event::Abort, reason);
+            (false, false, false) => Overdue::No,
+        }
     }
 
     /// Ends the receive of a connection whose end may not have been told; it is armed anew at once.

@@ -9,7 +9,7 @@ use crate::config::Dispatch;
 use crate::sys::fake::{Chance, Peer};
 
 /// A world in which the first peers are deaf, and one more is not.
-fn world(seed: u64, dispatch: Dispatch, deaf: usize) -> World {
+pub(super) fn world(seed: u64, dispatch: Dispatch, deaf: usize) -> World {
     let mut world = World::new(seed, dispatch);
     world.ring.ring_mut().zero_copy = false;
     world.ring.ring_mut().arriving.extend((0..=deaf).map(|_| Peer::default()));
@@ -21,13 +21,23 @@ fn world(seed: u64, dispatch: Dispatch, deaf: usize) -> World {
 }
 
 /// The polite peer stores a value, and has its reply.
-fn set(world: &mut World, key: usize, value: &[u8]) {
+pub(super) fn set(world: &mut World, key: usize, value: &[u8]) {
+    set_while(world, key, value, World::turn);
+}
+
+/// As `set`, with what happens meanwhile.
+pub(super) fn set_while(
+    world: &mut World,
+    key: usize,
+    value: &[u8],
+    mut turn: impl FnMut(&mut World),
+) {
     let peer = world.peers().next_back().unwrap();
     let before = peer.got.len();
     peer.outgoing.extend(format!("set k{key} 0 0 {}\r\n", value.len()).bytes());
     peer.outgoing.extend(value.iter().chain(b"\r\n"));
     for _ in 0..10_000 {
-        world.turn();
+        turn(world);
         let peer = world.peers().next_back().unwrap();
         if peer.got.len() >= before + 8 {
             assert_eq!(&peer.got[before..], b"STORED\r\n");
@@ -38,7 +48,7 @@ fn set(world: &mut World, key: usize, value: &[u8]) {
 }
 
 /// Lets each deaf peer ask for so many times the value with its number.
-fn ask(world: &mut World, deaf: usize, times: usize) {
+pub(super) fn ask(world: &mut World, deaf: usize, times: usize) {
     for (key, peer) in world.peers().take(deaf).enumerate() {
         peer.outgoing.extend(format!("get k{key}\r\n").repeat(times).bytes());
     }
@@ -47,12 +57,12 @@ fn ask(world: &mut World, deaf: usize, times: usize) {
     assert!(asked_all(world));
 }
 
-fn outdated_bytes(world: &mut World) -> u64 {
+pub(super) fn outdated_bytes(world: &mut World) -> u64 {
     world.ring.service_mut().table().outdated_bytes()
 }
 
 /// About so many seconds.
-fn pass_s(world: &mut World, seconds: usize) {
+pub(super) fn pass_s(world: &mut World, seconds: usize) {
     (0..500 * seconds).for_each(|_| world.turn());
 }
 
@@ -171,7 +181,7 @@ fn be_patient(world: &mut World) {
     world.ring.throttle_mut().stall_s = 1_000_000;
 }
 
-fn large(key: usize) -> Vec<u8> {
+pub(super) fn large(key: usize) -> Vec<u8> {
     vec![u8::try_from(key).unwrap(); 150_000]
 }
 
@@ -185,7 +195,7 @@ fn ask_for_live(world: &mut World, deaf: usize) {
     }
 }
 
-fn bounds(world: &mut World) -> (u64, u64) {
+pub(super) fn bounds(world: &mut World) -> (u64, u64) {
     let table = world.ring.service_mut().table();
     (table.pinned_bytes(), table.pinned_bytes_max())
 }
