@@ -1,5 +1,5 @@
-//! Requests against a small real table, in any cuts: the body of the fuzz target, and what the
-//! tests of this room drive sessions with.
+//! Requests against a small real table, in any cuts: the body of the fuzz targets of connections,
+//! and what tests drive sessions with.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,6 +24,9 @@ pub const ITEM_BYTES_MAX: usize = 192 << 10;
 
 const MEMORY_BYTES: u64 = 64 << 20;
 
+/// What is spoken at the listeners of a rig.
+pub const LISTENERS: [Protocol; 3] = [Protocol::Negotiating, Protocol::Ascii, Protocol::Binary];
+
 /// Calls of `drive` that may in a row do nothing that can be seen.
 const IDLE_CALLS_MAX: u32 = 4;
 
@@ -47,6 +50,8 @@ pub enum End {
     Open,
     Closed,
     Shutdown,
+    /// More was replied than there was room for.
+    Full,
 }
 
 /// One connection to one table, with a clock that only a caller moves.
@@ -117,7 +122,9 @@ impl Rig {
         let table = Arc::new(Table::open(plan).expect("memory for a small table"));
         let counters = registry.counters("rig");
         let participant = table.participant(SyncArc::clone(&counters));
-        let shared = Arc::new(Shared { auth, ..Shared::open(facts, table, registry) });
+        let protocols = LISTENERS.to_vec();
+        let shared = Shared { auth, protocols, ..Shared::open(facts, table, registry) };
+        let shared = Arc::new(shared);
         let executor = Executor::new(Arc::clone(&shared), participant, counters);
         Rig {
             session: executor.session(None),
@@ -139,6 +146,16 @@ impl Rig {
 
     pub fn end(&self) -> End {
         self.end
+    }
+
+    /// True when the peer is told what happens.
+    pub fn is_watching(&self) -> bool {
+        Executor::is_watching(&self.session)
+    }
+
+    /// What executes, for sessions that are no connections.
+    pub fn executor(&mut self) -> &mut Executor {
+        &mut self.executor
     }
 
     pub fn counted(&self, metric: Metric) -> u64 {
@@ -184,6 +201,14 @@ impl Rig {
     /// # Panics
     /// If `drive` breaks its contract.
     pub fn send(&mut self, bytes: &[u8], manner: Manner) -> Vec<u8> {
+        self.send_within(bytes, manner, usize::MAX)
+    }
+
+    /// As `send`, until more than so many bytes have been replied.
+    ///
+    /// # Panics
+    /// If `drive` breaks its contract.
+    pub fn send_within(&mut self, bytes: &[u8], manner: Manner, limit: usize) -> Vec<u8> {
         let mut cutter = Cutter::new(manner);
         let mut replies = Vec::new();
         let mut shown = self.waiting.len();
@@ -191,7 +216,8 @@ impl Rig {
         let mut start = 0;
         while self.end == End::Open {
             shown = (shown + cutter.piece()).min(self.waiting.len() - start);
-            let consumed = self.exhaust(start, shown, &mut cutter, &mut replies);
+            let shown_now = (start, shown, limit);
+            let consumed = self.exhaust(shown_now, &mut cutter, &mut replies);
             start += consumed;
             shown -= consumed;
             if start + shown == self.waiting.len() {
@@ -203,11 +229,11 @@ impl Rig {
         replies
     }
 
-    /// Drives until more input is needed; says how much was consumed.
+    /// Drives until more input is needed, or more was replied than the limit; says how much was
+    /// consumed.
     fn exhaust(
         &mut self,
-        start: usize,
-        shown: usize,
+        (start, shown, limit): (usize, usize, usize),
         cutter: &mut Cutter,
         replies: &mut Vec<u8>,
     ) -> usize {
@@ -220,7 +246,9 @@ impl Rig {
             let input = &left[..cutter.prefix(left.len())];
             let requests = cutter.requests();
             let mut budget = Budget { requests, cost };
-            let mut output = Memory::new(cutter.output_limit());
+            // Full is what is more than the limit.
+            let room = limit.saturating_add(1) - replies.len();
+            let mut output = Memory::new(cutter.output_limit().min(room));
             let session = &mut self.session;
             let progress = self.executor.drive(session, input, self.now, &mut budget, &mut output);
             assert!(progress.consumed <= input.len());
@@ -228,6 +256,10 @@ impl Rig {
             let wrote = !output.written().is_empty();
             replies.extend(output.take());
             consumed += progress.consumed;
+            if replies.len() > limit {
+                self.end = End::Full;
+                return consumed;
+            }
             let spent = budget.requests < requests;
             if wrote || progress.consumed > 0 {
                 (idle_calls, vain_calls) = (0, 0);
@@ -361,7 +393,7 @@ thread_local! {
 pub const USERS: &[u8] = b"foo:bar\n";
 
 /// What was said, but for the rows of statistics that cuts may change.
-fn without_chance(replies: &[u8]) -> Vec<u8> {
+pub fn without_chance(replies: &[u8]) -> Vec<u8> {
     if replies.first() == Some(&0x81) {
         let told = packets(replies).filter(|packet| !row_name(packet).is_some_and(is_chance));
         return told.flatten().copied().collect();
@@ -420,7 +452,7 @@ pub fn replies_to_strangers_do_not_depend_on_cuts(data: &[u8]) {
     });
 }
 
-/// The body of the fuzz target: sends the bytes after the first eight to two equal servers, to one
+/// The body of a fuzz target: sends the bytes after the first eight to two equal servers, to one
 /// of them as cut by the first eight, and compares.
 ///
 /// # Panics

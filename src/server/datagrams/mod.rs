@@ -12,6 +12,8 @@
 
 mod answer;
 mod frame;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub mod fuzzing;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::answer::{Answer, answer};
 use super::frame::{Request, payload_bytes_max, split};
+use super::fuzzing::{SEPARATOR, replies_are_framed_and_bounded};
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::hash::KeyHasher;
 use crate::base::metrics::Registry;
@@ -205,5 +206,46 @@ proptest! {
             prop_assert!(!answer.stops, "shutdown was not allowed");
         }
         prop_assert_eq!(say(&mut executor, "get none\r\n", 64), "END\r\n");
+    }
+}
+
+/// What a fuzzer would try: a few thousand inputs, mutated from datagrams without regard for sense.
+#[test]
+fn mutated_datagrams() {
+    let set = packet(Opcode::Set, 1, &[0; 8], "k", b"value");
+    let get = packet(Opcode::Get, 2, b"", "k", b"");
+    let seeds = [
+        datagram(b"set k 0 0 5\r\nhello\r\nget k no\r\nincr k 1\r\n"),
+        datagram(format!("set k 0 0 900\r\n{}\r\nget k k\r\n", "v".repeat(900)).as_bytes()),
+        datagram(b"stats\r\nflush_all\r\nlru_crawler metadump all\r\nwatch\r\nget k\r\n"),
+        datagram(b"get k\r\nget k l"),
+        datagram(b"VALUE k 0 1\r\n"),
+        datagram(b"shutdown\r\nquit\r\n"),
+        datagram(&[set, get.clone()].concat()),
+        datagram(&[get, packet(Opcode::Stat, 3, b"", "", b"")].concat()),
+    ];
+    let mut word = 3_u64;
+    let mut random = |below: usize| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(word >> 33).unwrap() % below
+    };
+    for round in 0..3000_u32 {
+        let cuts = (round / 2).wrapping_mul(0x9e37_79b9) * (round % 2);
+        let mut input = [&round.to_le_bytes()[..2], &cuts.to_le_bytes()[..]].concat();
+        for _ in 0..=random(4) {
+            input.extend_from_slice(&seeds[random(seeds.len())]);
+            input.extend(SEPARATOR);
+        }
+        for _ in 0..random(4) {
+            let place = random(input.len());
+            match random(5) {
+                0 => drop(input.remove(place)),
+                1 => drop(input.splice(place..place, SEPARATOR)),
+                2 => drop(input.splice(place..place, *b"get k\r\n")),
+                3 => input[place] = [0, 1, 0x7f, 0x80, 0xff][random(5)],
+                _ => input[place] ^= 1 << random(8),
+            }
+        }
+        replies_are_framed_and_bounded(&input);
     }
 }
