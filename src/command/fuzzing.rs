@@ -229,6 +229,16 @@ impl Rig {
         replies
     }
 
+    /// Does what is done where there is no room for replies; says how much was consumed.
+    fn go_on_without_room(&mut self, start: usize) -> usize {
+        let mut budget = Budget { requests: u32::MAX, cost: Cost::Any };
+        let mut output = Memory::new(0);
+        let (session, rest) = (&mut self.session, &self.waiting[start..]);
+        let progress = self.executor.drive(session, rest, self.now, &mut budget, &mut output);
+        assert!(output.written().is_empty());
+        progress.consumed
+    }
+
     /// Drives until more input is needed, or more was replied than the limit; says how much was
     /// consumed.
     fn exhaust(
@@ -258,7 +268,7 @@ impl Rig {
             consumed += progress.consumed;
             if replies.len() > limit {
                 self.end = End::Full;
-                return consumed;
+                return consumed + self.go_on_without_room(start + consumed);
             }
             let spent = budget.requests < requests;
             if wrote || progress.consumed > 0 {
