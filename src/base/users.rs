@@ -5,6 +5,8 @@
 //!   bob:se:cret
 //! ```
 //!
+//! A name has a byte at least: there it may have none.
+//!
 //! What is kept of a user is a signature of the name and the password. To compare signatures takes
 //! as long when they differ as when they do not, and all users are compared with always, so that
 //! how long it takes tells nothing of who there is, or of how much of a password was right.
@@ -31,6 +33,7 @@ pub struct Users(Vec<[u8; SIGNATURE_BYTES]>);
 pub enum UsersError {
     NoUser,
     NoColon { line: usize },
+    NoName { line: usize },
     LongLine { line: usize },
     TooMany,
 }
@@ -40,6 +43,7 @@ impl fmt::Display for UsersError {
         match self {
             Self::NoUser => f.write_str("there is no user in it"),
             Self::NoColon { line } => write!(f, "line {line} has no colon after a user's name"),
+            Self::NoName { line } => write!(f, "line {line} has no name before its colon"),
             Self::LongLine { line } => {
                 write!(f, "line {line} has more than {USER_BYTES_MAX} bytes")
             }
@@ -65,6 +69,10 @@ impl Users {
             }
             let colon = text.iter().position(|byte| *byte == b':');
             let colon = colon.ok_or(UsersError::NoColon { line })?;
+            // Whoever says nothing would be let in.
+            if colon == 0 {
+                return Err(UsersError::NoName { line });
+            }
             if users.len() == USERS_MAX {
                 return Err(UsersError::TooMany);
             }
@@ -127,8 +135,8 @@ mod tests {
 
     #[test]
     fn names_belong_to_passwords() {
-        let users = Users::parse(b"foo:bar\nbaaaz:quux\r\n\n:\na:b:c d").unwrap();
-        for (name, password) in [("foo", "bar"), ("baaaz", "quux"), ("", ""), ("a", "b:c d")] {
+        let users = Users::parse(b"foo:bar\nbaaaz:quux\r\n\nn:\na:b:c d").unwrap();
+        for (name, password) in [("foo", "bar"), ("baaaz", "quux"), ("n", ""), ("a", "b:c d")] {
             assert!(users.admit(name.as_bytes(), password.as_bytes()), "{name}");
         }
         for (name, password) in [
@@ -154,6 +162,8 @@ mod tests {
             (&b""[..], UsersError::NoUser),
             (b"\n\r\n", UsersError::NoUser),
             (b"a:b\nnobody\n", UsersError::NoColon { line: 2 }),
+            (b"a:b\n:\n", UsersError::NoName { line: 2 }),
+            (b":password\r\n", UsersError::NoName { line: 1 }),
             (&line(USER_BYTES_MAX + 1), UsersError::LongLine { line: 1 }),
             (&b"a:b\n".repeat(USERS_MAX + 1), UsersError::TooMany),
         ] {

@@ -15,7 +15,7 @@ use crate::base::protocol::Protocol;
 use crate::base::users::USER_BYTES_MAX;
 use crate::protocol::binary;
 use crate::protocol::memcache::{
-    AUTHENTICATION_FAILURE, LINE_END, Login, parse_login, parse_token, reply,
+    AUTHENTICATION_FAILURE, LINE_END, Login, ProtocolError, parse_login, parse_token, reply,
 };
 
 /// The longest token that is looked at: of any user, in the words of either protocol, with room to
@@ -81,9 +81,11 @@ impl<O: Output> Batch<'_, O> {
                 self.consume(consumed);
                 self.output.put(reply);
             }
-            Login::Nonsense { consumed } => {
+            Login::TooLong { consumed } => {
                 self.consume(consumed);
-                return Some(self.close(state));
+                self.output.put(ProtocolError::HeadTooLong.reply());
+                *state = State::Broken;
+                return Some(Verdict::Close);
             }
             Login::Partial => unreachable!("it was not there"),
         }

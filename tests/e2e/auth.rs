@@ -82,12 +82,13 @@ fn a_file_that_changes_is_read_again() {
         assert_eq!(try_in("old", "1"), FAILURE, "{kind:?}");
         stays.set("k", b"who is in stays in");
         // One that says nothing keeps those whom there are.
-        for nonsense in ["no colon\n".to_owned(), String::new(), "a:b\n".repeat(9)] {
+        for nonsense in ["no colon\n", ":\n", "a:b\n:c\n", "", &"a:b\n".repeat(9)] {
             std::fs::write(&users.0, nonsense).unwrap();
             server.signal("HUP");
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(try_in("new", "2"), STORED, "{kind:?}");
             assert_eq!(try_in("a", "b"), FAILURE, "{kind:?}");
+            assert_eq!(try_in("", ""), FAILURE, "{kind:?}");
         }
         std::fs::remove_file(&users.0).unwrap();
         server.signal("HUP");
@@ -103,6 +104,7 @@ fn a_stranger_does_not_stay_and_gets_no_memory() {
         let Some(server) = users.start(kind, &["-o", "idle_timeout=1"]) else { continue };
         let (mut text, mut binary, mut token) = (server.client(), server.client(), server.client());
         text.ask("get k", "CLIENT_ERROR unauthenticated");
+        text.ask("get", "CLIENT_ERROR unauthenticated");
         binary.send(&packet(NOOP, b"", "", b"")[..10]);
         token.send("set auth 0 0 16384\r\n");
         for client in [&mut text, &mut binary, &mut token] {
@@ -111,7 +113,8 @@ fn a_stranger_does_not_stay_and_gets_no_memory() {
         // A line without an end, tokens without an end, and a body as large as it may be.
         let mut line = server.client();
         let _ = line.try_send(vec![b'x'; 1 << 20]);
-        assert_eq!(line.rest(), Some(Vec::new()), "{kind:?}");
+        let told = line.rest().map(|told| String::from_utf8(told).unwrap());
+        assert_eq!(told.as_deref(), Some("CLIENT_ERROR line too long\r\n"), "{kind:?}");
         let mut tokens = server.client();
         let token = [&b"set auth 0 0 16384\r\n"[..], &[b'x'; 16386]].concat();
         for _ in 0..100 {

@@ -34,9 +34,16 @@ fn nothing_is_executed_for_a_stranger() {
         CLIENT_ERROR unauthenticated\r\nCLIENT_ERROR unauthenticated\r\n\
         CLIENT_ERROR unauthenticated\r\nCLIENT_ERROR unauthenticated\r\n\
         CLIENT_ERROR auth token too long\r\n\
-        CLIENT_ERROR bad command line termination\r\n";
-    assert_replies(sent, replies, End::Closed);
-    assert_replies(b"quit\r\n", "", End::Closed);
+        CLIENT_ERROR bad command line termination\r\n\
+        CLIENT_ERROR unauthenticated\r\n";
+    assert_replies(sent, replies, End::Open);
+    let unauthenticated = "CLIENT_ERROR unauthenticated\r\n";
+    for line in ["quit\r\n", "x\n", "\r\n", "\n"] {
+        assert_replies(line.as_bytes(), unauthenticated, End::Open);
+    }
+    for line in [[b'x'; 2048], [b' '; 2048]] {
+        assert_replies(&line, "CLIENT_ERROR line too long\r\n", End::Closed);
+    }
 }
 
 #[test]

@@ -63,7 +63,8 @@ impl ProtocolError {
     //= protocol.txt "Error strings"
     pub const fn reply(self) -> &'static [u8] {
         match self {
-            Self::HeadTooLong | Self::Http => b"",
+            Self::Http => b"",
+            Self::HeadTooLong => b"CLIENT_ERROR line too long\r\n",
             Self::UnknownCommand => b"ERROR\r\n",
             Self::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
             Self::TooFewWords => b"CLIENT_ERROR bad command line\r\n",

@@ -141,7 +141,7 @@ pub(super) fn parse_head(input: &[u8]) -> Parsed<'_> {
         return match input.len() {
             HEAD_BYTES_MAX.. => Parsed::Invalid {
                 error: ProtocolError::HeadTooLong,
-                noreply: true,
+                noreply: false,
                 consumed: HEAD_BYTES_MAX,
             },
             _ => Parsed::Partial,

@@ -15,9 +15,6 @@ use crate::base::limits::HEAD_BYTES_MAX;
 /// What is said to be longer is refused at once, as memcached does.
 const TOKEN_BYTES_SAID_MAX: u64 = 16 << 10;
 
-/// A shorter line, its LF aside, comes from no client: it is not even answered.
-const LINE_BYTES_MIN: usize = 6;
-
 /// What stands at the start of the input of a peer that has not said who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
@@ -32,8 +29,8 @@ pub enum Login {
         reply: &'static [u8],
         consumed: usize,
     },
-    /// This is no memcached client.
-    Nonsense {
+    /// A line without an end: this is no memcached client.
+    TooLong {
         consumed: usize,
     },
 }
@@ -48,14 +45,11 @@ pub const AUTHENTICATION_FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\
 pub fn parse_login(input: &[u8]) -> Login {
     let Some(end) = find(&input[..input.len().min(HEAD_BYTES_MAX)], b'\n') else {
         return match input.len() {
-            HEAD_BYTES_MAX.. => Login::Nonsense { consumed: HEAD_BYTES_MAX },
+            HEAD_BYTES_MAX.. => Login::TooLong { consumed: HEAD_BYTES_MAX },
             _ => Login::Partial,
         };
     };
     let consumed = end + 1;
-    if end < LINE_BYTES_MIN {
-        return Login::Nonsense { consumed };
-    }
     let line = &input[..end];
     let words = Words::of(line.strip_suffix(b"\r").unwrap_or(line));
     let token_bytes = decimal(words.at(4)).filter(|_| words.at(0) == b"set");
@@ -98,8 +92,9 @@ mod tests {
             (b"settle k 0 0 7\r\n", refused(16)),
             (b"get foo\r\n", refused(9)),
             (b"get a\r\n", refused(7)),
-            (b"quit\r\n", Login::Nonsense { consumed: 6 }),
-            (b"\n", Login::Nonsense { consumed: 1 }),
+            (b"quit\r\n", refused(6)),
+            (b"\r\n", refused(2)),
+            (b"\n", refused(1)),
             (b"set foo 0 0 7", Login::Partial),
             (b"", Login::Partial),
         ] {
@@ -107,7 +102,7 @@ mod tests {
         }
         let long = [b'x'; HEAD_BYTES_MAX];
         assert_eq!(parse_login(&long[1..]), Login::Partial);
-        assert_eq!(parse_login(&long), Login::Nonsense { consumed: HEAD_BYTES_MAX });
+        assert_eq!(parse_login(&long), Login::TooLong { consumed: HEAD_BYTES_MAX });
     }
 
     #[test]
@@ -139,7 +134,7 @@ mod tests {
                 Login::Partial => prop_assert_eq!(part, whole),
                 Login::Head { consumed, .. }
                 | Login::Refused { consumed, .. }
-                | Login::Nonsense { consumed } => {
+                | Login::TooLong { consumed } => {
                     prop_assert!(consumed <= input.len());
                     let wanted = if cut >= consumed { whole } else { Login::Partial };
                     prop_assert_eq!(part, wanted);

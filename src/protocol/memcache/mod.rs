@@ -15,8 +15,9 @@
 //!
 //! Where releases of memcached differ, 1.6.45 is followed, and clients who ask are told so: some
 //! choose what to say, or to expect, by the version. Differences that are meant:
-//! - A head longer than `HEAD_BYTES_MAX` always closes the connection; memcached looks only when it
-//!   has run out of input. A list of keys has no limit, `gat` included.
+//! - A head longer than `HEAD_BYTES_MAX` always closes the connection, and the peer is told why;
+//!   memcached looks only when it has run out of input, and says nothing. A list of keys has no
+//!   limit, `gat` included.
 //! - A key that is too long in a list of keys ends the list with one `CLIENT_ERROR bad command line
 //!   format`; values before it have been sent, the rest of the line is ignored.
 //! - A head that starts with a space is an unknown command, as it is there for all but a few.

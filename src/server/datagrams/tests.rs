@@ -74,6 +74,19 @@ fn all_of_a_datagram_has_one_reply() {
     assert!(say(&mut executor, "stats\r\n", 64 << 10).ends_with("END\r\n"));
 }
 
+/// As in a connection, a line of junk ends all, and the peer is told so.
+#[test]
+fn junk_has_a_reply() {
+    let mut executor = executor();
+    let long = |bytes: usize| format!("version\r\n{}\r\nversion\r\n", "x".repeat(bytes));
+    let version = say(&mut executor, "version\r\n", 1400);
+    let reply = format!("{version}ERROR\r\n{version}");
+    assert_eq!(say(&mut executor, &long(2046), 1400), reply);
+    let reply = format!("{version}CLIENT_ERROR line too long\r\n");
+    assert_eq!(say(&mut executor, &long(2047), 1400), reply);
+    assert_eq!(say(&mut executor, &long(60_000), 1400), reply);
+}
+
 #[test]
 fn what_is_cut_is_not_executed() {
     let mut executor = executor();
