@@ -7,6 +7,7 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::detail::Use;
 use super::session::{Form, Group, Report, State};
+use super::size_rows::Sizing;
 use super::storing::swallowing;
 use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
@@ -175,9 +176,9 @@ impl<O: Output> Batch<'_, O> {
     }
 
     fn stats(&mut self, group: &[u8], action: &[u8], state: &mut State) {
-        let report = |group| State::Reporting(Report { group, rows: 0, form: Form::Lines });
         match self.group(group, action) {
-            Ok(Asked::Rows(group)) => *state = report(group),
+            Ok(Asked::Rows(group)) => *state = report(group, Form::Lines),
+            Ok(Asked::Sizes) => *state = State::Sizing(Box::new(Sizing::new(Form::Lines))),
             Ok(Asked::Reset) => self.output.put(reply::RESET),
             Ok(Asked::Turned) => self.output.put(reply::OK),
             Err(Refused::Unknown) => self.output.put(reply::ERROR),
@@ -202,6 +203,14 @@ impl<O: Output> Batch<'_, O> {
             }
             (b"detail", b"dump") => Ok(Asked::Rows(Group::Detail)),
             (b"detail", _) => Err(Refused::Usage),
+            (b"sizes", _) if !shared.tracks_sizes() => Ok(Asked::Rows(Group::SizesStatus)),
+            (b"sizes", _) if !shared.sizings.take() => Ok(Asked::Rows(Group::SizesError)),
+            (b"sizes", _) => Ok(Asked::Sizes),
+            (b"sizes_enable" | b"sizes_disable", _) => {
+                // Relaxed: it is all that there is to know.
+                shared.tracks_sizes.store(group == b"sizes_enable", Ordering::Relaxed);
+                Ok(Asked::Rows(Group::SizesStatus))
+            }
             (group, _) => Group::named(group).map(Asked::Rows).ok_or(Refused::Unknown),
         }
     }
@@ -216,11 +225,18 @@ impl<O: Output> Batch<'_, O> {
     }
 }
 
+/// Statistics that are to be replied.
+pub(super) fn report(group: Group, form: Form) -> State {
+    State::Reporting(Report { group, rows: 0, form })
+}
+
 /// What was asked of statistics, and has been done as far as it can be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// These are to be replied.
     Rows(Group),
+    /// Items are to be counted by their sizes.
+    Sizes,
     Reset,
     Turned,
 }

@@ -19,6 +19,8 @@
 //!    | +---------------> Dumping ----------------+              key by key
 //!    | |  delete_prefix                          |
 //!    | +---------------> Pruning ----------------+              some keys at a time
+//!    | |  stats sizes                            |
+//!    | +---------------> Sizing -----------------+              some items at a time
 //!    |    watch
 //!    +-----------------> Watching                               line by line, to the end
 //!    +-------------------------------------------+
@@ -56,8 +58,10 @@ mod meta;
 mod meta_get;
 mod operating;
 mod pruning;
+mod quota;
 mod sending;
 mod session;
+mod size_rows;
 mod stats;
 mod storing;
 mod watchers;
@@ -75,7 +79,7 @@ pub use session::Session;
 pub use watching::EvictionLog;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::Now;
@@ -89,6 +93,7 @@ use crate::store::{Item, Loan, Participant, Span, Table};
 
 use batch::Batch;
 use classes::Classes;
+use quota::Quota;
 use session::State;
 use watchers::{Observer, Watchers};
 
@@ -153,6 +158,8 @@ pub struct Switches {
     pub detail: bool,
     /// What separates the prefix of a key from the rest (`-D`).
     pub prefix_delimiter: u8,
+    /// `stats sizes` from the start (`-o track_sizes`).
+    pub track_sizes: bool,
 }
 
 impl Default for Switches {
@@ -166,6 +173,7 @@ impl Default for Switches {
             cas: true,
             detail: false,
             prefix_delimiter: b':',
+            track_sizes: false,
         }
     }
 }
@@ -208,13 +216,14 @@ pub struct Shared {
     pub auth: Option<Auth>,
     /// Statistics by prefix.
     pub detail: Detail,
+    /// Whether who asks for `stats sizes` is told them.
+    tracks_sizes: AtomicBool,
     watchers: Watchers,
-    /// Deletions by prefix in progress.
-    prunings: AtomicU32,
+    /// Deletions by prefix in progress: each keeps a word for every stripe.
+    prunings: Quota,
+    /// Counts of items by their sizes in progress: each keeps a word or two for every size.
+    sizings: Quota,
 }
-
-/// As many deletions by prefix may be in progress: each keeps a word for every stripe.
-const PRUNINGS_MAX: u32 = 64;
 
 impl Shared {
     /// Whether statistics by prefix are kept, from now on. Then no value is stored at once: what
@@ -226,7 +235,7 @@ impl Shared {
 
     /// Where all protocols are spoken, and everybody is let in.
     pub fn open(facts: Facts, table: Arc<Table>, registry: SyncArc<Registry>) -> Shared {
-        let Switches { detail: is_on, prefix_delimiter, .. } = facts.switches;
+        let Switches { detail: is_on, prefix_delimiter, track_sizes, .. } = facts.switches;
         let shared = Shared {
             facts,
             table,
@@ -236,22 +245,18 @@ impl Shared {
             protocols: Vec::new(),
             auth: None,
             detail: Detail::new(is_on, prefix_delimiter),
+            tracks_sizes: AtomicBool::new(track_sizes),
             watchers: Watchers::default(),
-            prunings: AtomicU32::new(0),
+            prunings: Quota::default(),
+            sizings: Quota::default(),
         };
         shared.turn_detail(is_on);
         shared
     }
 
-    /// True when one more deletion by prefix may begin, which must be ended.
-    fn may_prune(&self) -> bool {
-        let one_more = |prunings: u32| (prunings < PRUNINGS_MAX).then_some(prunings + 1);
-        // Relaxed: a count.
-        self.prunings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
-
-    fn end_pruning(&self) {
-        self.prunings.fetch_sub(1, Ordering::Relaxed);
+    fn tracks_sizes(&self) -> bool {
+        // Relaxed: it is all that there is to know.
+        self.tracks_sizes.load(Ordering::Relaxed)
     }
 
     /// What is called when much waits to be told to somebody who watches.
@@ -385,6 +390,7 @@ impl Executor {
                 State::Login(_) => batch.login(state),
                 State::Binary(_) => batch.binary(state),
                 State::Pruning(_) => batch.prune(state),
+                State::Sizing(_) => batch.size(state),
                 State::Watching(_) => batch.watch(state),
                 State::Closed | State::Broken => Some(Verdict::Close),
             };
@@ -408,7 +414,8 @@ impl Executor {
         match std::mem::replace(&mut session.state, State::Closed) {
             State::Filling(filling) => self.participant.abandon(filling.reservation),
             State::Sending(sending) => self.participant.unpin(sending.pin),
-            State::Pruning(_) => self.shared.end_pruning(),
+            State::Pruning(_) => self.shared.prunings.give_back(),
+            State::Sizing(_) => self.shared.sizings.give_back(),
             State::Watching(watcher) => self.shared.watchers.remove(&watcher, &self.counters),
             State::Opening(_)
             | State::Idle
@@ -440,6 +447,7 @@ impl Executor {
             | State::Login(_)
             | State::Binary(_)
             | State::Pruning(_)
+            | State::Sizing(_)
             | State::Watching(_)
             | State::Closed
             | State::Broken => false,
@@ -464,6 +472,7 @@ impl Executor {
             | State::Login(_)
             | State::Binary(_)
             | State::Pruning(_)
+            | State::Sizing(_)
             | State::Watching(_)
             | State::Closed
             | State::Broken => false,
@@ -509,6 +518,7 @@ impl Executor {
             | State::Login(_)
             | State::Binary(_)
             | State::Pruning(_)
+            | State::Sizing(_)
             | State::Watching(_)
             | State::Closed
             | State::Broken => 0,
@@ -545,6 +555,7 @@ impl Executor {
             | State::Login(_)
             | State::Binary(_)
             | State::Pruning(_)
+            | State::Sizing(_)
             | State::Watching(_)
             | State::Closed
             | State::Broken => 0,

@@ -31,7 +31,7 @@ impl<O: Output> Batch<'_, O> {
         if !shared.facts.switches.flush {
             return self.reply(reply::DELETE_PREFIX_NOT_ALLOWED, noreply);
         }
-        if !shared.may_prune() {
+        if !shared.prunings.take() {
             return self.reply(reply::DELETE_PREFIX_BUSY, noreply);
         }
         let (prefix, mark) = (prefix.into(), shared.table.mark());
@@ -58,7 +58,7 @@ impl<O: Output> Batch<'_, O> {
         if !pruning.noreply {
             reply::deleted(self.output, pruning.deleted);
         }
-        self.executor.shared.end_pruning();
+        self.executor.shared.prunings.give_back();
         *state = State::Idle;
         None
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dumping::Classes;
+use super::size_rows::Sizing;
 use super::watchers::Watcher;
 use crate::base::clock::{Expiry, Now};
 use crate::base::hot::Of;
@@ -51,6 +52,8 @@ pub(super) enum State {
     Dumping(Box<Dump>),
     /// Keys that begin alike are being deleted; nothing is read.
     Pruning(Box<Pruning>),
+    /// Items are being counted by their sizes; nothing is read.
+    Sizing(Box<Sizing>),
     /// The peer is told what happens, from now on; what it sends is of no use.
     Watching(Arc<Watcher>),
     /// What comes next says who the peer is, in the text protocol; `Some` is the length of a token.
@@ -257,7 +260,10 @@ pub(super) enum Group {
     Settings,
     Items,
     Slabs,
-    Sizes,
+    /// Whether sizes are told.
+    SizesStatus,
+    /// Sizes are not told now: too many others are.
+    SizesError,
     Connections,
     Detail,
     Latency,
@@ -272,7 +278,6 @@ impl Group {
             b"settings" => Group::Settings,
             b"items" => Group::Items,
             b"slabs" => Group::Slabs,
-            b"sizes" => Group::Sizes,
             b"conns" => Group::Connections,
             b"latency" => Group::Latency,
             b"rings" => Group::Rings,

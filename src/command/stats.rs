@@ -1,5 +1,6 @@
 //! `stats`, `stats settings` and `stats conns`, with memcached's names and in its order; those of
-//! size classes are in `class_rows`, and what is only ours in `instruments`.
+//! size classes are in `class_rows`, those of sizes in `size_rows`, and what is only ours in
+//! `instruments`.
 //!
 //! A row is left out when it says nothing about this server, as `libevent` and those of the thread
 //! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
@@ -250,13 +251,7 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
         },
         Group::Items => at_place(report, class_rows::items(rows, shared, now, place)),
         Group::Slabs => at_place(report, class_rows::slabs(rows, shared, now, place)),
-        // They are not tracked one by one: `stats items` has them by class.
-        Group::Sizes => {
-            if place == 0 {
-                rows.row("sizes_status", b"disabled");
-            }
-            place == 0
-        }
+        Group::SizesStatus | Group::SizesError => sizes(rows, shared, report.group, place),
         Group::Detail => match shared.detail.line(place) {
             Some(line) => {
                 rows.line("detailed", &line);
@@ -278,6 +273,20 @@ fn next_row(rows: &mut impl Rows, report: &mut Report, shared: &Shared, now: Now
 fn at_place(report: &mut Report, place: Option<usize>) -> bool {
     report.rows = place.unwrap_or(report.rows);
     place.is_some()
+}
+
+/// What there is to say where sizes are not told.
+//= protocol.txt "Item size statistics"
+fn sizes(rows: &mut impl Rows, shared: &Shared, group: Group, place: usize) -> bool {
+    match (group, place) {
+        (Group::SizesError, 0) => rows.row("sizes_status", b"error"),
+        (Group::SizesError, 1) => rows.row("sizes_error", b"too_many_at_a_time"),
+        (_, 0) => {
+            rows.row("sizes_status", if shared.tracks_sizes() { b"enabled" } else { b"disabled" });
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> bool {
@@ -336,6 +345,7 @@ fn setting(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
             // Relaxed: it is a number by itself.
             rows.number(name, shared.verbosity.load(Ordering::Relaxed).into());
         }
+        "track_sizes" => rows.row(name, if shared.tracks_sizes() { b"yes" } else { b"no" }),
         "detail_enabled" => rows.row(name, if shared.detail.is_on() { b"yes" } else { b"no" }),
         // What was stored before is dead; in seconds since the start, as there.
         "oldest" => {

@@ -217,6 +217,7 @@ impl Executor {
             | State::Reporting(_)
             | State::Dumping(_)
             | State::Pruning(_)
+            | State::Sizing(_)
             | State::Login(_)
             | State::Binary(_)
             | State::Closed

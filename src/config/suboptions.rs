@@ -205,10 +205,16 @@ pub(super) const TABLE: &[Suboption] = &[
         all.worker_logbuf_bytes = kib(all, "worker_logbuf_size", value)?;
         Ok(())
     }),
-    row("track_sizes", "", Unused, "No effect", |all, _| {
-        all.track_sizes = true;
-        Ok(())
-    }),
+    row(
+        "track_sizes",
+        "",
+        Obeyed,
+        "stats sizes tells how many items there are of each size",
+        |all, _| {
+            all.track_sizes = true;
+            Ok(())
+        },
+    ),
     row("modern", "", Already, "What is modern is so in any case", NOTHING),
     row("no_modern", "", Unused, "No effect but that of no_maxconns_fast", no_modern),
     row("inline_ascii_resp", "", Already, "", NOTHING),

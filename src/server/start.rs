@@ -232,6 +232,7 @@ fn switches(plan: &Plan) -> Switches {
         cas: plan.cas_enabled,
         detail: plan.detail_enabled,
         prefix_delimiter: plan.prefix_delimiter,
+        track_sizes: plan.extended.track_sizes,
     }
 }
 

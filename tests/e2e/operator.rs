@@ -212,3 +212,54 @@ fn deleting_what_begins_alike_stops_nobody() {
         server.assert_serves();
     }
 }
+
+/// The rows of `stats sizes` are those of all keys with their sizes, and are counted beside others.
+#[test]
+fn sizes_are_counted_when_they_are_asked_for() {
+    for kind in OURS {
+        let options = &["-m", "64", "-o", "track_sizes"];
+        let Some(mut server) = Server::start(kind, options).filter(Server::is_ours) else { return };
+        let mut client = server.client();
+        for (number, size) in [(0, 0), (1, 10), (2, 40), (3, 500), (4, 9000), (5, 200_000)] {
+            store(&mut client, &format!("size{number}"), 6000 / (size / 30 + 1) + 1, size);
+        }
+        client.send("lru_crawler metadump all\r\n");
+        let mut wanted: BTreeMap<u64, u64> = BTreeMap::new();
+        loop {
+            // A row ends in a bare line feed.
+            let mut line = Vec::new();
+            while line.last() != Some(&b'\n') {
+                line.extend(client.bytes(1));
+            }
+            let line = String::from_utf8(line).unwrap();
+            if line == "END\r\n" {
+                break;
+            }
+            let size = line.split(' ').find_map(|word| word.strip_prefix("size="));
+            if let Some(size) = size {
+                let size: u64 = size.parse().unwrap();
+                *wanted.entry(size.div_ceil(32) * 32).or_default() += 1;
+            }
+        }
+        let told = |client: &mut Client| -> Vec<(u64, u64)> {
+            let rows = client.stats_of("sizes").into_iter();
+            let numbers =
+                |(size, count): (String, String)| Some((size.parse().ok()?, count.parse().ok()?));
+            rows.filter_map(numbers).collect()
+        };
+        let rows = told(&mut client);
+        assert!(rows.len() >= 6, "{rows:?}");
+        assert_eq!(rows, wanted.into_iter().collect::<Vec<_>>(), "{kind:?}");
+        let count: u64 = rows.iter().map(|(_, count)| count).sum();
+        assert_eq!(count, client.stat("curr_items"));
+        let settings: BTreeMap<_, _> = client.stats_of("settings").into_iter().collect();
+        assert_eq!(settings["track_sizes"], "yes");
+        // Who goes away amid it keeps nothing from others.
+        for _ in 0..200 {
+            server.client().send("stats sizes\r\n");
+        }
+        let free = wait_until(PATIENCE, || told(&mut server.client()) == rows);
+        assert!(free, "{kind:?}: it is never told again");
+        server.assert_serves();
+    }
+}

@@ -85,7 +85,7 @@ const LINES: &[(&str, &[&str], &[&str])] = &[
     ("image_with_words_in_one", &["-m 64", "-c 1024", "-o modern"], &[]),
     ("verbose", &["-u", "nobody", "-vv"], &[]),
     ("rpm", &["-u", "nobody", "-m", "64", "-c", "1024", "-l", "127.0.0.1,::1"], &[]),
-    ("chart", &["-m", "64", "--extended=modern,track_sizes", "-v"], &["-o track_sizes"]),
+    ("chart", &["-m", "64", "--extended=modern,track_sizes", "-v"], &[]),
     ("chart_with_items", &["-m", "64", "-I", "1m", "-o", "modern", "-c", "1024"], &[]),
     (
         "wiki",

@@ -17,8 +17,9 @@ use super::batch::{Batch, Step};
 use super::classes::Class;
 use super::costs::Work;
 use super::detail::Use;
-use super::execute::{Asked as Told, Refused};
-use super::session::{Access, Form, Next, Report, State, Swallowing};
+use super::execute::{Asked as Told, Refused, report};
+use super::session::{Access, Form, Next, State, Swallowing};
+use super::size_rows::Sizing;
 use super::watching::{Deed, OTHERS};
 use crate::base::by_size::OfSize;
 use crate::base::clock::Expiry;
@@ -305,9 +306,8 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             None => (group, &b""[..]),
         };
         match self.group(group, action) {
-            Ok(Told::Rows(group)) => {
-                *state = State::Reporting(Report { group, rows: 0, form: Form::Packets(echo) });
-            }
+            Ok(Told::Rows(group)) => *state = report(group, Form::Packets(echo)),
+            Ok(Told::Sizes) => *state = State::Sizing(Box::new(Sizing::new(Form::Packets(echo)))),
             Ok(Told::Reset | Told::Turned) => Packets(&mut *self.output, echo).end(),
             Err(Refused::NotAllowed) => reply::error(self.output, echo, Status::AuthFailure),
             Err(Refused::Unknown | Refused::Usage) => {

@@ -3,6 +3,7 @@
 use super::talk;
 use crate::base::clock::TICKS_PER_S;
 use crate::base::metrics::Metric;
+use crate::command::Switches;
 use crate::command::fuzzing::{End, ITEM_BYTES_MAX, Manner, Rig};
 
 #[test]
@@ -127,6 +128,53 @@ fn statistics_have_memcached_s_names_and_order() {
     assert_eq!(talk(&mut rig, "stats conns\n"), "END\n", "without a ring");
     assert_eq!(talk(&mut rig, "stats sizes\n"), "STAT sizes_status disabled\nEND\n");
     assert_eq!(talk(&mut rig, "stats noreply\n"), "ERROR\n");
+}
+
+#[test]
+fn sizes_are_told_where_that_is_asked_for() {
+    let mut rig = Rig::switched(Switches { track_sizes: true, ..Switches::default() });
+    assert_eq!(talk(&mut rig, "stats sizes\n"), "END\n");
+    assert!(talk(&mut rig, "stats settings\n").starts_with("STAT maxbytes 67108864\n"));
+    let sizes = |rig: &mut Rig| -> Vec<(u64, u64)> {
+        let rows = talk(rig, "stats sizes\n");
+        let row = |row: &str| {
+            let mut words = row.strip_prefix("STAT ").expect("a row").split(' ');
+            let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
+            (number(), number())
+        };
+        rows.strip_suffix("END\n").expect("the end").lines().map(row).collect()
+    };
+    // What is told of one key is what is counted for it.
+    let mut stored = std::collections::BTreeMap::new();
+    for (number, bytes) in [(0, 0), (1, 1), (2, 31), (3, 32), (4, 33), (5, 900), (6, 100_000)] {
+        for copy in 0..=number {
+            let value = "v".repeat(bytes);
+            talk(&mut rig, &format!("set k{number}{copy} 0 0 {bytes}\n{value}\n"));
+        }
+        let meta = talk(&mut rig, &format!("me k{number}0\n"));
+        let (_, size) = meta.trim_end().rsplit_once("size=").expect("a size");
+        let size: u64 = size.parse().unwrap();
+        *stored.entry(size.div_ceil(32) * 32).or_default() += number + 1;
+    }
+    assert_eq!(sizes(&mut rig), stored.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(sizes(&mut rig).iter().map(|(_, count)| count).sum::<u64>(), 28);
+    talk(&mut rig, "delete k00\ndelete k60\nset k10 0 0 900\n");
+    talk(&mut rig, &format!("{}\n", "v".repeat(900)));
+    let counted = sizes(&mut rig).iter().map(|(_, count)| count).sum::<u64>();
+    assert_eq!(counted, rig.counted(Metric::CurrItems));
+    rig.flush();
+    assert_eq!(talk(&mut rig, "stats sizes\n"), "END\n");
+}
+
+#[test]
+fn sizes_are_turned_on_and_off() {
+    let mut rig = Rig::new(false);
+    talk(&mut rig, "set k 0 0 1\nv\n");
+    assert_eq!(talk(&mut rig, "stats sizes\n"), "STAT sizes_status disabled\nEND\n");
+    assert_eq!(talk(&mut rig, "stats sizes_enable\n"), "STAT sizes_status enabled\nEND\n");
+    assert_eq!(talk(&mut rig, "stats sizes\n"), "STAT 32 1\nEND\n", "it was stored before");
+    assert_eq!(talk(&mut rig, "stats sizes_disable\n"), "STAT sizes_status disabled\nEND\n");
+    assert_eq!(talk(&mut rig, "stats sizes\n"), "STAT sizes_status disabled\nEND\n");
 }
 
 #[test]
