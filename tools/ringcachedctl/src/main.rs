@@ -136,7 +136,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             }
         }
         Action::Watch { interval, count } => {
-            watch::run(&mut client, interval, count, &mut out, &mut io::stderr())?;
+            let errors = &mut io::stderr();
+            watch::run((&mut client, server), interval, count, &mut out, errors)?;
         }
         Action::Top(options) if options.once => {
             let view = top::once(&mut client, options.interval).map_err(failed)?;

@@ -4,6 +4,7 @@
 //! the server measured it: a late datagram bends no rate. A restart begins anew.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::{Client, Sample};
@@ -11,9 +12,9 @@ use crate::client::{Client, Sample};
 /// Lines between two headings.
 const HEADING_EVERY: u64 = 20;
 
-/// Writes `count` lines, or lines for ever. A server that does not answer is waited for.
+/// Writes `count` lines, or lines for ever. A server that does not answer is waited for, and named.
 pub(crate) fn run(
-    client: &mut Client,
+    (client, server): (&mut Client, SocketAddr),
     interval: Duration,
     count: Option<u64>,
     out: &mut impl Write,
@@ -33,12 +34,12 @@ pub(crate) fn run(
                         out.flush()?;
                         lines += 1;
                     }
-                    Some(_) => writeln!(errors, "the server has restarted")?,
+                    Some(_) => writeln!(errors, "{server}: the server has restarted")?,
                     None => {}
                 }
                 last = Some(sample);
             }
-            Err(error) => writeln!(errors, "{error}")?,
+            Err(error) => writeln!(errors, "{server}: {error}")?,
         }
         if count.is_none_or(|count| lines < count) {
             pause(interval);

@@ -195,5 +195,6 @@ fn watch_shows_rates_and_survives_a_restart() {
     assert!(child.wait().unwrap().success());
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert!(errors.contains("the server has restarted"), "{errors}");
+    let restarted = format!("{address}: the server has restarted\n");
+    assert!(errors.contains(&restarted), "{errors}");
 }
