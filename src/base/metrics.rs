@@ -156,6 +156,7 @@ metrics! {
     UpkeepUs "upkeep_us" Counter,
     /// Pages that moved from one class to another.
     SlabsMoved "slabs_moved" Counter,
+    SlabReassignRescues "slab_reassign_rescues" Counter,
     /// Lines for those who watch: put into the queue of at least one of them, or of none.
     LogWorkerWritten "log_worker_written" Counter,
     LogWorkerDropped "log_worker_dropped" Counter,

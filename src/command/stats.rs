@@ -5,7 +5,8 @@
 //! A row is left out when it says nothing about this server, as `libevent` and those of the thread
 //! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
 //! buckets have doubled; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes`
-//! the blocks in which replies wait. The rows of the ledger come last.
+//! the blocks in which replies wait. The crawler is the sweep: it starts with each of its rounds,
+//! and runs in one that was asked for. The rows of the ledger come last.
 
 use std::sync::atomic::Ordering;
 
@@ -100,7 +101,11 @@ const GENERAL: &[(&str, Source)] = &[
     ("hash_power_level", Number(|shared, _| shared.table.figures().buckets().ilog2().into())),
     ("hash_bytes", Number(|shared, _| shared.table.figures().index_bytes)),
     never("hash_is_expanding"),
+    metric(Metric::SlabReassignRescues),
+    ("slab_reassign_running", Number(|shared, _| shared.table.is_moving_page().into())),
     metric(Metric::SlabsMoved),
+    ("lru_crawler_running", Number(|shared, _| shared.table.rounds_asked_for().0.into())),
+    ("lru_crawler_starts", Number(|shared, _| shared.table.rounds_begun().into())),
     never("malloc_fails"),
     metric(Metric::LogWorkerDropped),
     metric(Metric::LogWorkerWritten),

@@ -227,7 +227,10 @@ impl Participant {
         self.table.note_expiry(copy.head(), head.expiry);
         let copied = Counted { bytes: arena.draft(&copy).item_bytes(), is_main: true, heat };
         match self.table.relink(&item, copy, heat) {
-            Ok(gone) => self.lay_out_moved(gone, &item, copied, OfSize::Kept),
+            Ok(gone) => {
+                self.counters.bump(Metric::SlabReassignRescues);
+                self.lay_out_moved(gone, &item, copied, OfSize::Kept);
+            }
             Err(copy) => guard.put(arena.discard(copy)),
         }
     }

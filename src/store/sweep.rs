@@ -85,6 +85,8 @@ pub(in crate::store) struct Orders {
     /// Rounds that were asked for, and those of them that are done.
     asked: AtomicU32,
     done: AtomicU32,
+    /// Rounds that have begun, asked for or not.
+    begun: AtomicU32,
 }
 
 impl Table {
@@ -106,6 +108,16 @@ impl Table {
         let next = done.wrapping_add(1);
         let (asked, order) = (&self.orders.asked, Ordering::Relaxed);
         asked.compare_exchange(done, next, order, order).is_ok()
+    }
+
+    /// Rounds of the sweep that have begun, asked for or not.
+    pub fn rounds_begun(&self) -> u32 {
+        self.orders.begun.load(Ordering::Relaxed)
+    }
+
+    /// True while a page is emptied that is to leave its class.
+    pub fn is_moving_page(&self) -> bool {
+        self.slabs.is_departing()
     }
 
     /// True while a round is under way that was asked for; and how many were so far.
@@ -138,6 +150,8 @@ impl Participant {
             if sweep.next > pages {
                 self.end_round(sweep, now);
             }
+            let begins = u32::from(sweep.next == 1);
+            self.table.orders.begun.fetch_add(begins, Ordering::Relaxed);
             let has_expired = sweeps && self.table.slabs.pages.page(sweep.next).has_expired(now);
             if (has_expired || sweep.is_thorough()) && self.forget_expiries(sweep.next) {
                 sweep.forgotten.1.push(sweep.next);

@@ -9,10 +9,18 @@ use crate::common::client::Client;
 use crate::common::server::{Kind, OURS, Server, original};
 
 /// General rows of the original that say nothing about this server, or that it has not yet.
-const NOT_HERE: &[&str] = &["libevent", "read_buf_bytes_free", "lru_maintainer_juggles"];
+const NOT_HERE: &[&str] = &[
+    "libevent",
+    "read_buf_bytes_free",
+    "slab_reassign_chunk_rescues",
+    "slab_reassign_inline_reclaim",
+    "slab_reassign_evictions_nomem",
+    "slab_reassign_last_busy_status",
+    "lru_maintainer_juggles",
+];
 
 /// Prefixes of such rows.
-const FAMILIES_NOT_HERE: &[&str] = &["slab_reassign_", "lru_crawler_", "extstore_", "proxy_"];
+const FAMILIES_NOT_HERE: &[&str] = &["slab_reassign_busy_", "extstore_", "proxy_"];
 
 fn names(server: &Server, group: &str) -> Vec<String> {
     server.client().stats_of(group).into_iter().map(|(name, _)| name).collect()

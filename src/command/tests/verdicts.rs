@@ -99,7 +99,8 @@ fn statistics_have_memcached_s_names_and_order() {
         decr_misses decr_hits cas_misses cas_hits cas_badval touch_hits touch_misses \
         store_too_large store_no_memory auth_cmds auth_errors idle_kicks bytes_read bytes_written \
         limit_maxbytes accepting_conns listen_disabled_num time_in_listen_disabled_us threads \
-        conn_yields hash_power_level hash_bytes hash_is_expanding slabs_moved malloc_fails \
+        conn_yields hash_power_level hash_bytes hash_is_expanding slab_reassign_rescues \
+        slab_reassign_running slabs_moved lru_crawler_running lru_crawler_starts malloc_fails \
         log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent log_watchers \
         unexpected_napi_ids round_robin_fallback bytes curr_items total_items \
         slab_global_page_pool expired_unfetched evicted_unfetched evicted_active evictions \

@@ -379,10 +379,12 @@ fn a_round_that_is_asked_for_comes_at_once() {
     turns(200);
     assert!(registry.sum(Metric::CurrItems) > 0, "half of a round");
     let before = table.rounds_asked_for();
+    assert_eq!(table.rounds_begun(), 1);
     assert!(table.ask_for_round() && !table.ask_for_round());
     assert_eq!((before, table.rounds_asked_for()), ((false, 0), (true, 1)));
     turns(24);
     assert_eq!((table.rounds_asked_for(), registry.sum(Metric::CurrItems)), ((false, 1), 0));
+    assert!(table.rounds_begun() >= 2);
     assert!(table.ask_for_round());
 }
 
