@@ -3,7 +3,7 @@
 
 use crate::common::client::{Client, set_request};
 use crate::common::server::{OURS, Server};
-use crate::common::{PATIENCE, wait_until};
+use crate::common::{PATIENCE, many_files, wait_until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -36,32 +36,53 @@ fn said(server: &Server, request: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// More peers than are counted of those whom an item is being sent to.
+const READERS: usize = 2300;
+
 /// The references to an item were counted in 16 bits, and pipelined binary gets took one each.
 #[test]
 fn more_gets_of_one_item_than_its_references_are_counted_by() {
-    for mut server in servers(&["-m", "256"]) {
-        server.client().set("k", &[b'v'; 9000]);
-        let gets = [head(0x09, 1, 0, 1), b"k".to_vec()].concat().repeat(70_000);
-        let mut deaf = Vec::new();
-        for _ in 0..64 {
-            let mut stream = TcpStream::connect(server.address()).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            // As much as there is room for: nobody reads the replies.
-            let _ = stream.write(&gets);
-            deaf.push(stream);
+    many_files();
+    for mut server in servers(&["-m", "2048", "-c", "4096"]) {
+        let large = vec![b'v'; 900_000];
+        server.client().set("k", &large);
+        let peer = |_| {
+            let mut peer = Client::connect_narrowly(server.address()).unwrap();
+            peer.send("get k\r\n");
+            peer
+        };
+        // Nobody reads more than a line, so that all of them are being sent it at once.
+        let mut slow: Vec<_> = (0..READERS).map(peer).collect();
+        slow.retain_mut(|peer| match peer.line().as_str() {
+            "VALUE k 0 900000" => true,
+            "SERVER_ERROR refcount overflow during fetch" => false,
+            other => panic!("{other}"),
+        });
+        assert!(slow.len() > 1000 && slow.len() < READERS, "{} are sent it", slow.len());
+        let mut client = server.client();
+        client.ask("delete k", "DELETED");
+        for number in 0..200 {
+            client.set(&format!("other{}", number % 100), &vec![b'x'; 900_000]);
         }
+        for peer in slow.iter_mut().step_by(50) {
+            let value = peer.bytes(900_000);
+            assert!(value.iter().all(|byte| *byte == b'v'), "another's bytes");
+            assert_eq!((peer.line(), peer.line()), (String::new(), "END".into()));
+        }
+        drop(slow);
         for _ in 0..20 {
-            server.client().ask("delete k", "DELETED");
-            server.client().set("k", &[b'w'; 9000]);
-            assert_eq!(server.client().get("k").unwrap(), [b'w'; 9000]);
+            client.set("k", &[b'v'; 9000]);
+            client.ask("delete k", "DELETED");
+            client.set("k", &[b'w'; 9000]);
+            assert_eq!(client.get("k").unwrap(), [b'w'; 9000]);
         }
+        let gets = [head(0x09, 1, 0, 1), b"k".to_vec()].concat().repeat(70_000);
         // Who reads gets every one of them, from before or after the change.
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut writer = stream.try_clone().unwrap();
         let sender = std::thread::spawn(move || writer.write_all(&gets));
         let mut reply = vec![0; 24 + 4 + 9000];
-        let mut client = server.client();
         for number in 0..70_000 {
             if number % 100 == 0 {
                 // What is let go too early is taken for this.
@@ -73,7 +94,6 @@ fn more_gets_of_one_item_than_its_references_are_counted_by() {
             assert!(reply[28..].iter().all(|byte| *byte == b'w'), "another's bytes");
         }
         sender.join().unwrap().unwrap();
-        drop(deaf);
         server.assert_serves();
     }
 }
