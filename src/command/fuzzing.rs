@@ -432,6 +432,32 @@ fn is_chance(row_name: &[u8]) -> bool {
     is_of_one || is_of_pages || OF_EXPIRED.contains(&row_name) || OF_CLASSES.contains(&row_name)
 }
 
+/// What commands count, whoever cut them.
+const OF_COMMANDS: [Metric; 22] = [
+    Metric::CmdGet,
+    Metric::CmdSet,
+    Metric::CmdFlush,
+    Metric::CmdTouch,
+    Metric::CmdMeta,
+    Metric::GetHits,
+    Metric::GetMisses,
+    Metric::GetExpired,
+    Metric::GetFlushed,
+    Metric::DeleteMisses,
+    Metric::DeleteHits,
+    Metric::IncrMisses,
+    Metric::IncrHits,
+    Metric::DecrMisses,
+    Metric::DecrHits,
+    Metric::CasMisses,
+    Metric::CasHits,
+    Metric::CasBadval,
+    Metric::TouchHits,
+    Metric::TouchMisses,
+    Metric::TotalItems,
+    Metric::AuthErrors,
+];
+
 /// Replies of the binary protocol, one by one.
 fn packets(replies: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = replies;
@@ -494,6 +520,10 @@ fn compare((whole, cut): &mut (Rig, Rig), data: &[u8]) {
         panic!("{manner:?}: differ at {place}: {:?}, {:?}", tail(&wanted), tail(&got));
     }
     assert_eq!(whole.end, cut.end);
+    // Here, and not when some later input asks for them.
+    for metric in OF_COMMANDS {
+        assert_eq!(whole.counted(metric), cut.counted(metric), "{manner:?}: {}", metric.name());
+    }
     let is_idle = |session: &Session| {
         use State::{Binary, Idle, Opening};
         matches!(session.state, Opening(_) | Idle | Binary(_))
