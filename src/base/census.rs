@@ -120,11 +120,13 @@ pub struct Census {
 }
 
 impl Census {
-    /// The roll of one more ring.
-    pub fn roll(&self) -> Roll {
-        let ward = Arc::new(Ward::default());
-        self.wards.lock().push(Arc::clone(&ward));
-        Roll { ward, chunks: Vec::new() }
+    /// The rolls of all that have connections: of the rings, by number, and of datagrams behind
+    /// them. All at once, because how many there are is in the number of a connection.
+    pub fn rolls(&self, count: usize) -> Vec<Roll> {
+        let wards: Vec<_> = (0..count).map(|_| Arc::new(Ward::default())).collect();
+        self.wards.lock().clone_from(&wards);
+        let roll = |(number, ward)| Roll { number, of: count, ward, chunks: Vec::new() };
+        wards.into_iter().enumerate().map(roll).collect()
     }
 
     /// Says what the listeners are called, by number.
@@ -157,11 +159,15 @@ impl Census {
     }
 
     /// A short number for a position, as long as nobody new has its ring's place.
-    pub fn number(&self, position: usize) -> u64 {
+    pub fn number(&self, position: usize) -> u32 {
         let (ring, place) = (position >> RING_SHIFT, position & ((1 << RING_SHIFT) - 1));
-        // Lossless: no target has a wider usize.
-        (place * self.wards.lock().len() + ring) as u64
+        number(place, ring, self.wards.lock().len())
     }
+}
+
+/// The number of who has a place of this ring, of so many.
+fn number(place: usize, ring: usize, rings: usize) -> u32 {
+    u32::try_from(place * rings + ring).unwrap_or(u32::MAX)
 }
 
 /// A position is a ring and, in so many bits, a place.
@@ -170,6 +176,8 @@ const RING_SHIFT: u32 = 32;
 /// Where one ring writes. Only its owner may.
 #[derive(Debug)]
 pub struct Roll {
+    number: usize,
+    of: usize,
     ward: Arc<Ward>,
     chunks: Vec<Chunk>,
 }
@@ -188,6 +196,16 @@ impl Roll {
 
     pub fn write(&self, place: u32, sighting: &Sighting) {
         self.place(place as usize).write(sighting);
+    }
+
+    /// What who has the place is called, as by `Census::number`.
+    pub fn number(&self, place: u32) -> u32 {
+        number(place as usize, self.number, self.of)
+    }
+
+    /// Where who has the place came from.
+    pub fn origin(&self, place: u32) -> Origin {
+        self.place(place as usize).origin()
     }
 
     /// There are no more places than that.
@@ -276,7 +294,7 @@ mod tests {
     #[test]
     fn who_is_there_is_seen_ring_by_ring() {
         let census = Census::default();
-        let (mut one, mut two) = (census.roll(), census.roll());
+        let [mut one, mut two] = census.rolls(2).try_into().unwrap();
         assert_eq!(census.next(0), None);
         let peers = ["127.0.0.1:5", "[2001:db8::1]:65535"].map(|text| text.parse().ok());
         let origins = [(peers[0], Some(0)), (peers[1], None), (None, Some(u32::MAX))]
@@ -288,6 +306,7 @@ mod tests {
         two.enter(1, Origin::default());
         let (position, seen, origin) = census.next(0).unwrap();
         assert_eq!((seen, origin, census.number(position)), (SEEN, origins[0], 600));
+        assert_eq!((one.origin(300), one.number(300), two.number(1)), (origins[0], 600, 3));
         let (position, seen, origin) = census.next(position + 1).unwrap();
         assert_eq!((seen.doing, origin), (Doing::Closing, origins[1]));
         assert_eq!(census.number(position), 1);

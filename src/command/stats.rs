@@ -314,7 +314,7 @@ fn general(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
 //= protocol.txt "Connection statistics"
 fn connection(
     rows: &mut impl Rows,
-    number: u64,
+    number: u32,
     (seen, origin): (&Sighting, Origin),
     (registry, now): (&Registry, Now),
 ) {
@@ -331,6 +331,8 @@ fn connection(
     }
     rows.row(&format!("{number}:state"), seen.doing.name().as_bytes());
     let silent = now.ticks.wrapping_sub(seen.active_at.into()) & u64::from(u32::MAX);
+    // Another ring may be a moment ahead of this batch.
+    let silent = if silent > u64::from(u32::MAX >> 1) { 0 } else { silent };
     let numbers = [
         ("secs_since_last_cmd", silent / TICKS_PER_S),
         ("reply_bytes", seen.reply_bytes),

@@ -109,6 +109,8 @@ where
     let peers = Peers::new(shape.rate, shape.connections_max);
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
     let fleet = Arc::new(fleet.with_peers(peers).with_queue(!shape.maxconns_fast));
+    let mut rolls = registry.census.rolls(shape.rings + sockets.datagram.len()).into_iter();
+    let mut roll = || rolls.next().expect("one for each");
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
     for (number, doorbell) in doorbells.into_iter().enumerate() {
         let counters = registry.counters(&format!("ring {number}"));
@@ -121,7 +123,7 @@ where
             doorbell,
             fleet: Arc::clone(&fleet),
             counters,
-            roll: registry.census.roll(),
+            roll: roll(),
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
@@ -146,7 +148,7 @@ where
     for (number, socket) in sockets.datagram.into_iter().enumerate() {
         let counters = registry.counters(&format!("datagrams {number}"));
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
-        let roll = registry.census.roll();
+        let roll = roll();
         let run = move || {
             let service = service(Arc::clone(&counters));
             let datagrams = Datagrams { socket, service, counters, roll, fleet, clock };

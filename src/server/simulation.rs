@@ -121,7 +121,7 @@ impl World {
                 ring,
                 service,
                 clock.clone(),
-                (counters, registry.census.roll()),
+                (counters, registry.census.rolls(1).remove(0)),
                 Arc::clone(&fleet),
             ),
             fleet,

@@ -251,7 +251,7 @@ fn turns(rounds: u32, requests: Vec<u8>) -> io::Result<()> {
     let registry = Arc::new(registry);
     let shared = Shared::open(facts, table, Arc::clone(&registry));
     let service = Executor::new(Arc::new(shared), participant, Arc::clone(&counters));
-    let told = (counters, registry.census.roll());
+    let told = (counters, registry.census.rolls(1).remove(0));
     let replied_bytes = spin(rounds, requests, service, told)?;
     match registry.sum(Metric::Requests) {
         0 => Err(io::Error::other("nothing was executed")),
@@ -262,7 +262,7 @@ fn turns(rounds: u32, requests: Vec<u8>) -> io::Result<()> {
 
 fn null_turns(rounds: u32, depth: u32) -> io::Result<()> {
     let registry = Registry::default();
-    let told = (registry.counters("ring 0"), registry.census.roll());
+    let told = (registry.counters("ring 0"), registry.census.rolls(1).remove(0));
     spin(rounds, gets(depth, 0), Null::new(KEY_BYTES, VALUE.len()), told).map(drop)
 }
 

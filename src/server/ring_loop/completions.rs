@@ -204,9 +204,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Tells a new connection its number.
     fn greet(&mut self, id: SlotId, address: Option<SocketAddr>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        // As in the census.
-        let number = id.index as usize * self.settings.rings + self.settings.number;
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let number = self.roll.number(id.index);
         self.service.begin(&mut connection.session, number, address, self.now);
     }
 

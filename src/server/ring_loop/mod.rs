@@ -39,7 +39,7 @@ pub(in crate::server) use memory::PLACE_BYTES;
 use std::collections::VecDeque;
 use std::io;
 
-use crate::base::census::Roll;
+use crate::base::census::{Origin, Roll};
 use crate::base::clock::{Clock, Now};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
@@ -339,8 +339,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
         let reason = connection.reason().expect("what ends has a reason");
         self.counters.bump(reason.metric());
+        // Its socket may have no peer any more.
+        let Origin { peer, .. } = self.roll.origin(id.index);
         self.roll.leave(id.index);
-        self.service.end(&connection.session, connection.socket.peer(), reason, self.now);
+        self.service.end(&connection.session, peer, reason, self.now);
         self.service.abandon(&mut connection.session);
         connection.input.clear(&mut self.spent);
         let service = &mut self.service;

@@ -87,7 +87,7 @@ impl World {
         let mut ring = FakeRing::new(seed, 1, buffers, *chance.pick(&[300, 4096]));
         ring.zero_copy = seed % 3 == 2;
         let (service, counters) = executor("ring");
-        let counters = (counters, registry.census.roll());
+        let counters = (counters, registry.census.rolls(1).remove(0));
         World {
             workers: (0..workers).map(worker).collect(),
             ring: RingLoop::new(settings, ring, service, clock, counters, Arc::clone(&fleet)),
