@@ -135,16 +135,12 @@ impl Listener {
     /// is at the path stays: a slip of the operator, who may be root, must cost no file.
     ///
     /// # Errors
-    /// What the kernel says; "in use" when another server answers there; "exists" when what is
-    /// there is no socket.
+    /// What the kernel says; "in use" when another server is there; "exists" when what is there is
+    /// no socket.
     pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
         let address = SockAddr::unix(path)?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if socket.connect(&address).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(found) if found.file_type().is_socket() => remove_stale(path, &address)?,
             Ok(_) => {
                 let cause = "what is there is no socket, and is left alone";
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, cause));
@@ -222,6 +218,21 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
 /// As there.
 pub fn mark(socket: &UdpSocket, mark: u32) -> io::Result<()> {
     SockRef::from(socket).set_mark(mark)
+}
+
+/// Removes the socket at a path if nobody is behind it, which the kernel says in one way only: a
+/// socket of another type, or one that this user may not speak to, lives.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Whoever lets nobody in just now is there all the same.
+    socket.set_nonblocking(true)?;
+    match socket.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
 #[cfg(test)]
@@ -306,5 +317,26 @@ mod tests {
         let before = socket.intake();
         peer.read_exact(&mut [0; 5000]).unwrap();
         assert!(before.abs_diff(socket.intake()) >= 5000);
+    }
+
+    #[test]
+    fn only_a_socket_that_nobody_is_behind_is_replaced() {
+        let folder = std::env::temp_dir().join(format!("ringcached-stale-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        // It cannot be spoken to as to a stream, but lives.
+        let living = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(Listener::unix(&path, 0o700, 8).is_err());
+        assert!(path.exists());
+        drop(living);
+        let listener = Listener::unix(&path, 0o700, 0).unwrap();
+        let kind = |result: io::Result<Listener>| result.err().map(|error| error.kind());
+        let in_use = Some(io::ErrorKind::AddrInUse);
+        assert_eq!(kind(Listener::unix(&path, 0o700, 8)), in_use);
+        // The one before has filled its backlog.
+        assert_eq!(kind(Listener::unix(&path, 0o700, 8)), in_use);
+        drop(listener);
+        assert!(Listener::unix(&path, 0o700, 8).is_ok());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
