@@ -221,24 +221,37 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.list(id);
     }
 
-    /// Gives a connection's input to a worker, unless the peer must read first: a worker knows only
-    /// the replies that it writes itself.
+    /// Gives a connection's input to a worker, behind those that wait for one.
     pub(super) fn send_away(&mut self, id: SlotId) {
+        let is_first = self.queueing.is_empty();
+        if is_first && self.offer(id) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.held = Held::Queue;
+        self.counters.bump(Metric::QueueFull);
+        self.queueing.push_back(id);
+    }
+
+    /// Offers a connection's input to a worker, unless the peer must read first: a worker knows only
+    /// the replies that it writes itself. False when the queue is full.
+    fn offer(&mut self, id: SlotId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
         if connection.output.is_full(self.upkeep.output_bytes) {
             connection.held = Held::Output;
-            return;
+            return true;
         }
         let bucket = connection.bucket;
         let appetite = self.appetite(id);
         if !self.has_blocks(appetite) {
-            return self.thirst(id, appetite);
+            self.thirst(id, appetite);
+            return true;
         }
         let requests = self.requests_by_rate(bucket);
         // Otherwise the blocks that go with it are the limit.
         let takes_the_last = !self.has_blocks_for_all();
         let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return true };
         let spanned_bytes = connection.output.spanned_bytes();
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             Box::new(Batch {
@@ -279,34 +292,29 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Ok(has_woken) => {
                 self.counters.add(Metric::WorkerWakes, u64::from(has_woken));
                 self.counters.record_small(Distribution::QueueDepth, depth, 1);
+                true
             }
             Err(batch) => {
                 self.counters.sub(Metric::BatchesAway, 1);
-                self.counters.bump(Metric::QueueFull);
                 self.unpack(batch);
-                if let Some(connection) = self.connections.get_mut(id) {
-                    connection.held = Held::Queue;
-                }
-                self.queueing.push_back(id);
+                false
             }
         }
     }
 
-    /// Offers the batches that found the queue full, until it is full again.
+    /// Offers the batches that found the queue full, in order, until it is full again.
     pub(super) fn offer_again(&mut self) {
-        for _ in 0..self.queueing.len() {
-            let Some(id) = self.queueing.pop_front() else { return };
+        while let Some(id) = self.queueing.pop_front() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.held != Held::Queue {
                 continue;
             }
             connection.held = Held::No;
-            if !connection.can_execute() {
-                continue;
-            }
-            self.send_away(id);
-            if self.connections.get(id).is_some_and(|again| again.held == Held::Queue) {
-                return;
+            if connection.can_execute() && !self.offer(id) {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.held = Held::Queue;
+                }
+                return self.queueing.push_front(id);
             }
         }
     }
@@ -332,10 +340,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// A batch has come back from its worker.
     pub(super) fn come_home(&mut self, batch: Box<Batch<V::Session>>) {
-        let (id, verdict) = (batch.slot, batch.verdict);
+        let (id, verdict, requests) = (batch.slot, batch.verdict, batch.requests);
         self.counters.bump(Metric::Batches);
         self.counters.sub(Metric::BatchesAway, 1);
         self.charge_batch(&batch);
+        let left_bytes = batch.input.bytes();
+        if let Some(connection) = self.connections.get_mut(id) {
+            let taken_bytes = connection.away_bytes().saturating_sub(left_bytes);
+            connection.record_taken(taken_bytes, requests);
+        }
         let has_more = self.unpack(batch);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.spends_much &= verdict == Verdict::Yield;

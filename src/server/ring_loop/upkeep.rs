@@ -157,9 +157,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// True when a look might find something to do, so that a crowd of idle connections costs
-    /// nothing: who holds nothing cannot stall, and only Unix sockets must be asked for their end.
+    /// nothing: who holds nothing, and is sent no large value, cannot stall, and only Unix sockets
+    /// must be asked for their end.
     pub(super) fn is_anybody_overdue(&self) -> bool {
         self.heap.active() > 0
+            || self.spanless.sends > 0
             || self.upkeep.locals > 0
             || self.settings.idle_timeout_s > 0
             || self.upkeep.draining_since.is_some()
@@ -210,8 +212,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let slow = connection.slow_ticks(now).min(read_ticks);
         let stalled = connection.is_stalled() && slow >= settings.throttle.stall_ticks();
         let idle_timeout_s = settings.idle_timeout_s;
-        let is_served =
-            connection.held != Held::Rate && !self.service.is_watching(&connection.session);
+        // Who waits for something else than its peer is not to blame for it.
+        let is_served = matches!(connection.held, Held::No | Held::Output)
+            && !self.service.is_watching(&connection.session);
         let idle = idle_timeout_s > 0 && is_served && silent >= ticks_of_seconds(idle_timeout_s);
         let drain_ticks = u64::from(ticks_of_seconds(DRAIN_S));
         let since = self.upkeep.draining_since;
