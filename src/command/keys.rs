@@ -156,7 +156,8 @@ impl<O: Spanning<Span>> Answering<'_, O> {
     }
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once. `None`
-    /// when that is nothing, and the key is still due.
+    /// when that is nothing, and the key is still due: with the exptime that it had, for it might be
+    /// gone with the new one until it is shown again.
     #[inline(always)]
     fn answer<const TOUCHING: bool>(
         &mut self,
@@ -164,13 +165,7 @@ impl<O: Spanning<Span>> Answering<'_, O> {
         seek: &Seek<'_>,
         list: &KeyList,
     ) -> Option<Begun> {
-        let found = match list.touch {
-            Touch::Expiry(expiry) if TOUCHING => {
-                self.participant.touch(due.key, seek.hash(), expiry, self.now)
-            }
-            Touch::No | Touch::Bad | Touch::Expiry(_) => seek.get(due.key, self.now),
-        };
-        let item = match found {
+        let item = match seek.get(due.key, self.now) {
             Ok(item) => item,
             Err(miss) => {
                 self.tally.miss(miss);
@@ -186,7 +181,7 @@ impl<O: Spanning<Span>> Answering<'_, O> {
             value_bytes,
             cas: list.with_cas.then(|| self.switches.cas_of(&item)),
         };
-        match item.value() {
+        let begun = match item.value() {
             Some(value) if value.len() < SPAN_BYTES_MIN => {
                 match TOUCHING {
                     true => self.participant.count_of(&item, OfSize::TouchHits),
@@ -203,7 +198,15 @@ impl<O: Spanning<Span>> Answering<'_, O> {
                 }
                 begun
             }
+        };
+        match list.touch {
+            Touch::Expiry(expiry) if TOUCHING && begun.is_some() => {
+                // Who is let go of meanwhile was touched before that.
+                self.participant.set_expiry(&item, seek.hash(), expiry);
+            }
+            Touch::No | Touch::Bad | Touch::Expiry(_) => {}
         }
+        begun
     }
 }
 

@@ -197,7 +197,8 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         step
     }
 
-    /// Answers one lookup, or stops before it; the item gets the exptime, if there is one.
+    /// Answers one lookup, or stops before it; the item gets the exptime, if there is one, when it is
+    /// answered: it might be gone with that until it is shown again.
     pub(super) fn look_up(
         &mut self,
         asked: &Asked<'_>,
@@ -207,22 +208,20 @@ impl<O: Spanning<Span>> Batch<'_, O> {
     ) -> Step {
         let (participant, now) = (&self.executor.participant, self.now);
         let switches = self.executor.shared.facts.switches;
-        let found = match exptime {
-            Some(exptime) => {
-                let expiry = Expiry::from_wire(exptime.into(), now);
-                participant.touch(asked.key, asked.hash, expiry, now)
-            }
-            None => participant.get(asked.key, asked.hash, now),
-        };
+        let expiry = exptime.map(|exptime| Expiry::from_wire(exptime.into(), now));
         let manner = Manner { echo: asked.echo, quiet: asked.quiet, with_key };
         let mut tally = Tally::default();
-        match found {
+        match participant.get(asked.key, asked.hash, now) {
             Ok(item) => {
-                let (asked, is_get) = ((asked.key, manner, switches), exptime.is_none());
-                match hit(self.output, participant, &item, asked, is_get) {
+                let about = (asked.key, manner, switches);
+                match hit(self.output, participant, &item, about, expiry.is_none()) {
                     None => {}
                     Some(Rest::Value(pin)) => *state = sending(pin),
                     Some(Rest::All) => return Some(Verdict::SpansFull),
+                }
+                if let Some(expiry) = expiry {
+                    // Who is let go of meanwhile was touched before that.
+                    participant.set_expiry(&item, asked.hash, expiry);
                 }
             }
             Err(reason) => {

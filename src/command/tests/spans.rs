@@ -173,7 +173,8 @@ fn what_must_wait_is_sent_all_the_same_to_who_takes_any() {
     let large = vec![3; 70_000];
     world.set("large", &large);
     world.fill_up();
-    assert_eq!(world.drive(b"gat 0 large\r\n").0.verdict, Verdict::SpansFull);
+    // It would be gone at once.
+    assert_eq!(world.drive(b"gat -1 large\r\n").0.verdict, Verdict::SpansFull);
     assert_eq!(world.registry.sum(Metric::TouchHits), 0);
     world.output.takes_any = true;
     // All that was seen of it was the head of the list.
@@ -219,7 +220,8 @@ fn packets_are_shown_again_too() {
         world.fill_up();
         let (small, noop) = (packet(0x0c, b"", b"small"), packet(0x0a, b"", b""));
         let late = match touches {
-            true => packet(0x1d, &[0; 4], b"large"),
+            // Where it would be gone at once.
+            true => packet(0x1d, &2_592_001_u32.to_be_bytes(), b"large"),
             false => packet(0x0c, b"", b"large"),
         };
         let input = [&small[..], &late, &noop].concat();
