@@ -1,17 +1,30 @@
 //! `stats detail`: what was done to the keys of each prefix, for as long as somebody wants to know.
 //!
-//! A prefix is what comes before the delimiter (`-D`); keys without one are not counted. There are
-//! no more prefixes than `PREFIXES_MAX`: what comes after the last one is not counted either.
+//! A prefix is what comes before the delimiter (`-D`); keys without one are not counted, nor those
+//! whose prefix could not stand in a line, which the binary protocol allows. Any client may turn this
+//! on, so there are no more prefixes than `DETAIL_BYTES_MAX` allows: what comes after the last one is
+//! not counted either.
 //! Whoever counts asks once for a run of gets whether to, so that it costs nothing while it is off;
 //! while it is on, a run has one key.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
+use crate::base::sync::{Arc, Mutex};
+use crate::protocol::memcache::is_plain;
 
-const PREFIXES_MAX: usize = 1 << 16;
+const PREFIXES_MAX: usize = 1 << 14;
+
+/// Bytes of all their names.
+const NAMES_BYTES_MAX: usize = 1 << 20;
+
+/// What a prefix takes beside its name, at most: an entry of each collection, as they grow, and what
+/// the allocator keeps for the name.
+const PREFIX_BYTES: usize = 192;
+
+/// What all prefixes take, at most.
+pub const DETAIL_BYTES_MAX: usize = NAMES_BYTES_MAX + PREFIXES_MAX * PREFIX_BYTES;
 
 /// What was done to a key: a get that found something or nothing, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +46,10 @@ struct Counts {
 /// In the order in which they came, and where each is by its name.
 #[derive(Debug, Default)]
 struct Prefixes {
-    all: Vec<(Box<[u8]>, Counts)>,
-    places: BTreeMap<Box<[u8]>, usize>,
+    all: Vec<(Arc<[u8]>, Counts)>,
+    places: BTreeMap<Arc<[u8]>, usize>,
+    /// Of their names.
+    bytes: usize,
 }
 
 /// The statistics by prefix.
@@ -65,6 +80,9 @@ impl Detail {
     #[cold]
     pub(super) fn count(&self, what: Use, key: &[u8]) {
         let Some(len) = key.iter().position(|byte| *byte == self.delimiter) else { return };
+        if !is_plain(&key[..len]) {
+            return;
+        }
         let mut prefixes = self.prefixes.lock();
         let Some(counts) = prefixes.counts(&key[..len]) else { return };
         match what {
@@ -100,9 +118,12 @@ impl Prefixes {
         let place = match self.places.get(prefix) {
             Some(place) => *place,
             None if self.all.len() == PREFIXES_MAX => return None,
+            None if self.bytes + prefix.len() > NAMES_BYTES_MAX => return None,
             None => {
-                self.places.insert(prefix.into(), self.all.len());
-                self.all.push((prefix.into(), Counts::default()));
+                let name: Arc<[u8]> = prefix.into();
+                self.places.insert(Arc::clone(&name), self.all.len());
+                self.all.push((name, Counts::default()));
+                self.bytes += prefix.len();
                 self.all.len() - 1
             }
         };
@@ -142,5 +163,22 @@ mod tests {
         detail.count(Use::Set, b"0/k");
         assert_eq!(lines(&detail).len(), PREFIXES_MAX);
         assert_eq!(lines(&detail)[0], "PREFIX 0 get 0 hit 0 set 2 del 0");
+        detail.clear();
+        let long = [b'k'; 245];
+        for number in 0..PREFIXES_MAX {
+            let key = [&long[..], format!("{number:05}/").as_bytes()].concat();
+            detail.count(Use::Set, &key);
+        }
+        assert_eq!(lines(&detail).len(), NAMES_BYTES_MAX / 250);
+    }
+
+    #[test]
+    fn what_could_not_stand_in_a_line_is_not_counted() {
+        let detail = Detail::new(true, b':');
+        for key in [&b"a\r\nEND\r\nb:1"[..], b"a b:1", b"a\x7f:1", b"a\xff:1"] {
+            detail.count(Use::Set, key);
+        }
+        assert_eq!(detail.line(0).unwrap(), b"PREFIX a\xff get 0 hit 0 set 1 del 0");
+        assert_eq!(detail.line(1), None);
     }
 }

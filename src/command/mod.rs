@@ -72,7 +72,7 @@ mod watching;
 mod tests;
 
 pub use costs::{BOUNDED_COPY_BYTES, BOUNDED_KEYS};
-pub use detail::Detail;
+pub use detail::{DETAIL_BYTES_MAX, Detail};
 pub use ledger::{Fixed, LEDGER, Row};
 pub use operating::Tuned;
 pub use session::Session;

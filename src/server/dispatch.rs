@@ -22,7 +22,7 @@ use super::batch::Batch;
 use super::doorbell::Doorbell;
 
 /// Batches that may wait in the queue of one ring.
-const JOBS_MAX: usize = 1024;
+pub(super) const JOBS_MAX: usize = 1024;
 
 /// What reaches a ring from other threads.
 #[derive(Debug)]

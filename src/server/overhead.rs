@@ -3,15 +3,16 @@
 //! Each term is an upper bound of memory that can be touched, not of address space. What grows with
 //! the work is paid from `-m` instead: see `keeper` and `ring_loop::memory`.
 
+use super::dispatch::JOBS_MAX;
 use crate::base::hot::METER_BYTES;
-use crate::command::Fixed;
+use crate::command::{DETAIL_BYTES_MAX, Fixed};
 use crate::config::Plan;
 use crate::net::peers::Peers;
 use crate::store::{Figures, limbo_bytes_max};
 use crate::sys::blocks::{BLOCK_BYTES, OWN_BLOCKS};
-use crate::sys::heap;
 use crate::sys::ladder::RECEIVE_BYTES;
 use crate::sys::probe::RingShape;
+use crate::sys::{LANDING_BYTES, heap};
 
 /// Code and libraries where the system does not say how much is mapped.
 const CODE_BYTES: u64 = 16 << 20;
@@ -24,8 +25,7 @@ const THREADS_MORE: u64 = 3;
 /// An entry of the submission queue with its index, one of the completion queue, and one of the
 /// ring of buffers.
 const QUEUE_BYTES: [u64; 3] = [64 + 4, 16, 16];
-/// Batches that a ring may have away, and what each takes.
-const BATCHES: u64 = 1024;
+/// What each batch takes that is away.
 const BATCH_BYTES: u64 = 1024;
 /// A place in the inbox of a ring; there are two for each connection.
 const MESSAGE_BYTES: u64 = 32;
@@ -45,6 +45,7 @@ pub fn of(plan: &Plan, figures: &Figures) -> Fixed {
     let receive_bytes = u64::from(RECEIVE_BYTES);
     let bytes = heap::code_bytes().unwrap_or(CODE_BYTES)
         + START_BYTES
+        + DETAIL_BYTES_MAX as u64
         + threads * (THREAD_BYTES + METER_BYTES)
         + rings * (receive_bytes + ring_bytes(plan.connections_max))
         + sockets * (DATAGRAMS_BYTES + REPLY_COPIES * plan.udp_reply_bytes_max as u64)
@@ -60,7 +61,8 @@ fn ring_bytes(connections_max: u32) -> u64 {
     let queues: u64 = entries.iter().zip(QUEUE_BYTES).map(|(n, bytes)| u64::from(*n) * bytes).sum();
     let own_blocks = (OWN_BLOCKS * BLOCK_BYTES) as u64;
     let inbox = 2 * u64::from(connections_max) * MESSAGE_BYTES;
-    queues + own_blocks + inbox + BATCHES * BATCH_BYTES + HEAP_LAG_BYTES
+    let batches = JOBS_MAX as u64 * BATCH_BYTES;
+    queues + own_blocks + inbox + batches + LANDING_BYTES as u64 + HEAP_LAG_BYTES
 }
 
 /// Beside its pages: what there is from the start, a directory of the largest index that leaves

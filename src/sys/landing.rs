@@ -24,6 +24,9 @@ const PAD_BYTES: u32 = 512;
 /// Pads of a ring: more large values are seldom on the way at a time.
 const PADS: u16 = 1024;
 
+/// What a ring's landings take: pads, and the messages of receives that end in one.
+pub const LANDING_BYTES: usize = PADS as usize * (PAD_BYTES as usize + size_of::<Message>());
+
 /// Set in the number of a pool of pads, which tells its tokens from those of the buffers.
 const PAD_POOL: u16 = 1 << 15;
 

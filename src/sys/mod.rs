@@ -49,3 +49,5 @@ pub mod treadmill;
 pub mod uring;
 pub mod user;
 pub mod wake;
+
+pub use landing::LANDING_BYTES;

@@ -42,8 +42,8 @@ fn write(output: &mut impl Output, fill: impl FnOnce(&mut Pen<'_>)) -> usize {
     bytes
 }
 
-/// True of a key that can stand in a line as it is.
-fn is_plain(key: &[u8]) -> bool {
+/// True of a key, or a part of one, that can stand in a line as it is.
+pub fn is_plain(key: &[u8]) -> bool {
     key.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 

@@ -42,6 +42,7 @@ mod search;
 mod words;
 
 pub use base64::decode as decode_key;
+pub use dump::is_plain;
 pub use error::{Blame, ProtocolError};
 pub use flags::{Flags, KeptFlags, Letters};
 pub use head::{Delta, Head, Parsed, ShutdownMode, StoreHead, StoreVerb, parse};
