@@ -10,7 +10,10 @@ use super::Severity;
 /// The counters that tell of trouble, and what each has counted.
 const TROUBLES: [(Metric, &str); 9] = [
     (Metric::RejectedConnections, "connections refused: -c are open"),
-    (Metric::ListenDisabledNum, "accepts failed: descriptors are short"),
+    (
+        Metric::ListenDisabledNum,
+        "times that nobody could be let in: -c are open, or descriptors are short",
+    ),
     (Metric::IdleKicks, "idle connections closed"),
     (Metric::StoreTooLarge, "values refused: larger than -I allows"),
     (Metric::StoreNoMemory, "values refused: no memory for them"),

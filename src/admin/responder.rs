@@ -164,7 +164,6 @@ impl Desk {
         let is_stale = self.signer.is_some()
             && request.ask != Ask::Hello
             && ![0, 1].map(|age| self.cookie(source, now_ns, age)).contains(&Some(request.cookie));
-        self.sequence += 1;
         let ask = if is_stale { Ask::Hello } else { request.ask };
         let cookie = self.cookie(source, now_ns, 0).unwrap_or(0);
         let head = |total: usize| ReplyHead {
@@ -173,7 +172,7 @@ impl Desk {
             first: request.first,
             thread: request.thread,
             boot_id: self.boot_id,
-            sequence: self.sequence,
+            sequence: self.sequence + 1,
             elapsed_ns: now_ns,
             total: u32::try_from(total).unwrap_or(u32::MAX),
         };
@@ -184,7 +183,7 @@ impl Desk {
             head(entries.len()).encode(page, datagram.len(), self.signer.as_ref())
         };
         let value = |figure: super::figures::Figure| Entry::Value(figure.value);
-        Some(match ask {
+        let answer = match ask {
             // Whatever page was asked for, the cookie is the answer.
             Ask::Hello => {
                 let entries = [Entry::Value(cookie)].into_iter();
@@ -220,7 +219,10 @@ impl Desk {
             Ask::Classes => {
                 reply(&self.figures.classes().into_iter().map(Entry::Value).collect::<Vec<_>>())
             }
-        })
+        };
+        // Only what is answered counts: a number that is missed is a reply that was lost.
+        self.sequence += 1;
+        Some(answer)
     }
 
     /// What `source` must show, `age` windows after it was made. `None` before there was a window.

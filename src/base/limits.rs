@@ -9,7 +9,7 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// A list of keys is read key by key and has no limit.
 pub const HEAD_BYTES_MAX: usize = 2048;
 
-/// Largest contiguous space that `Output::space` grants: room for any reply but a value.
+/// Largest contiguous space that `Output::write` grants: room for any reply but a value.
 pub const REPLY_HEAD_BYTES_MAX: usize = 1024;
 
 /// Largest piece of a value that is written between two looks at `Output::is_full`.

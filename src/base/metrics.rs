@@ -197,7 +197,7 @@ metrics! {
     /// Batches that went to a worker because their connection had taken much of a turn.
     BatchesOverBudget "batches_over_budget" Counter,
     RingSends "ring_sends" Counter,
-    /// Sends of which the kernel took only a part.
+    /// Sends after which there was more to send.
     ShortSends "short_sends" Counter,
     /// Receives that ended because the ring had no buffer left.
     BuffersDry "buffers_dry" Counter,
@@ -468,11 +468,15 @@ impl Registry {
 
     /// As `sum`, of the thread that comes at this place in `threads`.
     pub fn of_thread(&self, thread: usize, metric: Metric) -> u64 {
+        // What it began with first: nothing may be reset between the two.
+        let past = match metric.kind() {
+            Kind::Counter => {
+                self.baseline.lock().get(thread).map(|past| past.metrics[metric as usize])
+            }
+            Kind::Gauge | Kind::Level => None,
+        };
         let raw = self.threads.lock().get(thread).map_or(0, |each| each.get(metric));
-        match (metric.kind(), self.baseline.lock().get(thread)) {
-            (Kind::Counter, Some(past)) => raw.wrapping_sub(past.metrics[metric as usize]),
-            (Kind::Gauge | Kind::Level | Kind::Counter, _) => raw,
-        }
+        raw.wrapping_sub(past.unwrap_or(0))
     }
 
     /// The figures of a size class since the last `reset`.

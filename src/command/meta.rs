@@ -187,6 +187,7 @@ impl<O: Output> Batch<'_, O> {
             Ok(reservation) => reservation,
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
+                self.note(Use::Set, head.key);
                 let reply = self.refuse(refusal, (head.key, head.hash), (plan, replaces(plan)));
                 *state = swallowing(value_bytes, reply);
                 return None;

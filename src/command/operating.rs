@@ -29,8 +29,10 @@ impl Tuned {
 
     /// What is tuned is shown, and nothing else.
     fn tune(&self, tune: Tune) {
-        let ratio =
-            |Hundredths(number): Hundredths| format!("{}.{:02}", number / 100, number % 100);
+        let ratio = |Hundredths(number): Hundredths| {
+            let (sign, size) = (if number < 0 { "-" } else { "" }, number.unsigned_abs());
+            format!("{sign}{}.{:02}", size / 100, size % 100)
+        };
         match tune {
             Tune::CrawlerSleepUs(sleep_us) => self.set("lru_crawler_sleep", sleep_us),
             Tune::CrawlerItems(items) => self.set("lru_crawler_tocrawl", items),

@@ -19,7 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::sync::Mutex;
-use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::protocol::memcache::{
     LOG_LINE_BYTES_MAX, LogEntry, LogStamp, WatchKinds, write_log_line,
 };
@@ -95,6 +95,11 @@ impl Watcher {
         Some((skipped, line))
     }
 
+    /// Takes all lines out, for nobody.
+    fn forget(&self, counters: &Counters) {
+        while self.pop(counters).is_some() {}
+    }
+
     /// How many lines found no room, for the next one that does.
     fn take_skipped(&self, has_room: bool) -> u64 {
         match self.skipped.load(Ordering::Relaxed) {
@@ -152,7 +157,8 @@ impl Watchers {
         self.note(&list);
         drop(list);
         watcher.is_open.store(false, Ordering::Relaxed);
-        while watcher.pop(counters).is_some() {}
+        fence(Ordering::SeqCst);
+        watcher.forget(counters);
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -217,6 +223,11 @@ impl Observer {
             let (pushed, wakes) = watcher.push(&line, counters);
             has_room |= pushed;
             is_urgent |= wakes;
+            // SeqCst: pairs with the fence in `remove`. One of the two sees what the other did.
+            fence(Ordering::SeqCst);
+            if !watcher.is_open() {
+                watcher.forget(counters);
+            }
         }
         let metric = if has_room { Metric::LogWorkerWritten } else { Metric::LogWorkerDropped };
         counters.bump(metric);

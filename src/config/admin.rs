@@ -5,6 +5,8 @@
 //! or is taken, the system chooses one; the server prints it, and systemd's STATUS shows it.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
@@ -16,6 +18,9 @@ pub const ADMIN_PORT_OFFSET: u16 = 10_000;
 /// Bytes of a key: fewer can be guessed, more is not a key.
 const KEY_BYTES_MIN: usize = 16;
 const KEY_BYTES_MAX: usize = 1024;
+
+/// Bytes that are read of a file with a key.
+const FILE_BYTES_MAX: u64 = 4096;
 
 /// A shared secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +35,11 @@ impl AdminKey {
     /// Reads a key; white space at the end of the file does not count.
     pub fn read(path: &Path) -> Result<AdminKey, StartError> {
         let doing = "read the key";
-        let bytes = std::fs::read(path).map_err(|error| {
+        let mut bytes = Vec::new();
+        // No more than tells that it is too long.
+        let read =
+            File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+        read.map_err(|error| {
             let remedy = "Name a file that this user may read.";
             StartError::new(doing, path.display(), error, remedy)
         })?;

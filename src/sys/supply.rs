@@ -61,7 +61,7 @@ impl Supply {
         self.has_grown = false;
     }
 
-    /// Looks, once a second, whether fewer will do.
+    /// Looks, at every tick of the ring, whether fewer will do.
     pub(super) fn look(&mut self) {
         if !std::mem::replace(&mut self.is_short, false) {
             self.wanted = (self.wanted - self.wanted / 8).max(self.usual);

@@ -208,6 +208,7 @@ fn what_is_tuned_is_shown() {
         ("lru_crawler enable", "lru_crawler yes"),
         ("slabs automove 2", "slab_automove 2"),
         ("slabs automove ratio 0.5", "slab_automove_ratio 0.50"),
+        ("slabs automove ratio -0.5", "slab_automove_ratio -0.50"),
         ("slabs automove window 30", "slab_automove_window 30"),
         (
             "lru tune 10 25 0.1 2",
