@@ -10,6 +10,8 @@ use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Arc, Mutex};
 use super::{census::Census, hot::Hot};
 
+pub use super::distribution::{Distribution, Unit};
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident $name:literal $kind:ident,)+) => {
         /// What is counted. The names are memcached's where memcached has one.
@@ -249,71 +251,6 @@ metrics! {
 }
 
 const METRICS: usize = Metric::ALL.len();
-
-/// What the values of a distribution count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    Ns,
-    Number,
-}
-
-macro_rules! distributions {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident,)+) => {
-        /// What is known by how its values are spread.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u16)]
-        pub enum Distribution { $($(#[$doc])* $variant,)+ }
-
-        impl Distribution {
-            pub const ALL: &[Distribution] = &[$(Distribution::$variant,)+];
-
-            pub const fn name(self) -> &'static str {
-                match self { $(Distribution::$variant => $name,)+ }
-            }
-
-            pub const fn unit(self) -> Unit {
-                match self { $(Distribution::$variant => Unit::$unit,)+ }
-            }
-        }
-    };
-}
-
-distributions! {
-    /// From when the bytes of a request were taken from the kernel until the batch that it was in
-    /// had been executed: lists of one key.
-    Get "get" Ns,
-    /// As `Get`: lists of several keys.
-    MultiGet "multi_get" Ns,
-    /// As `Get`: storage commands, from when the last of the value came.
-    Store "store" Ns,
-    /// As `Get`: delete, touch, incr, decr.
-    Change "change" Ns,
-    /// As `Get`: all other requests.
-    Other "other" Ns,
-    /// How long a batch waited until it was executed.
-    BatchWait "batch_wait" Ns,
-    /// How long it was executed.
-    BatchRun "batch_run" Ns,
-    /// How long a batch waited for a worker.
-    QueueWait "queue_wait" Ns,
-    /// Batches in the queue to the workers, with one that is put there.
-    QueueDepth "queue_depth" Number,
-    TurnCompletions "turn_completions" Number,
-    /// Batches that the ring itself executed in a turn.
-    TurnBatches "turn_batches" Number,
-    TurnRequests "turn_requests" Number,
-}
-
-impl Distribution {
-    /// The name in statistics of one of the rows of `Snapshot::rows`: "get:p99_ns".
-    pub fn row_name(self, row: &str) -> String {
-        let unit = match self.unit() {
-            Unit::Ns if row != "count" => "_ns",
-            Unit::Ns | Unit::Number => "",
-        };
-        format!("{}:{row}{unit}", self.name())
-    }
-}
 
 const DISTRIBUTIONS: usize = Distribution::ALL.len();
 

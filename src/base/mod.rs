@@ -9,6 +9,7 @@ pub mod census;
 pub mod clock;
 #[cfg(all(not(loom), any(test, feature = "counted")))]
 pub mod counted;
+pub mod distribution;
 pub mod hash;
 pub mod histogram;
 pub mod hot;
