@@ -403,18 +403,23 @@ thread_local! {
 pub const USERS: &[u8] = b"foo:bar\n";
 
 /// What was said, but for the rows of statistics that cuts may change.
-pub fn without_chance(replies: &[u8]) -> Vec<u8> {
+fn without_chance(replies: &[u8]) -> Vec<u8> {
+    without_rows(replies, is_chance)
+}
+
+/// What was said, but for some rows of statistics.
+pub fn without_rows(replies: &[u8], is_left_out: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     if replies.first() == Some(&0x81) {
-        let told = packets(replies).filter(|packet| !row_name(packet).is_some_and(is_chance));
+        let told = packets(replies).filter(|packet| !row_name(packet).is_some_and(&is_left_out));
         return told.flatten().copied().collect();
     }
-    let is_chance = |line: &[u8]| {
+    let is_left_out = |line: &[u8]| {
         let row =
             line.strip_prefix(b"STAT ").and_then(|row| row.split(|byte| *byte == b' ').next());
-        row.is_some_and(is_chance)
+        row.is_some_and(&is_left_out)
     };
     let lines = replies.split_inclusive(|byte| *byte == b'\n');
-    lines.filter(|line| !is_chance(line)).flatten().copied().collect()
+    lines.filter(|line| !is_left_out(line)).flatten().copied().collect()
 }
 
 /// Statistics of what has expired or was flushed, and is there until somebody comes across it.
@@ -446,7 +451,7 @@ const OF_CLASSES: [&[u8]; 2] = [b"active_slabs", b"total_malloced"];
 
 /// True of what these are, of rows of one class or key, and of numbers of pages: values that come
 /// in pieces lie apart from others.
-fn is_chance(row_name: &[u8]) -> bool {
+pub fn is_chance(row_name: &[u8]) -> bool {
     let is_of_one = row_name.contains(&b':');
     let is_of_pages = row_name.windows(4).any(|part| part == b"page");
     let lists = [&OF_DEAD[..], &OF_ROOM, &OF_CLASSES];
