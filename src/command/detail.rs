@@ -1,9 +1,9 @@
 //! `stats detail`: what was done to the keys of each prefix, for as long as somebody wants to know.
 //!
 //! A prefix is what comes before the delimiter (`-D`); keys without one are not counted, nor those
-//! whose prefix could not stand in a line, which the binary protocol allows. Any client may turn this
-//! on, so there are no more prefixes than `DETAIL_BYTES_MAX` allows: what comes after the last one is
-//! not counted either.
+//! whose prefix could not stand in a line, which the binary protocol allows. Any client may turn
+//! this on, so there are no more prefixes than `DETAIL_BYTES_MAX` allows: what comes after the last
+//! one is not counted either.
 //! Whoever counts asks once for a run of gets whether to, so that it costs nothing while it is off;
 //! while it is on, a run has one key.
 
@@ -19,8 +19,8 @@ const PREFIXES_MAX: usize = 1 << 14;
 /// Bytes of all their names.
 const NAMES_BYTES_MAX: usize = 1 << 20;
 
-/// What a prefix takes beside its name, at most: an entry of each collection, as they grow, and what
-/// the allocator keeps for the name.
+/// What a prefix takes beside its name, at most: an entry of each collection, as they grow, and
+/// what the allocator keeps for the name.
 const PREFIX_BYTES: usize = 192;
 
 /// What all prefixes take, at most.

@@ -156,8 +156,8 @@ impl<O: Spanning<Span>> Answering<'_, O> {
     }
 
     /// Finds the item of one key and writes it, or as much of it as may be written at once. `None`
-    /// when that is nothing, and the key is still due: with the exptime that it had, for it might be
-    /// gone with the new one until it is shown again.
+    /// when that is nothing, and the key is still due: with the exptime that it had, for it might
+    /// be gone with the new one until it is shown again.
     #[inline(always)]
     fn answer<const TOUCHING: bool>(
         &mut self,

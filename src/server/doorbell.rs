@@ -18,8 +18,8 @@ impl Default for Doorbell {
 }
 
 impl Doorbell {
-    /// Says that the caller is about to sleep if `is_idle` still holds after saying so. True when it
-    /// may sleep.
+    /// Says that the caller is about to sleep if `is_idle` still holds after saying so. True when
+    /// it may sleep.
     #[must_use]
     pub fn lie_down(&self, is_idle: impl FnOnce() -> bool) -> bool {
         // AcqRel, and an exchange rather than a store: the flag's writers form one chain, in which

@@ -110,9 +110,8 @@ where
     let fleet = Fleet::new(&doorbells, shape.workers, shape.connections_max, ended);
     let fleet = Arc::new(fleet.with_peers(peers).with_queue(!shape.maxconns_fast));
     let mut rolls = registry.census.rolls(shape.rings + sockets.datagram.len()).into_iter();
-    let mut roll = || rolls.next().expect("one for each");
     let mut handle = Handle { fleet: Arc::clone(&fleet), rings: Vec::new(), threads: Vec::new() };
-    for (number, doorbell) in doorbells.into_iter().enumerate() {
+    for ((number, doorbell), roll) in doorbells.into_iter().enumerate().zip(rolls.by_ref()) {
         let counters = registry.counters(&format!("ring {number}"));
         handle.rings.push(Arc::clone(&counters));
         let seat = Seat {
@@ -123,7 +122,7 @@ where
             doorbell,
             fleet: Arc::clone(&fleet),
             counters,
-            roll: roll(),
+            roll,
             clock: clock.clone(),
         };
         let thread = seat.start(service.clone());
@@ -145,10 +144,9 @@ where
         };
         handle.threads.push(spawn(format!("worker-{number}"), run)?);
     }
-    for (number, socket) in sockets.datagram.into_iter().enumerate() {
+    for ((number, socket), roll) in sockets.datagram.into_iter().enumerate().zip(rolls) {
         let counters = registry.counters(&format!("datagrams {number}"));
         let (fleet, service, clock) = (Arc::clone(&fleet), service.clone(), clock.clone());
-        let roll = roll();
         let run = move || {
             let service = service(Arc::clone(&counters));
             let datagrams = Datagrams { socket, service, counters, roll, fleet, clock };

@@ -197,8 +197,8 @@ impl<O: Spanning<Span>> Batch<'_, O> {
         step
     }
 
-    /// Answers one lookup, or stops before it; the item gets the exptime, if there is one, when it is
-    /// answered: it might be gone with that until it is shown again.
+    /// Answers one lookup, or stops before it; the item gets the exptime, if there is one, when it
+    /// is answered: it might be gone with that until it is shown again.
     pub(super) fn look_up(
         &mut self,
         asked: &Asked<'_>,

@@ -233,8 +233,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.queueing.push_back(id);
     }
 
-    /// Offers a connection's input to a worker, unless the peer must read first: a worker knows only
-    /// the replies that it writes itself. False when the queue is full.
+    /// Offers a connection's input to a worker, unless the peer must read first: a worker knows
+    /// only the replies that it writes itself. False when the queue is full.
     fn offer(&mut self, id: SlotId) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         if connection.output.is_full(self.upkeep.output_bytes) {
