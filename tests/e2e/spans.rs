@@ -228,3 +228,24 @@ fn who_takes_a_byte_at_a_time_does_not_keep_what_others_need() {
     }
     server.assert_serves();
 }
+
+/// Nothing follows the value in a packet, so that a value is all that such a peer keeps.
+#[test]
+fn who_is_silent_amid_a_packet_does_not_keep_what_is_gone() {
+    let options = ["-m", "64", "-t", "1", "--stall-timeout", "2"];
+    let Some(mut server) = Server::start(OURS[0], &options) else { return };
+    let mut writer = server.client();
+    writer.set("one", &vec![b'v'; 900_000]);
+    let mut reader = Client::connect_narrowly(server.address()).unwrap();
+    reader.send([&[0x80, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3][..], &[0; 12], b"one"].concat());
+    assert_eq!(reader.bytes(24)[..8], [0x81, 0, 0, 0, 4, 0, 0, 0]);
+    writer.set("one", b"new");
+    assert!(writer.stat("pinned_bytes") > 0, "{:#?}", writer.stats());
+    let gone = wait_until(PATIENCE, || {
+        // Nobody else is to be looked at meanwhile.
+        thread::sleep(Duration::from_millis(500));
+        writer.stat("pinned_bytes") == 0
+    });
+    assert!(gone, "{:#?}", writer.stats());
+    server.assert_serves();
+}
