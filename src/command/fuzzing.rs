@@ -219,7 +219,8 @@ impl Rig {
             let shown_now = (start, shown, limit);
             let consumed = self.exhaust(shown_now, &mut cutter, &mut replies);
             start += consumed;
-            shown -= consumed;
+            // Once replies have no room, all of it is consumed, shown or not.
+            shown = shown.saturating_sub(consumed);
             if start + shown == self.waiting.len() {
                 break;
             }
