@@ -25,7 +25,8 @@
 //! So whoever reads at that rate stays, and keeps others waiting: for a value that it is sent, or
 //! for blocks. Nobody who stores waits for that: where something was refused, and where of values
 //! that are gone more is kept than should be of all that are sent, the kernel is not asked, and who
-//! is silent is who has not ended a send.
+//! is silent is who has not ended a send. Nor is it asked once somebody has been waiting for
+//! `silence_ms` to be sent a value: a few slow readers must not keep large values from everybody.
 
 use std::cmp::Reverse;
 
@@ -119,7 +120,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let silence_ticks = throttle.silence_ticks(is_urgent);
             let notice_ticks = silence_ticks / NOTICE_SHARE;
             let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
-            let asks = what != What::Items && flood == 0;
+            let asks = match what {
+                What::Items => false,
+                What::Spans => flood == 0 && is_urgent,
+                What::Outdated | What::Pool | What::Blocks => flood == 0,
+            };
             let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max, asks };
             (bytes > 0).then_some(need)
         };
@@ -142,10 +147,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         // Each of them may be sent so much at a time, at least.
         let spanless = if self.service.may_span_more() { 0 } else { self.service.spanless() };
         let spanless = (spanless * OUTPUT_BYTES_MAX).div_ceil(rings);
+        let now = self.now.ticks;
+        let since = (spanless > 0).then(|| self.upkeep.spanless_since.unwrap_or(now));
+        self.upkeep.spanless_since = since;
+        let patience = u64::from(throttle.silence_ticks(false));
+        let are_patient = since.is_none_or(|since| now - since < patience);
         [
             need(What::Items, starved, false, true),
             need(What::Outdated, outdated, false, true),
-            need(What::Spans, spanless, true, false),
+            need(What::Spans, spanless, are_patient, false),
             need(What::Pool, excess, is_urgent, overdrawn > 0),
             need(What::Blocks, wanted, is_urgent, false),
         ]
