@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::costs::Work;
-use super::session::{Access, Form, State};
+use super::session::{Form, State};
 use crate::base::output::Output;
 use crate::protocol::Rows;
 use crate::protocol::binary::reply::Packets;
@@ -89,16 +89,7 @@ impl<O: Output> Batch<'_, O> {
         if self.output.is_full() {
             return Some(Verdict::OutputFull);
         }
-        *state = match *form {
-            Form::Lines => {
-                Lines(&mut *self.output).end();
-                State::Idle
-            }
-            Form::Packets(echo) => {
-                Packets(&mut *self.output, echo).end();
-                State::Binary(Access::Granted)
-            }
-        };
+        *state = self.end_rows(*form);
         self.executor.shared.sizings.give_back();
         None
     }

@@ -226,7 +226,13 @@ impl<O: Output> Batch<'_, O> {
             }
             self.budget.requests -= 1;
         }
-        *state = match report.form {
+        *state = self.end_rows(report.form);
+        None
+    }
+
+    /// Ends what was told row by row, and says what comes next.
+    pub(super) fn end_rows(&mut self, form: Form) -> State {
+        match form {
             Form::Lines => {
                 Lines(&mut *self.output).end();
                 State::Idle
@@ -235,8 +241,7 @@ impl<O: Output> Batch<'_, O> {
                 Packets(&mut *self.output, echo).end();
                 State::Binary(Access::Granted)
             }
-        };
-        None
+        }
     }
 }
 

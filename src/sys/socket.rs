@@ -272,12 +272,17 @@ mod tests {
         assert_eq!(socket.untaken_bytes(), 0);
     }
 
-    #[test]
-    fn what_a_peer_has_no_room_for_it_has_not_taken() {
+    /// Both ends of a connection over loopback, ours first.
+    fn connected() -> (socket2::Socket, std::net::TcpStream) {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
         let address = listener.local_address().unwrap().unwrap();
-        let mut peer = std::net::TcpStream::connect(address).unwrap();
-        let (mut ours, _) = listener.socket.accept().unwrap();
+        let peer = std::net::TcpStream::connect(address).unwrap();
+        (listener.socket.accept().unwrap().0, peer)
+    }
+
+    #[test]
+    fn what_a_peer_has_no_room_for_it_has_not_taken() {
+        let (mut ours, mut peer) = connected();
         ours.set_nonblocking(true).unwrap();
         let socket = Socket::for_test(ours.as_raw_fd());
         let mut sent = 0;
@@ -294,10 +299,7 @@ mod tests {
 
     #[test]
     fn what_a_peer_takes_moves_its_intake_and_nothing_else_does() {
-        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
-        let address = listener.local_address().unwrap().unwrap();
-        let mut peer = std::net::TcpStream::connect(address).unwrap();
-        let (mut ours, _) = listener.socket.accept().unwrap();
+        let (mut ours, mut peer) = connected();
         ours.set_nonblocking(true).unwrap();
         let socket = Socket::for_test(ours.as_raw_fd());
         let before = socket.intake();
