@@ -25,7 +25,9 @@
 //! So whoever reads at that rate stays, and keeps others waiting: for a value that it is sent, or
 //! for blocks. Nobody who stores waits for that: where something was refused, and where of values
 //! that are gone more is kept than should be of all that are sent, the kernel is not asked, and who
-//! is silent is who has not ended a send.
+//! is silent is who has not ended a send. And nobody waits longer than `silence_ms` to be sent a
+//! large value because a few read theirs slowly: from then on, what the silent do not give comes
+//! from those who have not ended a send for as long.
 
 use std::cmp::Reverse;
 
@@ -96,9 +98,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.ask_the_thirsty_again();
         self.look_at_the_spanless();
         let [items, spans, more_spans, pool, replies] = self.needs();
-        for need in [items, spans, more_spans].into_iter().flatten() {
+        for need in [items, spans].into_iter().flatten() {
             self.meet(need);
         }
+        self.meet_the_spanless(more_spans);
         if pool.is_none() && replies.is_none() {
             self.upkeep.needy_since = None;
             return;
@@ -151,7 +154,24 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         ]
     }
 
-    fn meet(&mut self, need: Need) {
+    /// Finds what those need who wait to be sent a large value: of who is silent, and of who reads
+    /// slowly once somebody has been waiting for long.
+    fn meet_the_spanless(&mut self, need: Option<Need>) {
+        let Some(need) = need else {
+            self.upkeep.spanless_since = None;
+            return;
+        };
+        let silence_ticks = self.settings.throttle.silence_ticks(false);
+        let since = *self.upkeep.spanless_since.get_or_insert(self.now.ticks);
+        let bytes = self.meet(need);
+        if bytes > 0 && self.now.ticks - since >= u64::from(silence_ticks) {
+            let notice_ticks = silence_ticks / NOTICE_SHARE;
+            self.meet(Need { bytes, silence_ticks, notice_ticks, asks: false, ..need });
+        }
+    }
+
+    /// What is still needed then, as if all had gone who will soon.
+    fn meet(&mut self, need: Need) -> usize {
         let places = self.connections.places();
         let start = self.upkeep.cursor;
         let looked = (0..places.min(LOOKS_PER_TICK)).map(|step| (start + step) % places.max(1));
@@ -190,6 +210,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.counters.bump(Metric::ResponseObjOom);
             self.end(id, Event::Abort, reason);
         }
+        wanted
     }
 
     fn candidate(

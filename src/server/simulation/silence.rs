@@ -56,10 +56,9 @@ fn who_reads_steadily_is_not_silent_however_seldom_its_sends_end() {
     }
 }
 
-/// Where another waits who holds nothing it is less time in which they must take less; and who
-/// waits is sent its value when they have read.
+/// Another waits for a while, and is sent its value long before they have read all of theirs.
 #[test]
-fn who_waits_does_not_make_steady_readers_go() {
+fn who_waits_for_steady_readers_does_not_wait_for_long() {
     let mut world = world(6, Dispatch::Inline, 3);
     keep_for(&mut world, 3, 60_000);
     let read = |world: &mut World| read_slowly(world, 3, 40, 1);
@@ -76,12 +75,14 @@ fn who_waits_does_not_make_steady_readers_go() {
     assert!(world.registry.sum(Metric::SpanWaits) > 0);
     let got = world.peers().next_back().unwrap().got.len();
     assert_eq!(got, 0, "it does not wait: {:?}", bounds(&mut world));
-    read_slowly(&mut world, 3, 40, 5000);
+    assert_eq!(wronged(&world), 0, "after a second");
+    read_slowly(&mut world, 3, 40, 2000);
     assert!(world.peers().next_back().unwrap().got == found("k8", &large(8)));
+    assert!(wronged(&world) > 0);
     for (key, peer) in world.peers().take(3).enumerate() {
-        assert!(peer.got == found(&format!("k{key}"), &large(key)), "{key}");
+        let whole = found(&format!("k{key}"), &large(key));
+        assert!(peer.got.len() < whole.len() && whole.starts_with(&peer.got), "{key}");
     }
-    assert_eq!(wronged(&world), 0);
     world.stop();
     world.assert_all_is_back();
 }
@@ -149,7 +150,9 @@ fn who_takes_a_byte_now_and_then_is_silent() {
     }
 }
 
-/// They all stay, and what they keep is gone as soon as they have begun to read it.
+/// What they keep is gone as soon as they have begun to read it. For those among them who wait for
+/// long some is copied, or one goes; and one where the ring of a queue has asked for a page for as
+/// long as it may, because all that it lets go of is being sent.
 #[test]
 fn who_stores_does_not_wait_for_steady_readers() {
     for dispatch in [Dispatch::Inline, Dispatch::Queue] {
@@ -173,16 +176,16 @@ fn who_stores_does_not_wait_for_steady_readers() {
         let told = [
             Metric::SpanWaits,
             Metric::SilencesBroken,
-            Metric::SpansCopied,
-            Metric::ClosedForSpans,
-            Metric::ClosedForItems,
             Metric::ClosedForPool,
             Metric::ClosedForReplies,
             Metric::ClosedStalled,
         ];
         let told = told.map(|metric| world.registry.sum(metric));
         assert!(told[..2].iter().all(|it| *it > 0), "{told:?} {dispatch:?}");
-        assert_eq!(told[2..], [0; 6], "{told:?} {dispatch:?}");
+        assert_eq!(told[2..], [0; 3], "{told:?} {dispatch:?}");
+        let gone = [Metric::ClosedForSpans, Metric::ClosedForItems];
+        let gone: u64 = gone.into_iter().map(|metric| world.registry.sum(metric)).sum();
+        assert!(gone <= 2, "{gone} of 20 {dispatch:?}");
         world.stop();
         world.assert_all_is_back();
     }
