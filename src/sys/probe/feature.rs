@@ -15,15 +15,11 @@ pub enum Feature {
     NoIoWait,
     RegisteredRing,
     MinWait,
-    CancelByFd,
-    MsgRing,
-    DirectDescriptors,
     ReceiveCap,
     ReceiveBundle,
     IncrementalBuffers,
     SendZeroCopy,
     CollapseMemfd,
-    Napi,
 }
 
 /// Whether the server can do without.
@@ -124,30 +120,6 @@ pub const FEATURES: &[Row] = &[
         instead: "a wait ends with its first completion",
     },
     Row {
-        feature: Feature::CancelByFd,
-        name: "cancel by descriptor",
-        since: "5.19",
-        need: Need::Optional,
-        worth: "parks a connection with one submission",
-        instead: "shutdown(2), which also ends a receive",
-    },
-    Row {
-        feature: Feature::MsgRing,
-        name: "MSG_RING",
-        since: "5.18",
-        need: Need::Optional,
-        worth: "a message to another ring and its wake-up in one",
-        instead: "an eventfd",
-    },
-    Row {
-        feature: Feature::DirectDescriptors,
-        name: "direct descriptors",
-        since: "5.19",
-        need: Need::Optional,
-        worth: "skip the descriptor table that all threads share",
-        instead: "plain descriptors",
-    },
-    Row {
         feature: Feature::ReceiveCap,
         name: "byte cap on multishot receive",
         since: "6.17",
@@ -186,14 +158,6 @@ pub const FEATURES: &[Row] = &[
         need: Need::Optional,
         worth: "huge pages: a lookup in 20 million items 1/3 faster",
         instead: "4-KiB pages",
-    },
-    Row {
-        feature: Feature::Napi,
-        name: "NAPI busy poll",
-        since: "6.9",
-        need: Need::Optional,
-        worth: "polls the NIC instead of awaiting it; off by default",
-        instead: "interrupts",
     },
 ];
 
@@ -261,12 +225,12 @@ mod tests {
     #[test]
     fn untried_is_neither_there_nor_missing() {
         let mut support = Support::UNTRIED;
-        assert!(!support.answer(Feature::Napi).is_yes());
+        assert!(!support.answer(Feature::MinWait).is_yes());
         assert_eq!(support.missing(Need::Optional).count(), 0);
-        support.record(Feature::Napi, Answer::No(libc::EINVAL));
+        support.record(Feature::MinWait, Answer::No(libc::EINVAL));
         support.record(Feature::SendZeroCopy, Answer::YesBut("loopback copies"));
         let missing: Vec<_> = support.missing(Need::Optional).map(|row| row.feature).collect();
-        assert_eq!(missing, [Feature::Napi]);
+        assert_eq!(missing, [Feature::MinWait]);
         assert!(support.answer(Feature::SendZeroCopy).is_yes());
     }
 }

@@ -89,7 +89,7 @@ mod tests {
         support.record(Feature::NoIoWait, Answer::No(libc::EINVAL));
         support.record(Feature::MinWait, Answer::Differs("taken, but it does not wait"));
         support.record(Feature::SendZeroCopy, Answer::YesBut("loopback copies"));
-        support.record(Feature::Napi, Answer::Untried);
+        support.record(Feature::CollapseMemfd, Answer::Untried);
         let shown = on("6.12.95", &Ok(support));
         assert_eq!(shown, include_str!("check.txt"));
         assert!(shown.lines().all(|line| line.len() <= 100));

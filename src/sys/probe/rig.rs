@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 
 use super::RingShape;
@@ -59,19 +59,10 @@ impl Operation {
         Operation(accept.flags(libc::SOCK_CLOEXEC).build())
     }
 
-    pub(super) fn accept_direct(listener: BorrowedFd<'_>) -> Operation {
-        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()));
-        Operation(accept.allocate_file_index(true).build())
-    }
-
     /// A multishot receive that ends after `cap` bytes; 0 is no cap.
     pub(super) fn receive(socket: BorrowedFd<'_>, pool: &Pool, cap: u32) -> Operation {
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), pool.group);
         Operation(end_after(receive.build(), cap))
-    }
-
-    pub(super) fn receive_direct(slot: u32, pool: &Pool) -> Operation {
-        Operation(opcode::RecvMulti::new(Fixed(slot), pool.group).build())
     }
 
     pub(super) fn receive_bundle(socket: BorrowedFd<'_>, pool: &Pool) -> Operation {
@@ -97,19 +88,8 @@ impl Operation {
         Operation(send.ioprio(REPORT_USAGE).flags(flags).build())
     }
 
-    pub(super) fn cancel_descriptor(socket: BorrowedFd<'_>) -> Operation {
-        let all = CancelBuilder::fd(Fd(socket.as_raw_fd())).all();
-        Operation(opcode::AsyncCancel2::new(all).build())
-    }
-
     fn cancel(token: Token) -> Operation {
         Operation(opcode::AsyncCancel::new(token.0).build())
-    }
-
-    /// Posts a completion with `token` and `result` to another ring.
-    pub(super) fn message(target: &Rig, token: Token, result: i32) -> Operation {
-        let target = Fd(target.ring.as_raw_fd());
-        Operation(opcode::MsgRingData::new(target, result, token.0, None).build())
     }
 }
 

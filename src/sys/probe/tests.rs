@@ -30,7 +30,7 @@ fn every_feature_is_tried_and_the_kernel_has_what_its_version_promises() {
         let mut since = row.since.split('.').map(|number| number.parse::<u32>().unwrap());
         let promised = version >= (since.next().unwrap(), since.next().unwrap());
         // What depends on how the kernel was built, or on interfaces and limits, may be missing.
-        let unsure = [Feature::CollapseMemfd, Feature::Napi, Feature::SendZeroCopy];
+        let unsure = [Feature::CollapseMemfd, Feature::SendZeroCopy];
         let sure = promised && !unsure.contains(&row.feature);
         assert!(!sure || answer.is_yes(), "{}: {answer:?}", row.name);
     }

@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use io_uring::EnterFlags;
-use io_uring::types::Napi;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::collapse::collapse;
@@ -54,15 +53,11 @@ pub(super) fn answer(rig: &mut Rig, feature: Feature) -> Answer {
         Feature::NoIoWait => no_iowait(rig),
         Feature::RegisteredRing => rig.nop_through_registered_descriptor().map_err(Answer::from),
         Feature::MinWait => min_wait(rig),
-        Feature::CancelByFd => cancel_by_descriptor(rig),
-        Feature::MsgRing => msg_ring(rig),
-        Feature::DirectDescriptors => direct_descriptors(rig),
         Feature::ReceiveCap => receive_cap(rig),
         Feature::ReceiveBundle => receive_bundle(rig),
         Feature::IncrementalBuffers => incremental_buffers(rig),
         Feature::SendZeroCopy => return send_zero_copy(rig).unwrap_or_else(|answer| answer),
         Feature::CollapseMemfd => collapse().map_err(Answer::from),
-        Feature::Napi => napi(rig),
     };
     tried.map_or_else(|answer| answer, |()| Answer::Yes)
 }
@@ -304,44 +299,6 @@ fn incremental_order(rig: &mut Rig) -> Result<(), Answer> {
     Ok(rig.close(pool)?)
 }
 
-fn direct_descriptors(rig: &mut Rig) -> Result<(), Answer> {
-    rig.ring.submitter().register_files_sparse(2)?;
-    let (listener, address) = listener()?;
-    let mut pool = rig.pool(2, 64, 0)?;
-    let accept = rig.submit(Operation::accept_direct(listener.as_fd()))?;
-    let mut client = connected(&address)?;
-    let accepted = rig.wait(accept)?;
-    let slot = u32::try_from(accepted.count()?).map_err(|_| Answer::Differs("no slot"))?;
-    let receive = rig.submit(Operation::receive_direct(slot, &pool))?;
-    client.write_all(&PATTERN[..50])?;
-    let got = received(rig, receive, &mut pool, 50)?;
-    expect(got.bytes == PATTERN[..50], "other bytes than were sent")?;
-    drop(client);
-    expect(rig.wait(receive)?.result == 0, "no end of the stream")?;
-    rig.cancel(accept)?;
-    rig.close(pool)?;
-    Ok(rig.ring.submitter().unregister_files()?)
-}
-
-fn cancel_by_descriptor(rig: &mut Rig) -> Result<(), Answer> {
-    let (_peer, socket) = UnixStream::pair()?;
-    let pool = rig.pool(1, 64, 0)?;
-    let receive = rig.submit(Operation::receive(socket.as_fd(), &pool, 0))?;
-    let cancel = rig.submit(Operation::cancel_descriptor(socket.as_fd()))?;
-    expect(rig.wait(cancel)?.count()? >= 1, "taken, but it does not find the operation")?;
-    let last = rig.wait(receive)?;
-    expect(last.result == -libc::ECANCELED && !last.more(), "taken, but it does not cancel")?;
-    Ok(rig.close(pool)?)
-}
-
-fn msg_ring(rig: &mut Rig) -> Result<(), Answer> {
-    const MESSAGE: (Token, i32) = (Token(1 << 40), 7);
-    let mut target = Rig::build(&mut base(), SMALL)?;
-    let send = rig.submit(Operation::message(&target, MESSAGE.0, MESSAGE.1))?;
-    rig.wait(send)?.count()?;
-    expect(target.wait(MESSAGE.0)?.result == MESSAGE.1, "another message than was sent")
-}
-
 /// Over TCP, because nothing else takes it.
 fn send_zero_copy(rig: &mut Rig) -> Result<Answer, Answer> {
     let (mut peer, socket) = tcp_pair()?;
@@ -357,10 +314,4 @@ fn send_zero_copy(rig: &mut Rig) -> Result<Answer, Answer> {
     expect(!notification.more(), "a third completion")?;
     let copied = notification.result.cast_unsigned() & COPIED != 0;
     Ok(if copied { Answer::YesBut("loopback copies") } else { Answer::Yes })
-}
-
-fn napi(rig: &Rig) -> Result<(), Answer> {
-    let submitter = rig.ring.submitter();
-    submitter.register_napi(&mut Napi::new().set_busy_poll_timeout(1))?;
-    Ok(submitter.unregister_napi(&mut Napi::new())?)
 }
