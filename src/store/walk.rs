@@ -79,7 +79,9 @@ impl Table {
         let number = self.directory_of(cursor.stripe).segment(Tag::turned_back(first));
         let segment = self.segment(number);
         let owner = segment.owner().expect("the directory leads to it");
-        let entries = segment.all().map(|(_, entry)| (entry.tag().turned(), entry.at()));
+        // No further than the last one: most of a segment may be empty.
+        let entries = segment.all().take(segment.entries());
+        let entries = entries.map(|(_, entry)| (entry.tag().turned(), entry.at()));
         let entries = entries.filter(|(turned, _)| *turned >= first);
         let mut entries: Vec<_> = entries.map(|(turned, at)| (turned << REST_BITS, at)).collect();
         drop(lock);
