@@ -54,6 +54,11 @@ impl Input {
         self.carry.capacity() + self.filled.capacity() * size_of::<Filled>()
     }
 
+    /// Bytes in buffers of the pool.
+    pub fn buffer_bytes(&self) -> usize {
+        self.filled.iter().map(|filled| filled.bytes().len()).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }

@@ -4,7 +4,14 @@
 //! A connection is noted with the first buffer that it gets. Whether it holds one still is looked
 //! at when twice as many are noted as did so at the last look, and when buffers are short, for then
 //! all are needed: so a buffer costs a flag, or one look at a connection that was just served.
+//!
+//! When buffers are short, what waits is copied out of them, but no more than the memory for
+//! connections has room for: otherwise who comes with much at a time would be let in with all of
+//! it. Who is executed soon gives its buffers back by that. What is not copied keeps its buffers,
+//! nobody is received from, and TCP pushes back, until that is executed or its connection goes,
+//! see `relief`.
 
+use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::slots::{SlotId, Slots};
 use crate::net::connection::Connection;
 use crate::server::service::Service;
@@ -46,17 +53,29 @@ impl Holders {
 }
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
-    /// Copies waiting input out of the pool's buffers, because others need them.
-    pub(super) fn evacuate(&mut self) {
-        for id in self.holders.noted.drain(..) {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            connection.holding = false;
-            if connection.input.holds_buffers() {
-                connection.input.evacuate(&mut self.spent);
-                self.heap.charge(connection);
+    /// Copies waiting input out of the pool's buffers, because others need them: a head that is not
+    /// whole always, and more while there is room for it. True when some are kept, all of them by
+    /// connections that are not executed soon.
+    pub(super) fn evacuate(&mut self) -> bool {
+        let mut room = self.input_room();
+        let mut is_any_runnable = false;
+        let (connections, spent, heap) = (&mut self.connections, &mut self.spent, &mut self.heap);
+        self.holders.noted.retain(|id| {
+            let Some(connection) = connections.get_mut(*id) else { return false };
+            connection.holding = connection.input.holds_buffers();
+            let bytes = connection.input.bytes();
+            let has_room = bytes < HEAD_BYTES_MAX || bytes <= room;
+            if connection.holding && has_room && !connection.runnable {
+                connection.holding = false;
+                connection.input.evacuate(spent);
+                heap.charge(connection);
+                room = room.saturating_sub(bytes);
             }
-        }
-        self.holders.held = 0;
+            is_any_runnable |= connection.holding && connection.runnable;
+            connection.holding
+        });
+        self.holders.held = self.holders.noted.len();
+        self.holders.held > 0 && !is_any_runnable
     }
 }
 

@@ -64,7 +64,6 @@ impl Heap {
         self.active
     }
 
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -190,6 +189,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
         }
         None
+    }
+
+    /// Bytes of the heap that this ring may still take for what waits.
+    pub(super) fn input_room(&mut self) -> usize {
+        (self.pool().bytes / self.settings.rings).saturating_sub(self.heap.bytes)
     }
 
     pub(super) fn return_idle_loans(&mut self) {

@@ -4,7 +4,8 @@
 //!
 //! - replies: somebody waits for a block, and none comes home. What counts are blocks.
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
-//!   there is. What counts are blocks, and what the heap keeps.
+//!   there is; or all receive buffers are kept by who does not go on, see `holders`. What counts
+//!   are blocks, what the heap keeps, and what is kept in receive buffers.
 //! - items: something had to be refused, or a part of the memory is of no use, because it is being
 //!   filled or sent from. What counts is what a session keeps of it.
 //! - spans: values that are gone take too much of the memory while they are being sent. What counts
@@ -128,7 +129,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
         let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest)
-            || self.upkeep.accepts_paused && self.ring.has_arrivals();
+            || self.upkeep.accepts_paused && self.ring.has_arrivals()
+            || self.upkeep.is_parched;
         let wanted = if has_none { self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES } else { 0 };
         let (rings, pool) = (self.settings.rings, self.pool());
         let excess = match self.upkeep.level {
@@ -136,7 +138,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Level::Calm | Level::Short => 0,
         };
         let overdrawn = self.service.overdrawn_bytes();
-        let excess = excess.max(overdrawn).div_ceil(rings);
+        let parched = if self.upkeep.is_parched { BLOCK_BYTES * rings } else { 0 };
+        let excess = excess.max(overdrawn).max(parched).div_ceil(rings);
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
@@ -227,7 +230,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             What::Outdated => self.outdated_bytes(each),
             What::Spans => self.spanned_bytes(each),
             What::Blocks => block_bytes,
-            What::Pool => block_bytes + each.charged as usize,
+            What::Pool => block_bytes + each.charged as usize + each.input.buffer_bytes(),
         };
         let is_idle = matches!(each.held, Held::No | Held::Rate);
         let is_amid = is_idle && (kept > 0 || !each.input.is_empty());

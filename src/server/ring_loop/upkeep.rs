@@ -56,6 +56,8 @@ pub(super) struct Upkeep {
     pub(super) draining_since: Option<Now>,
     /// The tick since which connections need more than there is.
     pub(super) needy_since: Option<u64>,
+    /// True when nobody is received from until who keeps all buffers goes on, or is gone.
+    pub(super) is_parched: bool,
     /// The tick since which somebody waits to be sent a large value.
     pub(super) spanless_since: Option<u64>,
     /// The second in which a tick came last.
@@ -79,6 +81,7 @@ impl Default for Upkeep {
             accepts_paused: false,
             draining_since: None,
             needy_since: None,
+            is_parched: false,
             spanless_since: None,
             second: 0,
             locals: 0,
