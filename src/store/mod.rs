@@ -6,8 +6,9 @@
 //!
 //! ```text
 //!   Participant     one per thread: verbs (participant, seek, put, write, modify, mark), room
-//!      |            (memory, wait, probation, evict, steal, regain), upkeep (sweep, tend), all
-//!      |            keys one by one (walk), loans of pages (loan), spans of values (send)
+//!      |            (memory, arrivals, wait, probation, evict, steal, regain), upkeep (sweep,
+//!      |            tend), all keys one by one (walk), loans of pages (loan), spans of values
+//!      |            (send)
 //!      |
 //!   Table ------ Stripe x S ---- index: directory -> segment -> bucket -> entry: tag, ref
 //!      |                                                     -> ghost: keys that went
@@ -47,6 +48,7 @@
 //! place; the old one waits in the thread's `Limbo` until all have quiesced.
 
 mod arena;
+mod arrivals;
 mod counting;
 mod epochs;
 mod evict;

@@ -218,7 +218,7 @@ impl Participant {
     }
 
     #[cold]
-    fn refuse(&self, now: Now) -> Refusal {
+    pub(in crate::store) fn refuse(&self, now: Now) -> Refusal {
         if self.table.evict {
             // Relaxed: hints.
             self.table.dearth_until.store(now.ticks + DEARTH_TICKS, Ordering::Relaxed);

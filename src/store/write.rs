@@ -216,6 +216,9 @@ impl Participant {
         if self.has_retired_much() {
             self.quiesce();
         }
+        if band == ARRIVING {
+            self.await_arrivals(head.value_bytes, now)?;
+        }
         let (wanted, has_returned) = self.shape(&head, band, now);
         let allocated = self.allocate_anywhere(&head, wanted, band, now);
         let bytes = head.bytes(false) + head.value_bytes;
@@ -267,7 +270,9 @@ impl Participant {
         now: Now,
     ) -> Result<(), Refusal> {
         while !bytes.is_empty() {
-            self.extend(reservation, now)?;
+            let extended = self.extend(reservation, now);
+            self.count_efforts(self.table.item_bytes_max, extended.err());
+            extended?;
             bytes = &bytes[self.table.arena.fill(reservation, bytes)..];
         }
         Ok(())
@@ -276,9 +281,10 @@ impl Participant {
     /// Takes memory for the next bytes of a value, if there is none.
     fn extend(&mut self, reservation: &mut Reservation, now: Now) -> Result<(), Refusal> {
         if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
-            let allocated = self.allocate_fragments(reservation, now);
-            self.count_efforts(self.table.item_bytes_max, allocated.as_ref().err().copied());
-            let slots = allocated?;
+            if reservation.is_arriving() {
+                self.await_arrivals(reservation.value_bytes(), now)?;
+            }
+            let slots = self.allocate_fragments(reservation, now)?;
             self.table.arena.extend_by(reservation, slots);
             reservation.count_more(self.table.arriving(reservation.shape().home));
         }

@@ -1,5 +1,6 @@
 //! The memory limit holds, evicts or refuses as told, and what clients took comes back.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
@@ -202,6 +203,52 @@ fn a_crowd_that_neither_reads_nor_ends_its_commands_stays_within_the_limit() {
     }
 }
 
+/// Sends as much of a request as fits between here and there; says how many bytes that is.
+fn send_what_fits(client: &Client, mut request: &[u8]) -> usize {
+    let (mut stream, bytes) = (client.stream(), request.len());
+    stream.set_nonblocking(true).unwrap();
+    while let Ok(sent @ 1..) = stream.write(request) {
+        request = &request[sent..];
+    }
+    bytes - request.len()
+}
+
+#[test]
+fn what_a_crowd_sends_at_once_is_let_in_as_there_is_room_and_executed() {
+    let set = [&b"set k 0 0 1000 noreply\r\n"[..], &[b'v'; 1000], b"\r\n"].concat();
+    let request = set.repeat(250);
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64"]) else { continue };
+        let crowd: Vec<_> = (0..600).map(|_| server.client()).collect();
+        let sent: usize = crowd.iter().map(|each| send_what_fits(each, &request) / set.len()).sum();
+        assert!(sent * set.len() > 100 << 20, "{kind:?}: {sent} requests");
+        let executed = || server.client().stat("cmd_set");
+        assert!(wait_until(2 * PATIENCE, || executed() >= sent as u64), "{kind:?}: of {sent}");
+        assert_within_budget(&server);
+        drop(crowd);
+        server.assert_serves();
+    }
+}
+
+#[test]
+fn large_values_that_do_not_come_keep_nobody_from_storing_small_ones() {
+    let begun = [&b"set large 0 0 1000000\r\n"[..], &[b'v'; 60_000]].concat();
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &["-m", "64", "-c", "4096"]) else { continue };
+        let mut honest = server.client();
+        let crowd: Vec<_> = (0..1500).map(|_| server.client()).collect();
+        crowd.iter().for_each(|each| _ = send_what_fits(each, &begun));
+        for number in 0..30 {
+            honest.set(&format!("small:{number}"), b"0123456789");
+        }
+        assert_within_budget(&server);
+        drop(crowd);
+        honest.set("large", &vec![b'v'; 900_000]);
+        assert_within_budget(&server);
+        server.assert_serves();
+    }
+}
+
 #[test]
 fn eviction_never_refuses_and_the_limit_holds() {
     for kind in OURS {
@@ -260,6 +307,10 @@ fn without_eviction_a_full_cache_refuses_and_keeps() {
         let refused = refused.unwrap_or_else(|| panic!("{kind:?}: 100 MB fit into 64 MB"));
         assert!(refused > 300, "{kind:?}: full after {refused} values of 100 KB");
         assert_eq!(client.stat("evictions"), 0, "{kind:?}");
+        let of_items = client.stats_of("items");
+        let told = of_items.iter().filter(|(name, _)| name.ends_with(":outofmemory"));
+        let told: u64 = told.map(|(_, figure)| figure.parse::<u64>().unwrap()).sum();
+        assert_eq!((told, client.stat("store_no_memory")), (1, 1), "{kind:?}");
         assert_eq!(client.get("first").unwrap(), b"kept", "{kind:?}");
         assert!(client.get("fill:0").unwrap() == value, "{kind:?}: what was stored stays");
         // Room that is given back is room again.

@@ -143,6 +143,11 @@ impl Reservation {
         sum.fetch_add(self.counted, Ordering::Relaxed);
     }
 
+    /// True of one that counts in such a sum.
+    pub(in crate::store) fn is_arriving(&self) -> bool {
+        self.counted > 0
+    }
+
     /// More was taken.
     pub(in crate::store) fn count_more(&mut self, sum: &AtomicUsize) {
         if self.counted > 0 {
