@@ -23,6 +23,8 @@ pub(super) struct Figures {
     pub(super) registry: Arc<Registry>,
     pub(super) control: Arc<dyn Control>,
     pub(super) clock: Clock,
+    /// True when who asks may be told keys.
+    pub(super) tells_keys: bool,
 }
 
 impl Figures {

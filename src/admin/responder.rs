@@ -32,6 +32,7 @@ pub struct AdminSocket {
     socket: UdpSocket,
     address: SocketAddr,
     signer: Option<Signer>,
+    tells_keys: bool,
 }
 
 impl AdminSocket {
@@ -54,7 +55,7 @@ impl AdminSocket {
         socket.set_nonblocking(true).map_err(refuse)?;
         let address = socket.local_addr().map_err(refuse)?;
         let signer = plan.key.as_ref().map(|key| Signer::new(key.bytes()));
-        Ok(AdminSocket { socket, address, signer })
+        Ok(AdminSocket { socket, address, signer, tells_keys: plan.tells_keys })
     }
 
     /// Where it is bound.
@@ -77,10 +78,10 @@ impl Responder {
         control: &Arc<dyn Control>,
         clock: Clock,
     ) -> Responder {
-        let AdminSocket { socket, address, signer } = socket;
+        let AdminSocket { socket, address, signer, tells_keys } = socket;
         let (registry, control) = (Arc::clone(registry), Arc::clone(control));
         let counters = registry.counters("admin");
-        let figures = Figures { registry, control, clock };
+        let figures = Figures { registry, control, clock, tells_keys };
         Responder { socket, address, desk: Desk::new(figures, signer, counters) }
     }
 

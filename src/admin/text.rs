@@ -34,8 +34,8 @@ pub(super) fn answer(question: &[u8], figures: &Figures) -> Option<Vec<Vec<u8>>>
                 }
             }
         }
-        b"stats hotkeys" => datagrams.hottest(figures, Of::Keys),
-        b"stats hotprefixes" => datagrams.hottest(figures, Of::Prefixes),
+        b"stats hotkeys" if figures.tells_keys => datagrams.hottest(figures, Of::Keys),
+        b"stats hotprefixes" if figures.tells_keys => datagrams.hottest(figures, Of::Prefixes),
         _ => return None,
     }
     datagrams.line("END\r\n");

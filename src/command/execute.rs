@@ -184,6 +184,7 @@ impl<O: Output> Batch<'_, O> {
             Err(Refused::Unknown) => self.output.put(reply::ERROR),
             Err(Refused::Usage) => self.output.put(reply::DETAIL_USAGE),
             Err(Refused::NotAllowed) => self.output.put(reply::DETAIL_NOT_ALLOWED),
+            Err(Refused::Hidden) => self.output.put(reply::HOT_NOT_ALLOWED),
         }
     }
 
@@ -210,6 +211,9 @@ impl<O: Output> Batch<'_, O> {
                 // Relaxed: it is all that there is to know.
                 shared.tracks_sizes.store(group == b"sizes_enable", Ordering::Relaxed);
                 Ok(Asked::Rows(Group::SizesStatus))
+            }
+            (b"hotkeys" | b"hotprefixes", _) if !shared.facts.switches.dumping => {
+                Err(Refused::Hidden)
             }
             (group, _) => Group::named(group).map(Asked::Rows).ok_or(Refused::Unknown),
         }
@@ -247,4 +251,6 @@ pub(super) enum Refused {
     Unknown,
     Usage,
     NotAllowed,
+    /// Keys are not told.
+    Hidden,
 }

@@ -81,6 +81,11 @@ impl<O: Output> Batch<'_, O> {
                 self.consume(consumed);
                 self.output.put(reply);
             }
+            Login::Quit { consumed } => {
+                self.consume(consumed);
+                *state = State::Closed;
+                return Some(Verdict::Close);
+            }
             Login::TooLong { consumed } => {
                 self.consume(consumed);
                 self.output.put(ProtocolError::HeadTooLong.reply());

@@ -39,7 +39,8 @@ const fn metric(metric: Metric) -> (&'static str, Source) {
 }
 
 /// Rows of what cannot happen here, which monitors ask for: no connection is closed for want of a
-/// buffer to receive into, the index grows a segment at a time, memory for items is not allocated.
+/// buffer to receive into, the index grows a segment at a time, memory for items is not allocated,
+/// a page waits for nobody before it moves, and no thread sorts items by how warm they are.
 const fn never(name: &'static str) -> (&'static str, Source) {
     (name, Number(|_, _| 0))
 }
@@ -50,6 +51,8 @@ const GENERAL: &[(&str, Source)] = &[
     ("uptime", Number(|_, now| now.uptime_s())),
     ("time", Number(|_, now| now.unix_s())),
     ("version", Text(|_| memcache::VERSION.into())),
+    // It waits for events by io_uring.
+    ("libevent", Text(|_| "none".into())),
     ("pointer_size", Number(|_, _| usize::BITS.into())),
     ("rusage_user", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.user))),
     ("rusage_system", Text(|shared| seconds(&(shared.facts.rusage)(), |used| used.system))),
@@ -63,6 +66,8 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ResponseObjBytes),
     ("read_buf_count", Number(|shared, _| shared.facts.fixed.receive_buffers)),
     ("read_buf_bytes", Number(|shared, _| shared.facts.fixed.receive_bytes)),
+    // All of them lie ready for what comes next.
+    ("read_buf_bytes_free", Number(|shared, _| shared.facts.fixed.receive_bytes)),
     never("read_buf_oom"),
     ("reserved_fds", Number(|shared, _| shared.facts.fixed.descriptors)),
     metric(Metric::CmdGet),
@@ -102,10 +107,17 @@ const GENERAL: &[(&str, Source)] = &[
     ("hash_bytes", Number(|shared, _| shared.table.figures().index_bytes)),
     never("hash_is_expanding"),
     metric(Metric::SlabReassignRescues),
+    never("slab_reassign_chunk_rescues"),
+    never("slab_reassign_inline_reclaim"),
+    never("slab_reassign_busy_items"),
+    never("slab_reassign_busy_deletes"),
+    never("slab_reassign_busy_nomem"),
+    ("slab_reassign_last_busy_status", Text(|_| "none".into())),
     ("slab_reassign_running", Number(|shared, _| shared.table.is_moving_page().into())),
     metric(Metric::SlabsMoved),
     ("lru_crawler_running", Number(|shared, _| shared.table.rounds_asked_for().0.into())),
     ("lru_crawler_starts", Number(|shared, _| shared.table.rounds_begun().into())),
+    never("lru_maintainer_juggles"),
     never("malloc_fails"),
     metric(Metric::LogWorkerDropped),
     metric(Metric::LogWorkerWritten),
@@ -146,6 +158,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ThrottleParked),
     metric(Metric::ThrottleParks),
     metric(Metric::ThrottleDeaf),
+    metric(Metric::ConnectionsParked),
     metric(Metric::RateParked),
     metric(Metric::RateParks),
     metric(Metric::RateHeldBytes),
@@ -176,6 +189,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::BatchesOverBudget),
     metric(Metric::RingSleeps),
     metric(Metric::RingSends),
+    metric(Metric::DirectReceives),
     metric(Metric::Spans),
     metric(Metric::SpannedBytes),
     metric(Metric::SpansCopied),

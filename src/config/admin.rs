@@ -68,6 +68,8 @@ pub struct AdminPlan {
     pub may_move: bool,
     /// Always there unless `address` is on loopback.
     pub key: Option<AdminKey>,
+    /// True when who asks may be told keys.
+    pub tells_keys: bool,
 }
 
 impl AdminPlan {
@@ -75,20 +77,21 @@ impl AdminPlan {
     pub(super) fn check(
         option: Option<&str>,
         key_file: Option<&Path>,
+        tells_keys: bool,
         first_tcp: Option<u16>,
         udp_port: Option<u16>,
     ) -> Result<Option<AdminPlan>, StartError> {
         let key = key_file.map(AdminKey::read).transpose()?;
         let plan = match option {
             Some("off") => return Ok(None),
-            Some(text) => AdminPlan { address: parse(text)?, may_move: false, key },
+            Some(text) => AdminPlan { address: parse(text)?, may_move: false, key, tells_keys },
             None => {
                 let port = first_tcp
                     .filter(|port| *port != 0)
                     .and_then(|port| port.checked_add(ADMIN_PORT_OFFSET))
                     .filter(|port| Some(*port) != udp_port);
                 let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), port.unwrap_or(0)).into();
-                AdminPlan { address, may_move: true, key }
+                AdminPlan { address, may_move: true, key, tells_keys }
             }
         };
         if plan.key.is_none() && !plan.address.ip().is_loopback() {
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     fn check(option: Option<&str>, tcp: Option<u16>, udp: Option<u16>) -> Option<AdminPlan> {
-        AdminPlan::check(option, None, tcp, udp).unwrap()
+        AdminPlan::check(option, None, true, tcp, udp).unwrap()
     }
 
     #[test]
@@ -139,12 +142,12 @@ mod tests {
         assert_eq!((plan.address.to_string().as_str(), plan.may_move), ("127.0.0.1:5", false));
         assert_eq!(check(Some("7"), None, None).unwrap().address.to_string(), "127.0.0.1:7");
         assert_eq!(check(Some("off"), Some(11211), None), None);
-        assert!(AdminPlan::check(Some("x"), None, None, None).is_err());
+        assert!(AdminPlan::check(Some("x"), None, true, None, None).is_err());
     }
 
     #[test]
     fn off_loopback_needs_a_key() {
-        let open = |key: Option<&Path>| AdminPlan::check(Some("0.0.0.0:9"), key, None, None);
+        let open = |key: Option<&Path>| AdminPlan::check(Some("0.0.0.0:9"), key, true, None, None);
         assert!(open(None).unwrap_err().cause.contains("no key"));
         let path = std::env::temp_dir().join(format!("ringcached-key-{}", std::process::id()));
         std::fs::write(&path, "short\n").unwrap();

@@ -104,7 +104,9 @@ impl Plan {
         let udp_reply_bytes_max = options.own.datagrams.check(&listeners.udp, &mut warnings)?;
         let first_tcp = listeners.tcp.first().map(|bound| bound.address.port());
         let key_file = options.own.admin_key_file.as_deref();
-        let admin = AdminPlan::check(options.own.admin.as_deref(), key_file, first_tcp, udp_port)?;
+        let tells_keys = !options.disable_dumping && !speech.asks_who();
+        let admin = options.own.admin.as_deref();
+        let admin = AdminPlan::check(admin, key_file, tells_keys, first_tcp, udp_port)?;
         let memory_bytes = memory_bytes(options.memory_limit)?;
         let item_bytes_max = item_bytes_max(options.max_item_size.as_deref(), memory_bytes)?;
         judge(options, item_bytes_max as u64, &mut extended)?;

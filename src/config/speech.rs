@@ -42,6 +42,11 @@ impl Speech {
         Speech { protocol, users_file: None, ascii: false, sasl: false }
     }
 
+    /// True when peers have to say who they are.
+    pub(super) fn asks_who(&self) -> bool {
+        self.users_file.is_some()
+    }
+
     pub(super) fn check(
         options: &Options,
         host: &Host,

@@ -216,7 +216,7 @@ pub(super) const TABLE: &[Suboption] = &[
         },
     ),
     row("modern", "", Already, "What is modern is so in any case", NOTHING),
-    row("no_modern", "", Unused, "No effect but that of no_maxconns_fast", no_modern),
+    row("no_modern", "", Unused, "As no_maxconns_fast and no_lru_crawler", no_modern),
     row("inline_ascii_resp", "", Already, "", NOTHING),
     row("no_inline_ascii_resp", "", Already, "", NOTHING),
     row(

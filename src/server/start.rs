@@ -210,7 +210,7 @@ fn facts(plan: &Plan, rung: Rung, fixed: Fixed) -> Facts {
     Facts {
         pid: std::process::id(),
         version: VERSION,
-        threads: plan.rings + plan.workers,
+        threads: plan.rings,
         connections_max: plan.connections_max,
         switches: switches(plan),
         settings: plan.settings(rung),

@@ -29,7 +29,7 @@ fn desk_at(key: Option<&[u8]>, clock: Clock) -> Desk {
     let registry = registry();
     let counters = registry.counters("admin");
     let control: Arc<dyn Control> = Arc::new(Fixture::default());
-    let figures = Figures { registry, control, clock };
+    let figures = Figures { registry, control, clock, tells_keys: true };
     Desk::new(figures, key.map(Signer::new), counters)
 }
 
@@ -159,13 +159,17 @@ fn text_is_for_loopback_without_a_key() {
     assert_eq!(text, format!("STAT requests_per_s 1\r\n{rows}END\r\n"));
     let text = String::from_utf8(open.answer(b"stats hotprefixes\n", local).concat()).unwrap();
     assert!(text.contains("STAT 1:prefix user\r\n"), "{text}");
+    open.figures.tells_keys = false;
+    for question in ["stats hotkeys", "stats hotprefixes"] {
+        assert!(open.answer(question.as_bytes(), local).is_empty(), "{question}");
+    }
     for question in [&b""[..], b"STATS", b"stats reset", b"STAT cmd_get 7", b"END\r\n", b"get k"] {
         assert!(open.answer(question, local).is_empty(), "{question:?}");
     }
     assert!(open.answer(b"stats", source("10.0.0.1:9")).is_empty(), "not from here");
     assert!(desk(Some(KEY)).answer(b"stats", local).is_empty(), "a key is for packets");
     let dropped = open.counters.get(Metric::AdminDropped);
-    assert_eq!((open.counters.get(Metric::AdminServed), dropped), (4, 7));
+    assert_eq!((open.counters.get(Metric::AdminServed), dropped), (4, 9));
 }
 
 #[test]
@@ -271,7 +275,8 @@ proptest! {
 
 fn bind(key: Option<&[u8]>) -> Responder {
     let key = key.map(|key| AdminKey::new(key).unwrap());
-    let plan = AdminPlan { address: source("127.0.0.1:0"), may_move: false, key };
+    let address = source("127.0.0.1:0");
+    let plan = AdminPlan { address, may_move: false, key, tells_keys: true };
     let control: Arc<dyn Control> = Arc::new(Fixture::default());
     Responder::new(AdminSocket::bind(&plan).unwrap(), &registry(), &control, Clock::start())
 }
@@ -307,7 +312,7 @@ fn over_a_socket() {
 fn a_taken_port_is_left_when_nobody_asked_for_it() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let plan = AdminPlan { address, may_move: true, key: None };
+    let plan = AdminPlan { address, may_move: true, key: None, tells_keys: true };
     let moved = AdminSocket::bind(&plan).unwrap();
     assert_ne!(moved.address().port(), address.port());
     let error = AdminSocket::bind(&AdminPlan { may_move: false, ..plan }).unwrap_err();
@@ -316,7 +321,8 @@ fn a_taken_port_is_left_when_nobody_asked_for_it() {
 
 #[test]
 fn off_loopback_nothing_is_bound_without_a_key() {
-    let plan = AdminPlan { address: source("0.0.0.0:0"), may_move: false, key: None };
+    let address = source("0.0.0.0:0");
+    let plan = AdminPlan { address, may_move: false, key: None, tells_keys: true };
     assert!(AdminSocket::bind(&plan).unwrap_err().cause.contains("key"));
     let key = AdminKey::new(KEY);
     assert!(AdminSocket::bind(&AdminPlan { key, ..plan }).is_ok());

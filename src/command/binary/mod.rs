@@ -309,7 +309,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             Ok(Told::Rows(group)) => *state = report(group, Form::Packets(echo)),
             Ok(Told::Sizes) => *state = State::Sizing(Box::new(Sizing::new(Form::Packets(echo)))),
             Ok(Told::Reset | Told::Turned) => Packets(&mut *self.output, echo).end(),
-            Err(Refused::NotAllowed | Refused::Unknown | Refused::Usage) => {
+            Err(Refused::NotAllowed | Refused::Hidden | Refused::Unknown | Refused::Usage) => {
                 reply::error(self.output, echo, Status::NotFound);
             }
         }

@@ -38,9 +38,10 @@ fn nothing_is_executed_for_a_stranger() {
         CLIENT_ERROR unauthenticated\r\n";
     assert_replies(sent, replies, End::Open);
     let unauthenticated = "CLIENT_ERROR unauthenticated\r\n";
-    for line in ["quit\r\n", "x\n", "\r\n", "\n"] {
+    for line in ["quite\r\n", "quit x\r\n", "x\n", "\r\n", "\n"] {
         assert_replies(line.as_bytes(), unauthenticated, End::Open);
     }
+    assert_replies(b"get foo\r\nquit\r\nget foo\r\n", unauthenticated, End::Closed);
     for line in [[b'x'; 2048], [b' '; 2048]] {
         assert_replies(&line, "CLIENT_ERROR line too long\r\n", End::Closed);
     }

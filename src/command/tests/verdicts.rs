@@ -90,17 +90,21 @@ fn statistics_have_memcached_s_names_and_order() {
     ] {
         assert!(lines.contains(&format!("STAT {wanted}").as_str()), "{wanted}\n{reply}");
     }
-    // The order of 1.6.45, which has more of them, up to `lru_bumps_dropped`; then ours.
-    let order = "pid uptime time version pointer_size rusage_user rusage_system max_connections \
+    // All of 1.6.45, up to `lru_bumps_dropped`; then ours.
+    let order = "pid uptime time version libevent pointer_size \
+        rusage_user rusage_system max_connections \
         curr_connections total_connections rejected_connections connection_structures \
         response_obj_oom response_obj_count response_obj_bytes read_buf_count read_buf_bytes \
-        read_buf_oom reserved_fds cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits \
-        get_misses get_expired get_flushed delete_misses delete_hits incr_misses incr_hits \
-        decr_misses decr_hits cas_misses cas_hits cas_badval touch_hits touch_misses \
-        store_too_large store_no_memory auth_cmds auth_errors idle_kicks bytes_read bytes_written \
-        limit_maxbytes accepting_conns listen_disabled_num time_in_listen_disabled_us threads \
-        conn_yields hash_power_level hash_bytes hash_is_expanding slab_reassign_rescues \
-        slab_reassign_running slabs_moved lru_crawler_running lru_crawler_starts malloc_fails \
+        read_buf_bytes_free read_buf_oom reserved_fds cmd_get cmd_set cmd_flush cmd_touch \
+        cmd_meta get_hits get_misses get_expired get_flushed delete_misses delete_hits \
+        incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval touch_hits \
+        touch_misses store_too_large store_no_memory auth_cmds auth_errors idle_kicks bytes_read \
+        bytes_written limit_maxbytes accepting_conns listen_disabled_num \
+        time_in_listen_disabled_us threads conn_yields hash_power_level hash_bytes \
+        hash_is_expanding slab_reassign_rescues slab_reassign_chunk_rescues \
+        slab_reassign_inline_reclaim slab_reassign_busy_items slab_reassign_busy_deletes \
+        slab_reassign_busy_nomem slab_reassign_last_busy_status slab_reassign_running \
+        slabs_moved lru_crawler_running lru_crawler_starts lru_maintainer_juggles malloc_fails \
         log_worker_dropped log_worker_written log_watcher_skipped log_watcher_sent log_watchers \
         unexpected_napi_ids round_robin_fallback bytes curr_items total_items \
         slab_global_page_pool expired_unfetched evicted_unfetched evicted_active evictions \
@@ -108,14 +112,14 @@ fn statistics_have_memcached_s_names_and_order() {
         moves_to_warm moves_within_lru direct_reclaims lru_bumps_dropped ringcached_version \
         cmd_delete_prefix deleted_by_prefix promoted ghost_hits upkeep_us reply_waits item_waits \
         span_waits throttle_level throttle_active throttle_parked throttle_parks throttle_deaf \
-        rate_parked rate_parks rate_held_bytes rate_wait_us rate_forgotten udp_requests \
-        udp_replies udp_too_large udp_dropped udp_limited udp_unsent closed_ended closed_broken \
-        closed_command closed_stalled closed_draining closed_for_replies closed_for_pool \
-        closed_for_items closed_for_spans requests batches batches_queued batches_away queue_full \
-        worker_wakes turns_over_budget batches_over_budget ring_sleeps ring_sends spans \
-        spanned_bytes spans_copied silences_checked silences_broken zero_copy_sends \
-        zero_copy_copied busy_us input_bytes \
-        conn_bytes ring_turns ring_completions buffers_dry completions_overflowed ring_busy \
+        connections_parked rate_parked rate_parks rate_held_bytes rate_wait_us rate_forgotten \
+        udp_requests udp_replies udp_too_large udp_dropped udp_limited udp_unsent closed_ended \
+        closed_broken closed_command closed_stalled closed_draining closed_for_replies \
+        closed_for_pool closed_for_items closed_for_spans requests batches batches_queued \
+        batches_away queue_full worker_wakes turns_over_budget batches_over_budget ring_sleeps \
+        ring_sends direct_receives spans spanned_bytes spans_copied silences_checked \
+        silences_broken zero_copy_sends zero_copy_copied busy_us input_bytes conn_bytes \
+        ring_turns ring_completions buffers_dry completions_overflowed ring_busy \
         kernel_no_memory page_bytes pages_total pages_free pages_index pages_items pages_log \
         pages_lent pages_debited items_page_bytes index_page_bytes lent_page_bytes \
         debited_page_bytes free_page_bytes limbo_bytes pinned_bytes huge_bytes outside_bytes \

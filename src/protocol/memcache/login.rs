@@ -24,6 +24,10 @@ pub enum Login {
         consumed: usize,
     },
     Partial,
+    /// A peer that takes its leave.
+    Quit {
+        consumed: usize,
+    },
     /// Something else, or too long a token: what the peer is told, and how much that was.
     Refused {
         reply: &'static [u8],
@@ -52,6 +56,9 @@ pub fn parse_login(input: &[u8]) -> Login {
     let consumed = end + 1;
     let line = &input[..end];
     let words = Words::of(line.strip_suffix(b"\r").unwrap_or(line));
+    if words.at(0) == b"quit" && words.at(1).is_empty() {
+        return Login::Quit { consumed };
+    }
     let token_bytes = decimal(words.at(4)).filter(|_| words.at(0) == b"set");
     match token_bytes.map(|bytes| (bytes <= TOKEN_BYTES_SAID_MAX, u32::try_from(bytes))) {
         Some((true, Ok(token_bytes))) => Login::Head { token_bytes, consumed },
@@ -92,7 +99,8 @@ mod tests {
             (b"settle k 0 0 7\r\n", refused(16)),
             (b"get foo\r\n", refused(9)),
             (b"get a\r\n", refused(7)),
-            (b"quit\r\n", refused(6)),
+            (b"quit\r\n", Login::Quit { consumed: 6 }),
+            (b"quit x\r\n", refused(8)),
             (b"\r\n", refused(2)),
             (b"\n", refused(1)),
             (b"set foo 0 0 7", Login::Partial),
@@ -122,7 +130,7 @@ mod tests {
     proptest! {
         #[test]
         fn parse_login_is_total_and_prefix_stable(
-            words in prop::collection::vec("set|[a0-9]{1,4}|99999999999| ", 0..8),
+            words in prop::collection::vec("set|quit|[a0-9]{1,4}|99999999999| ", 0..8),
             end in "\r\n|\n|\r|x{2040}\n|",
             cut in any::<prop::sample::Index>(),
         ) {
@@ -134,6 +142,7 @@ mod tests {
                 Login::Partial => prop_assert_eq!(part, whole),
                 Login::Head { consumed, .. }
                 | Login::Refused { consumed, .. }
+                | Login::Quit { consumed }
                 | Login::TooLong { consumed } => {
                     prop_assert!(consumed <= input.len());
                     let wanted = if cut >= consumed { whole } else { Login::Partial };

@@ -18,6 +18,7 @@ pub const OK: &[u8] = b"OK\r\n";
 pub const RESET: &[u8] = b"RESET\r\n";
 pub const DETAIL_USAGE: &[u8] = b"CLIENT_ERROR usage: stats detail on|off|dump\r\n";
 pub const DETAIL_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR stats detail not allowed\r\n";
+pub const HOT_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR stats of hot keys not allowed\r\n";
 /// For a large value that thousands of peers are being sent at once.
 pub const REFCOUNT_OVERFLOW: &[u8] = b"SERVER_ERROR refcount overflow during fetch\r\n";
 pub const END: &[u8] = b"END\r\n";

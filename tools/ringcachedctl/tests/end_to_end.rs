@@ -55,7 +55,8 @@ struct Server {
 impl Server {
     fn start(address: &str, key: Option<&[u8]>) -> Server {
         let key = key.map(|key| AdminKey::new(key).unwrap());
-        let plan = AdminPlan { address: address.parse().unwrap(), may_move: false, key };
+        let address = address.parse().unwrap();
+        let plan = AdminPlan { address, may_move: false, key, tells_keys: true };
         let socket = AdminSocket::bind(&plan).unwrap();
         let address = socket.address();
         let stop = Arc::new(AtomicBool::new(false));
