@@ -38,8 +38,8 @@ const fn metric(metric: Metric) -> (&'static str, Source) {
     (metric.name(), Source::Metric(metric))
 }
 
-/// Rows of what cannot happen here, which monitors ask for: no connection is closed for want of a
-/// buffer to receive into, the index grows a segment at a time, memory for items is not allocated,
+/// Rows of what cannot happen here, which monitors ask for: a connection waits for a buffer to
+/// receive into, the index grows a segment at a time, memory for items is not allocated,
 /// a page waits for nobody before it moves, and no thread sorts items by how warm they are.
 const fn never(name: &'static str) -> (&'static str, Source) {
     (name, Number(|_, _| 0))
@@ -66,7 +66,7 @@ const GENERAL: &[(&str, Source)] = &[
     metric(Metric::ResponseObjBytes),
     ("read_buf_count", Number(|shared, _| shared.facts.fixed.receive_buffers)),
     ("read_buf_bytes", Number(|shared, _| shared.facts.fixed.receive_bytes)),
-    // All of them lie ready for what comes next.
+    // None is given to a connection: they lie ready for what comes next.
     ("read_buf_bytes_free", Number(|shared, _| shared.facts.fixed.receive_bytes)),
     never("read_buf_oom"),
     ("reserved_fds", Number(|shared, _| shared.facts.fixed.descriptors)),

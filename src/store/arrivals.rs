@@ -2,16 +2,18 @@
 //!
 //! None of that can be let go of. So all of them together leave what connections may be lent, and
 //! an eighth of the memory, in which small values are stored meanwhile, as if nothing were amiss.
-//! Who has a large value and finds that as much arrives as may waits as for a page, and is refused
+//! Who has a large value and finds that as much arrives as may waits a little, and is refused
 //! in the end; and at once where somebody was a moment ago, as what has come of his waits, too.
 
 use super::Refusal;
+use super::arena::Home;
 use super::memory::Then;
 use super::participant::Participant;
 use super::table::Table;
 use super::wait::Place;
-use crate::base::clock::Now;
-use crate::base::sync::atomic::Ordering;
+use crate::base::clock::{Now, TICKS_PER_S};
+use crate::base::sync::Arc;
+use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// This part of the memory is left.
 const LEFT_SHARE: usize = 8;
@@ -19,8 +21,39 @@ const LEFT_SHARE: usize = 8;
 /// A value that is no larger is let in always: a connection holds as much before it is parked.
 const SMALL_BYTES: usize = 4096;
 
+/// For so long after a refusal others are refused without a wait.
+const CROWDED_TICKS: u64 = TICKS_PER_S / 4;
+
 /// What is waited for; no class has this number.
 const ARRIVALS: Place = Some(u8::MAX);
+
+/// Bytes of slots that were taken for values which had not come.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Arrivals {
+    in_classes: AtomicUsize,
+    in_log: AtomicUsize,
+    /// Until when it is taken for how things are that too much arrives, in ticks.
+    crowded_until: AtomicU64,
+}
+
+impl Arrivals {
+    /// The sum in which values that arrive in such slots count.
+    pub(in crate::store) fn of(&self, home: Home) -> &AtomicUsize {
+        match home {
+            Home::Class(_) => &self.in_classes,
+            Home::Log(_) => &self.in_log,
+        }
+    }
+
+    // Relaxed, here and below: figures to go by.
+    pub(in crate::store) fn in_classes(&self) -> usize {
+        self.in_classes.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::store) fn in_log(&self) -> usize {
+        self.in_log.load(Ordering::Relaxed)
+    }
+}
 
 impl Table {
     /// True while fewer bytes arrive than may.
@@ -29,9 +62,7 @@ impl Table {
         let left = self.lendable_bytes_max() + bytes / LEFT_SHARE;
         // One item can be stored in any case.
         let most = bytes.saturating_sub(left).max(self.item_bytes_max);
-        // Relaxed: figures to go by.
-        let in_classes = self.arriving_bytes.load(Ordering::Relaxed);
-        in_classes + self.arriving_in_log.load(Ordering::Relaxed) < most
+        self.arrivals.in_classes() + self.arrivals.in_log() < most
     }
 }
 
@@ -48,12 +79,18 @@ impl Participant {
         if value_bytes <= SMALL_BYTES || self.table.may_arrive() {
             return Ok(());
         }
-        // Relaxed: a hint.
-        if now.ticks < self.table.dearth_until.load(Ordering::Relaxed) {
-            return Err(self.refuse(now));
+        let table = Arc::clone(&self.table);
+        if now.ticks < table.arrivals.crowded_until.load(Ordering::Relaxed) {
+            table.refusals.fetch_add(1, Ordering::Relaxed);
+            return Err(Refusal::NoMemory);
         }
         let take = |one: &Participant| one.table.may_arrive().then_some(());
-        self.wait_for(ARRIVALS, take, |_, _| None, Then::Refused, now).map(|_| ())
+        // There is nothing to let go of.
+        let waited = self.wait_for(ARRIVALS, take, |_, _| None, Then::Refused, now);
+        if waited == Err(Refusal::NoMemory) {
+            table.arrivals.crowded_until.store(now.ticks + CROWDED_TICKS, Ordering::Relaxed);
+        }
+        waited.map(|_| ())
     }
 }
 

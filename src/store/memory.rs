@@ -344,8 +344,8 @@ impl Participant {
         let was_refused = std::mem::replace(&mut self.refusals_seen, refusals) != refusals;
         let limbo = self.table.epochs.limbo_bytes() + self.table.orphans.lock().bytes();
         pages.expect_no_longer(&self.table.epochs);
-        let in_classes = self.table.arriving_bytes.load(Ordering::Relaxed);
-        let in_log = self.table.arriving_in_log.load(Ordering::Relaxed);
+        let in_classes = self.table.arrivals.in_classes();
+        let in_log = self.table.arrivals.in_log();
         let in_pages = (pages.stuck() + self.table.log.held()) as usize * pages.page_bytes();
         let (arriving, sent_from) = (in_classes + in_log, usize::try_from(limbo).unwrap_or(0));
         let kept = (in_pages.max(in_log) + in_classes).max(sent_from);

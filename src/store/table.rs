@@ -8,8 +8,9 @@ use std::cell::Cell;
 use std::io;
 
 use super::arena::{
-    Arena, HEADER_BYTES, Home, Item, Keep, Keeper, Reclaimable, Ref, VERSION_BITS, Word0, Words,
+    Arena, HEADER_BYTES, Item, Keep, Keeper, Reclaimable, Ref, VERSION_BITS, Word0, Words,
 };
+use super::arrivals::Arrivals;
 use super::epochs::{Epochs, Padded};
 use super::index::{
     Directory, Owner, ROLL_WORDS, SEGMENT_BYTES, Segment, TAG_BITS, Tag, stripe_of,
@@ -134,21 +135,11 @@ pub struct Table {
     /// How often something was refused although others might have been let go of, and until when
     /// that is taken for how things are, in ticks.
     pub(in crate::store) refusals: AtomicU32,
-    /// Of slots that were taken for values which had not come: of classes, and of the log.
-    pub(in crate::store) arriving_bytes: AtomicUsize,
-    pub(in crate::store) arriving_in_log: AtomicUsize,
     pub(in crate::store) dearth_until: AtomicU64,
+    pub(in crate::store) arrivals: Arrivals,
 }
 
 impl Table {
-    /// The sum in which values that arrive in such slots count.
-    pub(in crate::store) fn arriving(&self, home: Home) -> &AtomicUsize {
-        match home {
-            Home::Class(_) => &self.arriving_bytes,
-            Home::Log(_) => &self.arriving_in_log,
-        }
-    }
-
     /// Takes address space for all memory of the plan; it becomes memory as it is used.
     ///
     /// # Errors
@@ -194,8 +185,7 @@ impl Table {
             huge_pages: AtomicUsize::new(0),
             huge_next: AtomicUsize::new(0),
             refusals: AtomicU32::new(0),
-            arriving_bytes: AtomicUsize::new(0),
-            arriving_in_log: AtomicUsize::new(0),
+            arrivals: Arrivals::default(),
             dearth_until: AtomicU64::new(0),
         };
         for stripe in 0..table.stripes.len() {

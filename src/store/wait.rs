@@ -44,7 +44,7 @@ const PATIENCE_IN_DEARTH: Duration = Duration::from_millis(1);
 /// So often, after a refusal, it lets go of something without waiting for what went before.
 const HASTY_ROUNDS: u32 = 4;
 
-/// What is waited for: slots of a class, or pages.
+/// What is waited for: slots of a class, or pages, or that less arrives.
 pub(in crate::store) type Place = Option<u8>;
 
 /// Waits that are gone on with later, by what is waited for.
@@ -218,7 +218,7 @@ impl Participant {
     }
 
     #[cold]
-    pub(in crate::store) fn refuse(&self, now: Now) -> Refusal {
+    fn refuse(&self, now: Now) -> Refusal {
         if self.table.evict {
             // Relaxed: hints.
             self.table.dearth_until.store(now.ticks + DEARTH_TICKS, Ordering::Relaxed);

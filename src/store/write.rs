@@ -216,11 +216,12 @@ impl Participant {
         if self.has_retired_much() {
             self.quiesce();
         }
-        if band == ARRIVING {
-            self.await_arrivals(head.value_bytes, now)?;
-        }
         let (wanted, has_returned) = self.shape(&head, band, now);
-        let allocated = self.allocate_anywhere(&head, wanted, band, now);
+        let may_arrive = match band {
+            ARRIVING => self.await_arrivals(head.value_bytes, now),
+            _ => Ok(()),
+        };
+        let allocated = may_arrive.and_then(|()| self.allocate_anywhere(&head, wanted, band, now));
         let bytes = head.bytes(false) + head.value_bytes;
         self.count_efforts(bytes, allocated.as_ref().err().copied());
         let (slot, shape) = allocated?;
@@ -229,7 +230,7 @@ impl Participant {
         }
         let mut reservation = self.table.arena.start(slot, &head, shape);
         if band == ARRIVING {
-            reservation.count_in(self.table.arriving(shape.home));
+            reservation.count_in(self.table.arrivals.of(shape.home));
         }
         self.table.note_expiry(reservation.head(), head.expiry);
         Ok(reservation)
@@ -286,7 +287,7 @@ impl Participant {
             }
             let slots = self.allocate_fragments(reservation, now)?;
             self.table.arena.extend_by(reservation, slots);
-            reservation.count_more(self.table.arriving(reservation.shape().home));
+            reservation.count_more(self.table.arrivals.of(reservation.shape().home));
         }
         Ok(())
     }
@@ -304,7 +305,10 @@ impl Participant {
         reservation: &mut Reservation,
         now: Now,
     ) -> Result<Loan, Refusal> {
-        self.extend(reservation, now)?;
+        let extended = self.extend(reservation, now);
+        // Who is refused fills it on, and is counted there.
+        self.count_efforts(self.table.item_bytes_max, None);
+        extended?;
         Ok(self.table.arena.lend_tail(reservation))
     }
 
@@ -347,7 +351,7 @@ impl Participant {
         now: Now,
     ) -> Tried {
         let value_bytes = reservation.value_bytes();
-        reservation.count_out(self.table.arriving(reservation.shape().home));
+        reservation.count_out(self.table.arrivals.of(reservation.shape().home));
         // Crowded twice: the directory cannot grow, or others are faster.
         let (mut force, mut crowded_before) = (false, false);
         loop {
@@ -456,7 +460,7 @@ impl Participant {
     /// # Panics
     /// If it is of another table.
     pub fn abandon(&mut self, mut reservation: Reservation) {
-        reservation.count_out(self.table.arriving(reservation.shape().home));
+        reservation.count_out(self.table.arrivals.of(reservation.shape().home));
         self.table.free(self.table.arena.discard(reservation));
     }
 

@@ -576,6 +576,8 @@ impl Ring for FakeRing {
         self.free_buffers.insert(place, index);
     }
 
+    fn refill(&mut self) {}
+
     fn is_dry(&self) -> bool {
         self.free_buffers.is_empty() && self.filling.is_none()
     }

@@ -177,6 +177,9 @@ pub trait Ring {
     /// Gives a receive buffer back.
     fn provide(&mut self, filled: Filled);
 
+    /// Provides the kernel with receive buffers that were kept back.
+    fn refill(&mut self);
+
     /// True when a receive armed now would find no buffer.
     fn is_dry(&self) -> bool;
 

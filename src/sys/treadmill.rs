@@ -143,6 +143,8 @@ impl Ring for Treadmill {
         let _ = self.buffers.settle(filled);
     }
 
+    fn refill(&mut self) {}
+
     fn is_dry(&self) -> bool {
         false
     }

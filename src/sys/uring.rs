@@ -531,6 +531,10 @@ impl Ring for Uring {
         }
     }
 
+    fn refill(&mut self) {
+        self.buffers.found_dry();
+    }
+
     fn is_dry(&self) -> bool {
         self.buffers.is_dry()
     }

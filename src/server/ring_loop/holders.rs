@@ -13,7 +13,7 @@
 
 use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::slots::{SlotId, Slots};
-use crate::net::connection::Connection;
+use crate::net::connection::{Connection, Held};
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
 
@@ -58,24 +58,25 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// connections that are not executed soon.
     pub(super) fn evacuate(&mut self) -> bool {
         let mut room = self.input_room();
-        let mut is_any_runnable = false;
+        let mut does_any_go_on = false;
         let (connections, spent, heap) = (&mut self.connections, &mut self.spent, &mut self.heap);
         self.holders.noted.retain(|id| {
             let Some(connection) = connections.get_mut(*id) else { return false };
             connection.holding = connection.input.holds_buffers();
-            let bytes = connection.input.bytes();
-            let has_room = bytes < HEAD_BYTES_MAX || bytes <= room;
+            let bytes = connection.input.buffer_bytes();
+            let has_room = connection.input.bytes() < HEAD_BYTES_MAX || bytes <= room;
             if connection.holding && has_room && !connection.runnable {
                 connection.holding = false;
                 connection.input.evacuate(spent);
                 heap.charge(connection);
                 room = room.saturating_sub(bytes);
             }
-            is_any_runnable |= connection.holding && connection.runnable;
+            let waits = matches!(connection.held, Held::Queue | Held::Items);
+            does_any_go_on |= connection.holding && (connection.runnable || waits);
             connection.holding
         });
         self.holders.held = self.holders.noted.len();
-        self.holders.held > 0 && !is_any_runnable
+        self.holders.held > 0 && !does_any_go_on
     }
 }
 

@@ -64,6 +64,7 @@ impl Heap {
         self.active
     }
 
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

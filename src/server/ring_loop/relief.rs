@@ -1,11 +1,12 @@
 //! Who must go, so that others find memory.
 //!
-//! There are five needs, and each looks only at what would meet it:
+//! There are six needs, and each looks only at what would meet it:
 //!
 //! - replies: somebody waits for a block, and none comes home. What counts are blocks.
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
-//!   there is; or all receive buffers are kept by who does not go on, see `holders`. What counts
-//!   are blocks, what the heap keeps, and what is kept in receive buffers.
+//!   there is. What counts are blocks, and what the heap keeps.
+//! - buffers: nobody is received from, because others keep all receive buffers, and do not go on,
+//!   see `holders`. What counts is what is kept in buffers.
 //! - items: something had to be refused, or a part of the memory is of no use, because it is being
 //!   filled or sent from. What counts is what a session keeps of it.
 //! - spans: values that are gone take too much of the memory while they are being sent. What counts
@@ -27,8 +28,8 @@
 //! for blocks. Nobody who stores waits for that: where something was refused, and where of values
 //! that are gone more is kept than should be of all that are sent, the kernel is not asked, and who
 //! is silent is who has not ended a send. And nobody waits longer than `silence_ms` to be sent a
-//! large value because a few read theirs slowly: from then on, what the silent do not give comes
-//! from those who have not ended a send for as long.
+//! large value, or to be received from, because a few read slowly: from then on, what the silent do
+//! not give comes from those who have not ended a send for as long.
 
 use std::cmp::Reverse;
 
@@ -59,6 +60,7 @@ enum What {
     Items,
     Outdated,
     Spans,
+    Buffers,
     Pool,
     Blocks,
 }
@@ -98,11 +100,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
         self.ask_the_thirsty_again();
         self.look_at_the_spanless();
-        let [items, spans, more_spans, pool, replies] = self.needs();
+        let [items, spans, more_spans, buffers, pool, replies] = self.needs();
         for need in [items, spans].into_iter().flatten() {
             self.meet(need);
         }
-        self.meet_the_spanless(more_spans);
+        let since = self.upkeep.spanless_since.take();
+        self.upkeep.spanless_since = self.meet_in_the_end(more_spans, since);
+        let since = self.upkeep.parched_since.take();
+        self.upkeep.parched_since = self.meet_in_the_end(buffers, since);
         if pool.is_none() && replies.is_none() {
             self.upkeep.needy_since = None;
             return;
@@ -116,7 +121,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    fn needs(&mut self) -> [Option<Need>; 5] {
+    fn needs(&mut self) -> [Option<Need>; 6] {
         let throttle = self.settings.throttle;
         let flood = self.service.outdated_flood_bytes();
         let need = |what, bytes: usize, is_urgent, is_hasty| {
@@ -129,8 +134,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
         let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest)
-            || self.upkeep.accepts_paused && self.ring.has_arrivals()
-            || self.upkeep.is_parched;
+            || self.upkeep.accepts_paused && self.ring.has_arrivals();
         let wanted = if has_none { self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES } else { 0 };
         let (rings, pool) = (self.settings.rings, self.pool());
         let excess = match self.upkeep.level {
@@ -138,8 +142,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Level::Calm | Level::Short => 0,
         };
         let overdrawn = self.service.overdrawn_bytes();
-        let parched = if self.upkeep.is_parched { BLOCK_BYTES * rings } else { 0 };
-        let excess = excess.max(overdrawn).max(parched).div_ceil(rings);
+        let excess = excess.max(overdrawn).div_ceil(rings);
+        let parched = if self.upkeep.is_parched { BLOCK_BYTES } else { 0 };
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
@@ -152,25 +156,24 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             need(What::Items, starved, false, true),
             need(What::Outdated, outdated, false, true),
             need(What::Spans, spanless, true, false),
+            need(What::Buffers, parched, true, false),
             need(What::Pool, excess, is_urgent, overdrawn > 0),
             need(What::Blocks, wanted, is_urgent, false),
         ]
     }
 
-    /// Finds what those need who wait to be sent a large value: of who is silent, and of who reads
-    /// slowly once somebody has been waiting for long.
-    fn meet_the_spanless(&mut self, need: Option<Need>) {
-        let Some(need) = need else {
-            self.upkeep.spanless_since = None;
-            return;
-        };
+    /// Meets a need of those who wait for what others keep: by who is silent, and by who reads
+    /// slowly once it has lasted for long. Says since when it has.
+    fn meet_in_the_end(&mut self, need: Option<Need>, since: Option<u64>) -> Option<u64> {
+        let need = need?;
         let silence_ticks = self.settings.throttle.silence_ticks(false);
-        let since = *self.upkeep.spanless_since.get_or_insert(self.now.ticks);
+        let since = since.unwrap_or(self.now.ticks);
         let bytes = self.meet(need);
         if bytes > 0 && self.now.ticks - since >= u64::from(silence_ticks) {
             let notice_ticks = silence_ticks / NOTICE_SHARE;
             self.meet(Need { bytes, silence_ticks, notice_ticks, asks: false, ..need });
         }
+        Some(since)
     }
 
     /// What is still needed then, as if all had gone who will soon.
@@ -207,7 +210,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     continue;
                 }
                 What::Items => CloseReason::Items,
-                What::Pool => CloseReason::Pool,
+                What::Pool | What::Buffers => CloseReason::Pool,
                 What::Blocks => CloseReason::Replies,
             };
             self.counters.bump(Metric::ResponseObjOom);
@@ -230,7 +233,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             What::Outdated => self.outdated_bytes(each),
             What::Spans => self.spanned_bytes(each),
             What::Blocks => block_bytes,
-            What::Pool => block_bytes + each.charged as usize + each.input.buffer_bytes(),
+            What::Pool => block_bytes + each.charged as usize,
+            What::Buffers => each.input.buffer_bytes(),
         };
         let is_idle = matches!(each.held, Held::No | Held::Rate);
         let is_amid = is_idle && (kept > 0 || !each.input.is_empty());

@@ -24,7 +24,7 @@ const COME_BACK_MAX: usize = 64;
 const STALE_MAX: usize = 64;
 
 /// How much of the pool is in use, as one ring sees it: blocks that other rings have and do not use
-/// count as used. What waits here counts at once, and not only when pages make up for it.
+/// count as used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pool {
     pub(super) bytes: usize,
@@ -39,10 +39,8 @@ impl Pool {
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn pool(&mut self) -> Pool {
-        let bytes = self.service.pool_bytes() + OWN_BLOCKS * BLOCK_BYTES;
         let free = self.service.lendable_bytes() + self.ring.blocks().free() * BLOCK_BYTES;
-        let free_by_heap = bytes.saturating_sub(self.heap.bytes() * self.settings.rings);
-        Pool { bytes, free: free.min(free_by_heap) }
+        Pool { bytes: self.service.pool_bytes() + OWN_BLOCKS * BLOCK_BYTES, free }
     }
 
     /// Shares the memory out: the less of it is left, the less may wait for one peer.

@@ -56,8 +56,10 @@ pub(super) struct Upkeep {
     pub(super) draining_since: Option<Now>,
     /// The tick since which connections need more than there is.
     pub(super) needy_since: Option<u64>,
-    /// True when nobody is received from until who keeps all buffers goes on, or is gone.
+    /// True when nobody is received from until who keeps all buffers goes on, or is gone; and the
+    /// tick since which that is so.
     pub(super) is_parched: bool,
+    pub(super) parched_since: Option<u64>,
     /// The tick since which somebody waits to be sent a large value.
     pub(super) spanless_since: Option<u64>,
     /// The second in which a tick came last.
@@ -82,6 +84,7 @@ impl Default for Upkeep {
             draining_since: None,
             needy_since: None,
             is_parched: false,
+            parched_since: None,
             spanless_since: None,
             second: 0,
             locals: 0,

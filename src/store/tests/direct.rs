@@ -3,7 +3,6 @@
 use super::{NOW, get, table};
 use crate::base::clock::Expiry;
 use crate::base::metrics::Registry;
-use crate::base::sync::atomic::Ordering;
 use crate::store::{Condition, ItemHead, Participant, Reservation};
 
 const VALUE_BYTES: usize = 300_000;
@@ -55,7 +54,7 @@ fn memory_that_is_lent_counts_at_once() {
     assert!(upload.held_bytes() >= 2 * slot_bytes);
     one.take_value_back(&mut upload, next, 0);
     one.abandon(upload);
-    assert_eq!(table.arriving_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(table.arrivals.in_classes(), 0);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn what_stalled_uploads_keep_is_known_wherever_it_lies() {
     uploads.drain(..).for_each(|upload| one.abandon(upload));
     assert_eq!(refused(&mut one, 0..20_000, &mut || 2000, false), 0);
     assert_eq!(one.starved_bytes(), 0);
-    assert_eq!(table.arriving_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(table.arrivals.in_classes(), 0);
 }
 
 /// Every second as many go as are asked for, and others store on: no more go than bring what the
@@ -122,7 +122,7 @@ fn no_more_stalled_uploads_go_than_must() {
         let kept: usize = uploads.iter().map(Reservation::held_bytes).sum();
         uploads.drain(..).for_each(|upload| one.abandon(upload));
         assert!((3 << 20..5 << 20).contains(&kept), "{value_bytes}: {kept} bytes of 4 MiB");
-        assert_eq!(table.arriving_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(table.arrivals.in_classes(), 0);
     }
 }
 
@@ -142,7 +142,7 @@ fn a_refusal_does_not_cost_everybody() {
     assert!((kept / 4..=kept / 2 + 1).contains(&starved), "{starved} of {kept}");
     assert_eq!(one.starved_bytes(), 0, "it was one refusal");
     uploads.into_iter().for_each(|upload| one.abandon(upload));
-    assert_eq!(table.arriving_in_log.load(Ordering::Relaxed), 0);
+    assert_eq!(table.arrivals.in_log(), 0);
     table.refusals.fetch_add(1, Ordering::Relaxed);
     assert_eq!(one.starved_bytes(), 4 << 20, "nobody knows what is kept");
 }

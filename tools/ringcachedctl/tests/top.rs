@@ -43,8 +43,8 @@ impl Busy {
                 return None;
             }
         };
-        let address = "127.0.0.1:0".parse().unwrap();
-        let any = AdminPlan { address, may_move: false, key: None, tells_keys: true };
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let any = AdminPlan { address: anywhere, may_move: false, key: None, tells_keys: true };
         let socket = AdminSocket::bind(&any).unwrap();
         let statistics = socket.address();
         let stop = Arc::new(AtomicBool::new(false));
