@@ -422,7 +422,7 @@ impl Ring for FakeRing {
         !self.arriving.is_empty()
     }
 
-    fn receive(&mut self, socket: &Socket, slot: SlotId) {
+    fn receive(&mut self, socket: &Socket, slot: SlotId, _cap_bytes: u32) {
         let peer = self.peers.get_mut(&socket.raw()).unwrap();
         assert!(peer.receive.is_none() && peer.direct.is_none(), "a receive is armed twice");
         assert!(!peer.closed);
@@ -434,7 +434,7 @@ impl Ring for FakeRing {
     }
 
     fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
-        self.receive(socket, slot);
+        self.receive(socket, slot, 1);
         self.peers.get_mut(&socket.raw()).unwrap().once = true;
     }
 

@@ -119,8 +119,8 @@ pub trait Ring {
     /// True when somebody waits to be accepted, by any listener. To ask takes a system call.
     fn has_arrivals(&self) -> bool;
 
-    /// Arms the receive of a connection.
-    fn receive(&mut self, socket: &Socket, slot: SlotId);
+    /// Arms the receive of a connection; where there is a cap, it ends after so many bytes.
+    fn receive(&mut self, socket: &Socket, slot: SlotId, cap_bytes: u32);
 
     /// As `receive`, for one buffer and no more: what follows stays in the socket.
     fn receive_one(&mut self, socket: &Socket, slot: SlotId);

@@ -71,12 +71,12 @@ impl Ring for Treadmill {
         false
     }
 
-    fn receive(&mut self, _socket: &Socket, slot: SlotId) {
+    fn receive(&mut self, _socket: &Socket, slot: SlotId, _cap_bytes: u32) {
         self.armed = Some(slot);
     }
 
     fn receive_one(&mut self, socket: &Socket, slot: SlotId) {
-        self.receive(socket, slot);
+        self.receive(socket, slot, 1);
     }
 
     fn receive_into(&mut self, _: &Socket, _: SlotId, _: Loan, _: bool) {

@@ -383,9 +383,9 @@ impl Ring for Uring {
         self.listeners.iter().any(Listener::has_arrivals)
     }
 
-    fn receive(&mut self, socket: &Socket, slot: SlotId) {
+    fn receive(&mut self, socket: &Socket, slot: SlotId, cap_bytes: u32) {
         let fd = Fd(socket.raw());
-        let cap_bytes = self.rung.cap_bytes;
+        let cap_bytes = self.rung.cap_bytes.min(cap_bytes);
         let receive = opcode::RecvMulti::new(fd, BufferRing::GROUP);
         let entry = match self.rung.mode {
             Mode::Multishot => receive.build(),

@@ -56,6 +56,9 @@ pub(super) struct Upkeep {
     pub(super) draining_since: Option<Now>,
     /// The tick since which connections need more than there is.
     pub(super) needy_since: Option<u64>,
+    /// Bytes that a connection brings before it is asked whether there is room for more, where the
+    /// kernel has such a cap.
+    pub(super) receive_bytes: u32,
     /// True when nobody is received from until who keeps all buffers goes on, or is gone; and the
     /// tick since which that is so.
     pub(super) is_parched: bool,
@@ -83,6 +86,7 @@ impl Default for Upkeep {
             accepts_paused: false,
             draining_since: None,
             needy_since: None,
+            receive_bytes: u32::MAX,
             is_parched: false,
             parched_since: None,
             spanless_since: None,

@@ -94,7 +94,7 @@ impl Traffic {
         for (index, armed) in self.armed.iter_mut().enumerate() {
             if !*armed && !self.ring.is_dry() {
                 *armed = true;
-                self.ring.receive(&self.peers[index].1, Traffic::slot(index));
+                self.ring.receive(&self.peers[index].1, Traffic::slot(index), u32::MAX);
             }
         }
     }
@@ -212,7 +212,7 @@ fn bytes_of_one_receive(mut ring: Uring) -> usize {
     let (mut peer, socket) = pair();
     let sent = peer.write(&[5; 60_000]).unwrap();
     assert!(sent > 30_000, "{sent}");
-    ring.receive(&socket, NOBODY);
+    ring.receive(&socket, NOBODY, u32::MAX);
     let (mut got, mut is_armed) = (0, true);
     for turn in 0.. {
         assert!(turn < 100_000, "{got} bytes came");
@@ -446,7 +446,7 @@ fn a_busy_ring_waits_for_company() {
     let Some(mut ring) = ring(rung, (64, 1024), Vec::new()) else { return };
     let mut peers: Vec<_> = (0..2).map(|_| pair()).collect();
     for (index, (_, socket)) in peers.iter().enumerate() {
-        ring.receive(socket, Traffic::slot(index));
+        ring.receive(socket, Traffic::slot(index), u32::MAX);
     }
     ring.enter(false).unwrap();
     let turn = |ring: &mut Uring, peers: &mut [(TcpStream, Socket)], talkers: usize| {
