@@ -1,7 +1,8 @@
 //! How much values may take that have begun to arrive and are not there yet.
 //!
-//! None of that can be let go of. So all of them together leave what connections may be lent, and
-//! an eighth of the memory, in which small values are stored meanwhile, as if nothing were amiss.
+//! None of that can be let go of. So all of them together leave what connections may be lent, as
+//! much again, which their requests may take on the heap before anybody is told, and an eighth of
+//! the memory, in which small values are stored meanwhile, as if nothing were amiss.
 //! Who has a large value and finds that as much arrives as may waits a little, and is refused
 //! in the end; and at once where somebody was a moment ago, as what has come of his waits, too.
 
@@ -59,9 +60,10 @@ impl Table {
     /// True while fewer bytes arrive than may.
     fn may_arrive(&self) -> bool {
         let bytes = self.limit.pages() as usize * self.slabs.pages.page_bytes();
-        let left = self.lendable_bytes_max() + bytes / LEFT_SHARE;
+        let lendable = self.lendable_bytes_max();
+        let left = lendable + lendable.max(self.overdrawn_bytes()) + bytes / LEFT_SHARE;
         // One item can be stored in any case.
-        let most = bytes.saturating_sub(left).max(self.item_bytes_max);
+        let most = bytes.saturating_sub(left).max(bytes / LEFT_SHARE).max(self.item_bytes_max);
         self.arrivals.in_classes() + self.arrivals.in_log() < most
     }
 }
@@ -130,6 +132,11 @@ mod tests {
                 (0..100).map_while(|key| begin(&mut one, key, 200_000).ok()).collect();
             assert!((10..40).contains(&begun.len()), "{} of 200 KB in 8 MiB", begun.len());
             assert!(matches!(begin(&mut one, 200, 200_000), Err(Refusal::NoMemory)));
+            // Connections take all that they may, in pages and on the heap.
+            let lent = std::iter::from_fn(|| table.lend()).count();
+            assert!(lent > 0 && table.lendable_bytes() == 0);
+            one.settle(table.lendable_bytes_max() as u64, || (), NOW);
+            assert_eq!(table.overdrawn_bytes(), table.lendable_bytes_max());
             for key in 1000u32..1200 {
                 let stored = store(&mut one, &key.to_le_bytes(), &[1; 3000], Condition::Always);
                 assert!(stored.is_ok_and(|outcome| outcome.is_stored()), "{key}");

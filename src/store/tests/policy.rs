@@ -116,7 +116,7 @@ fn large_values_that_arrive_slowly_leave_room_for_others() {
 #[test]
 fn pages_that_are_not_free_after_grace_are_expected_no_longer() {
     let registry = Registry::default();
-    let table = table(8 << 20, true);
+    let table = table(12 << 20, true);
     let mut one = table.participant(registry.counters("one"));
     let mut uploads = Vec::new();
     let churn = |one: &mut Participant, rounds: u64| {
