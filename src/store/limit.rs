@@ -16,8 +16,8 @@ use super::table::Table;
 use crate::base::clock::Now;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 
-/// So many pages are withheld at a time.
-const PAGES_PER_STEP: u32 = 8;
+/// So many pages are withheld at a time, before others may take some.
+const PAGES_PER_STEP: u32 = 2;
 /// Of the pages that the limit leaves, items have at least this part.
 const ITEMS_SHARE: u32 = 4;
 /// No limit is lower.

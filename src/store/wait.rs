@@ -29,8 +29,11 @@ use crate::base::sync::atomic::Ordering;
 /// How long who needs memory waits for the others to quiesce. Only threads that hang, or test code
 /// that forgets to quiesce, let it pass.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same for who asks again and again.
+/// The same for who asks again and again, counted from when it let go of something last: others may
+/// have taken what came of that.
 const PATIENCE_TICKS: u64 = TICKS_PER_S / 2;
+/// The same from its beginning: what it lets go of does not come if it is being sent from.
+const PATIENCE_TICKS_MAX: u64 = 4 * TICKS_PER_S;
 /// Having found nothing to let go of, it looks again after so many graces before it believes it.
 const GRACES: u32 = 4;
 /// So often it looks without giving its core away.
@@ -73,9 +76,10 @@ pub(in crate::store) struct Wait {
     pub(in crate::store) round: u32,
     watch: Stopwatch,
     in_dearth: bool,
-    /// When the memory was asked for first, and last.
+    /// When the memory was asked for first, and last, and when something was let go of last.
     began_at: u64,
     asked_at: u64,
+    made_at: u64,
     /// How often there was nothing to let go of.
     in_vain: u32,
     /// The grace that is waited for has passed when the horizon is here.
@@ -92,6 +96,7 @@ impl Wait {
             in_dearth,
             began_at: now.ticks,
             asked_at: now.ticks,
+            made_at: now.ticks,
             in_vain: 0,
             grace: None,
             has_passed: false,
@@ -111,6 +116,11 @@ impl Wait {
     /// True when all have had the time to say what they let go of, and to free it.
     fn is_over(&self) -> bool {
         self.in_vain > GRACES
+    }
+
+    /// True for who asks again and again when it has done so for too long.
+    fn is_too_long(&self, now: Now) -> bool {
+        now.ticks - self.made_at > PATIENCE_TICKS || now.ticks - self.began_at > PATIENCE_TICKS_MAX
     }
 
     /// Waits a little more on the spot. False when it has waited long enough.
@@ -163,7 +173,11 @@ impl Participant {
                 if made.is_some() || wait.has_passed || wait.grace.is_none() {
                     wait.grace = Some(self.begin_grace());
                 }
-                wait.in_vain += u32::from(made == Some(false));
+                match made {
+                    Some(true) => wait.made_at = now.ticks,
+                    Some(false) => wait.in_vain += 1,
+                    None => {}
+                }
             }
             if wait.in_vain > 0 {
                 if otherwise == Then::Elsewhere {
@@ -177,7 +191,7 @@ impl Participant {
             }
             looks -= 1;
             match self.defers {
-                true if now.ticks - wait.began_at > PATIENCE_TICKS => return Err(self.refuse(now)),
+                true if wait.is_too_long(now) => return Err(self.refuse(now)),
                 true if looks == 0 => {
                     self.deferred.put(place, wait, now);
                     return Err(Refusal::WouldWait);

@@ -1,8 +1,9 @@
 //! Who may not wait for memory, beside a thread that does not come on.
 
 use super::{NOW, get, set, store, table};
-use crate::base::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now, TICKS_PER_S};
 use crate::base::metrics::Registry;
+use crate::store::memory::Then;
 use crate::store::{
     ArithmeticError, Change, Condition, Direction, ItemHead, Join, Participant, Pin, Refusal,
     Reservation, Side,
@@ -78,6 +79,23 @@ fn a_thread_that_hangs_is_waited_for_for_a_while() {
     assert_eq!(try_to_set(&mut one, at(17)), Err(Refusal::NoMemory));
     assert_eq!(try_to_set(&mut one, at(17)), Err(Refusal::WouldWait), "another one may wait, too");
     assert_eq!(try_to_set(&mut one, at(900)), Err(Refusal::WouldWait), "it has not asked again");
+}
+
+/// Others may be faster each time, as while the limit falls.
+#[test]
+fn who_still_lets_go_of_something_is_not_refused_for_what_others_took_of_it() {
+    let (mut one, mut two) = two_threads();
+    let mut wait = |lets_go, ticks| {
+        two.quiesce();
+        let now = Now { ticks: NOW.ticks + ticks, ..NOW };
+        one.wait_for(None, |_| None::<()>, |_, _| Some(lets_go), Then::Refused, now)
+    };
+    for ticks in 0..=4 * TICKS_PER_S {
+        assert_eq!(wait(true, ticks), Err(Refusal::WouldWait), "tick {ticks}");
+    }
+    assert_eq!(wait(true, 4 * TICKS_PER_S + 1), Err(Refusal::NoMemory), "not for ever");
+    let refused = (0..).find(|_| wait(false, 500) == Err(Refusal::NoMemory));
+    assert!(refused.is_some_and(|asked| asked < 20), "it has nothing: {refused:?}");
 }
 
 /// Fills the table with what cannot go.
