@@ -75,9 +75,11 @@ pub enum Level {
     Dire,
 }
 
-/// What one connection may hold before it is received from no more.
+/// What one connection may bring at a time, and hold before it is received from no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    /// Bytes that come before it is asked again, where the kernel has such a cap.
+    pub receive_bytes: u32,
     /// Unexecuted bytes.
     pub backlog_bytes: usize,
     /// All of it.
@@ -86,7 +88,8 @@ pub struct Quota {
 
 impl Quota {
     /// While there is plenty.
-    pub const CALM: Quota = Quota { backlog_bytes: BACKLOG_BYTES_MAX, held_bytes: usize::MAX };
+    pub const CALM: Quota =
+        Quota { receive_bytes: u32::MAX, backlog_bytes: BACKLOG_BYTES_MAX, held_bytes: usize::MAX };
 }
 
 impl Throttle {
@@ -125,8 +128,12 @@ impl Throttle {
             Level::Dire => floor_bytes,
         };
         // Requests come unasked, and all may come at once.
-        let backlog_bytes = (free_bytes / connections.max(1)).clamp(floor_bytes, held_bytes);
-        Quota { backlog_bytes: backlog_bytes.min(BACKLOG_BYTES_MAX), held_bytes }
+        let share_bytes = (free_bytes / connections.max(1)).max(floor_bytes);
+        Quota {
+            receive_bytes: u32::try_from(share_bytes).unwrap_or(u32::MAX),
+            backlog_bytes: share_bytes.min(held_bytes).min(BACKLOG_BYTES_MAX),
+            held_bytes,
+        }
     }
 
     /// Ticks for which who is closed for others must have been silent.
@@ -182,15 +189,16 @@ mod tests {
     #[test]
     fn the_less_is_free_the_less_may_be_held() {
         let throttle = Throttle::default();
-        assert_eq!(throttle.quota(Level::Calm, 1 << 20, 9, 9), Quota::CALM);
+        let calm = throttle.quota(Level::Calm, 9 << 20, 9, 9);
+        assert_eq!(calm, Quota { receive_bytes: 1 << 20, ..Quota::CALM });
         let crowd = throttle.quota(Level::Calm, 1 << 20, 9, 128);
-        assert_eq!(crowd, Quota { backlog_bytes: 8192, ..Quota::CALM });
+        assert_eq!(crowd, Quota { receive_bytes: 8192, backlog_bytes: 8192, ..Quota::CALM });
         let quota = |free, active| throttle.quota(Level::Short, free, active, 1).held_bytes;
         assert_eq!(quota(1 << 20, 4), 512 << 10);
         assert_eq!(quota(1 << 20, 64), 32 << 10);
         assert_eq!(quota(1 << 20, 100_000), 4096);
-        let dire = throttle.quota(Level::Dire, 1 << 30, 1, 1);
-        assert_eq!(dire, Quota { backlog_bytes: 4096, held_bytes: 4096 });
+        let dire = throttle.quota(Level::Dire, 1 << 30, 1, 1 << 20);
+        assert_eq!(dire, Quota { receive_bytes: 4096, backlog_bytes: 4096, held_bytes: 4096 });
         assert!(dire.backlog_bytes / 2 >= HEAD_BYTES_MAX, "or a head would never be whole");
     }
 

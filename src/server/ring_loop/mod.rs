@@ -284,7 +284,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                     if connection.singly > 0 {
                         self.ring.receive_one(&connection.socket, id);
                     } else {
-                        self.ring.receive(&connection.socket, id, self.upkeep.receive_bytes);
+                        self.ring.receive(&connection.socket, id, self.upkeep.quota.receive_bytes);
                     }
                 }
                 Step::ReceiveDirect => self.receive_direct(id),

@@ -54,9 +54,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let level = throttle.level(pool.used(), pool.bytes);
         self.upkeep.level = level;
         self.upkeep.quota = throttle.quota(level, free, active, connections);
-        // All may bring that much at once.
-        let receive_bytes = (free / connections.max(1)).max(throttle.floor_bytes as usize);
-        self.upkeep.receive_bytes = u32::try_from(receive_bytes).unwrap_or(u32::MAX);
         let share = throttle.share_bytes(free, active);
         self.upkeep.output_bytes = share.clamp(BLOCK_BYTES, OUTPUT_BYTES_MAX);
     }

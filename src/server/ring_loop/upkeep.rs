@@ -47,7 +47,7 @@ pub(super) struct Upkeep {
     pub(super) output_bytes: usize,
     /// How short memory was when this turn began.
     pub(super) level: Level,
-    /// What a connection may hold before it is received from no more.
+    /// What a connection may bring at a time, and hold before it is received from no more.
     pub(super) quota: Quota,
     /// True while listeners should wait before they are armed again.
     pub(super) accept_failed: bool,
@@ -56,9 +56,6 @@ pub(super) struct Upkeep {
     pub(super) draining_since: Option<Now>,
     /// The tick since which connections need more than there is.
     pub(super) needy_since: Option<u64>,
-    /// Bytes that a connection brings before it is asked whether there is room for more, where the
-    /// kernel has such a cap.
-    pub(super) receive_bytes: u32,
     /// True when nobody is received from until who keeps all buffers goes on, or is gone; and the
     /// tick since which that is so.
     pub(super) is_parched: bool,
@@ -86,7 +83,6 @@ impl Default for Upkeep {
             accepts_paused: false,
             draining_since: None,
             needy_since: None,
-            receive_bytes: u32::MAX,
             is_parched: false,
             parched_since: None,
             spanless_since: None,
