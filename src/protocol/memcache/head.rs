@@ -302,7 +302,8 @@ fn parse_flush_all<'a>(words: &Words<'a>) -> Head<'a> {
     let noreply = words.noreply();
     let delay = match words.count() - usize::from(noreply) {
         1 => Some(0),
-        _ => signed(words.at(1)),
+        // What is no time is a slip, and must not mean never, as in memcached 1.6.45.
+        _ => signed(words.at(1)).filter(|delay| i32::try_from(*delay).is_ok()),
     };
     Head::FlushAll { delay, noreply }
 }

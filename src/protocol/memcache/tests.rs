@@ -82,6 +82,7 @@ fn other_heads() {
         (b"flush_all\r\n", Head::FlushAll { delay: Some(0), noreply: false }),
         (b"flush_all noreply\r\n", Head::FlushAll { delay: Some(0), noreply: true }),
         (b"flush_all x\r\n", Head::FlushAll { delay: None, noreply: false }),
+        (b"flush_all 2147483648\r\n", Head::FlushAll { delay: None, noreply: false }),
         (b"flush_all 9 noreply\r\n", Head::FlushAll { delay: Some(9), noreply: true }),
         (b"verbosity 4294967295\r\n", Head::Verbosity { level: u32::MAX, noreply: false }),
         (b"version x\r\n", Head::Version),
