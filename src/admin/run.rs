@@ -28,6 +28,8 @@ const STATUS_INTERVAL_NS: u64 = 10_000_000_000;
 const JOURNAL_INTERVAL_NS: u64 = 1_000_000_000;
 /// How often a drain is looked at.
 const DRAIN_INTERVAL_NS: u64 = 20_000_000;
+/// A second signal that comes sooner is taken for the first.
+const SAME_SIGNAL_NS: u64 = 250_000_000;
 /// How long the rings may take to end, less than systemd's patience. After 5 s they close who has
 /// not fetched their last replies.
 const DRAIN_NS_MAX: u64 = 20_000_000_000;
@@ -145,7 +147,13 @@ impl Admin {
                 self.control.drain();
                 None
             }
-            (Signal::Stop, Phase::Draining { .. }) => Some(Ended::Forced),
+            // Who signals a process and then its group means one.
+            (Signal::Stop, Phase::Draining { since_ns })
+                if self.clock.elapsed_ns() - since_ns > SAME_SIGNAL_NS =>
+            {
+                Some(Ended::Forced)
+            }
+            (Signal::Stop, Phase::Draining { .. }) => None,
             (Signal::StopGracefully, Phase::Draining { .. }) => None,
             (Signal::Reload, Phase::Serving | Phase::Draining { .. }) => {
                 match self.control.reload() {
@@ -273,12 +281,25 @@ mod tests {
 
     #[test]
     fn a_second_signal_does_not_wait() {
-        let fixture = Fixture { on_drain: Some(terminate), ..Fixture::default() };
-        let fixture = Arc::new(fixture);
+        let later = || {
+            std::thread::sleep(Duration::from_nanos(SAME_SIGNAL_NS) + Duration::from_millis(1));
+            terminate();
+        };
+        let fixture = Arc::new(Fixture { on_drain: Some(later), ..Fixture::default() });
         let admin = admin(&fixture, &Arc::default());
         terminate();
         assert_eq!(admin.run().unwrap(), Ended::Forced);
         assert_eq!(*fixture.drains.lock(), 1);
+    }
+
+    /// As of `timeout`, which signals the process and then the group that it is in.
+    #[test]
+    fn the_same_signal_twice_is_one() {
+        let drained_after = Mutex::new(Some(3));
+        let fixture = Fixture { on_drain: Some(terminate), drained_after, ..Fixture::default() };
+        let admin = admin(&Arc::new(fixture), &Arc::default());
+        terminate();
+        assert_eq!(admin.run().unwrap(), Ended::Drained);
     }
 
     /// Plays the server for the test below, in a process of its own that has a NOTIFY_SOCKET. The
