@@ -90,12 +90,13 @@ impl Participant {
         let class = |number: i32| u8::try_from(number - 1).ok();
         let is_number = |number| (0..=count).contains(&number);
         let from = match from {
-            -1 => self.worst(class(to), 0).map_or(-1, |worst| i32::from(worst.class) + 1),
-            from => from,
+            -1 => self.worst(class(to), 0).map(|worst| i32::from(worst.class) + 1),
+            from => Some(from),
         };
-        if !is_number(from) || !is_number(to) {
+        if !from.is_none_or(is_number) || !is_number(to) {
             return Reassigned::NoSuchClass;
         }
+        let Some(from) = from else { return Reassigned::NoSpare };
         if self.table.slabs.is_departing() {
             return Reassigned::Busy;
         }

@@ -356,6 +356,8 @@ fn a_page_goes_where_it_is_asked_to() {
     assert_eq!(one.reassign(-1, 0), Reassigned::Begun, "whichever, to the pool");
     (0..100).for_each(|_| one.go_on_emptying(NOW));
     one.quiesce();
+    let small = super::table(4 << 20, true).participant(registry.counters("small"));
+    assert_eq!(small.reassign(-1, 5), Reassigned::NoSpare, "no class has a page");
     let without = super::table(4 << 20, false);
     let mut one = without.participant(registry.counters("one"));
     (0..5000u64).for_each(|key| set(&mut one, &key.to_le_bytes(), &[1; 300]));
