@@ -228,7 +228,8 @@ pub struct Options {
     #[arg(short = 'F', long)]
     pub disable_flush_all: bool,
 
-    /// Answer an error to stats cachedump, stats detail and lru_crawler metadump
+    /// Answer an error to what tells keys: stats cachedump, detail, hotkeys and hotprefixes, and
+    /// lru_crawler metadump and mgdump
     #[arg(short = 'X', long)]
     pub disable_dumping: bool,
 

@@ -225,7 +225,7 @@ fn listeners(
 
 fn unix_mask(text: &str) -> Result<u32, StartError> {
     u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
-        let remedy = "Use three octal digits, as in -a 0700.";
+        let remedy = "Use octal digits, 777 at most, as in -a 0700.";
         StartError::new("accept", format!("-a {text}"), "not an access mask", remedy)
     })
 }
