@@ -8,9 +8,10 @@ use super::watching::OTHERS;
 use super::{Budget, Cost, Executor, Verdict};
 use crate::base::clock::Now;
 use crate::base::hash::KeyHash;
+use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::metrics::Metric;
 use crate::base::output::{Output, Spanning};
-use crate::protocol::memcache::{Blame, Head, Parsed, parse, parse_list, rest_of_line};
+use crate::protocol::memcache::{Blame, Head, LINE_END, Parsed, parse, parse_list, rest_of_line};
 use crate::store::{Participant, Span};
 
 pub(super) struct Batch<'b, O> {
@@ -118,9 +119,24 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.cost == Cost::Bounded && work.is_long()
     }
 
+    /// False of a request that is as short as a head may be and has not come as a whole: it waits
+    /// as one, and keeps no memory from items meanwhile. The value of a longer one arrives in its
+    /// item.
+    #[inline]
+    pub fn is_whole(&self, head_bytes: usize, value_bytes: u32, end_bytes: usize) -> bool {
+        // Lossless: usize has 64 bits.
+        let bytes = head_bytes + value_bytes as usize + end_bytes;
+        bytes > HEAD_BYTES_MAX || bytes <= self.rest().len()
+    }
+
     /// Executes a head of so many bytes, and whose key has that hash, if nothing stands against it.
     #[inline]
     fn begin(&mut self, head: &Head<'_>, bytes: usize, hash: KeyHash, state: &mut State) -> Step {
+        if let Some(value_bytes) = head.value_bytes()
+            && !self.is_whole(bytes, value_bytes, LINE_END.len())
+        {
+            return Some(Verdict::NeedInput);
+        }
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }

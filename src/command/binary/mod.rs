@@ -114,6 +114,12 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
             return Some(verdict);
         }
         let is_free = access == Access::Granted || sasl::is_free(&head.request);
+        if is_free
+            && let Some(store) = head.request.stored()
+            && !self.is_whole(bytes, store.value_bytes, 0)
+        {
+            return Some(Verdict::NeedInput);
+        }
         if is_free && self.must_defer(work(&head.request)) {
             return Some(Verdict::Defer);
         }

@@ -96,6 +96,21 @@ pub enum Request<'a> {
     },
 }
 
+impl<'a> Request<'a> {
+    /// What a storage command says.
+    #[inline]
+    pub fn stored(&self) -> Option<StoreHead<'a>> {
+        match *self {
+            Request::Set(head)
+            | Request::Add(head)
+            | Request::Replace(head)
+            | Request::Append(head)
+            | Request::Prepend(head) => Some(head),
+            _ => None,
+        }
+    }
+}
+
 /// A storage command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreHead<'a> {

@@ -2,7 +2,7 @@
 
 use super::error::ProtocolError;
 use super::keys::{KeyList, parse_list};
-use super::meta::{MetaGet, MetaHead, parse_meta, plain_get};
+use super::meta::{MetaGet, MetaHead, MetaVerb, parse_meta, plain_get};
 use super::number::{decimal, signed, without_plus};
 use super::operator::{Operator, parse_class_dump, parse_operator};
 use super::plain::plain_store;
@@ -83,6 +83,20 @@ pub enum Head<'a> {
         operator: Operator<'a>,
         noreply: bool,
     },
+}
+
+impl Head<'_> {
+    /// Bytes of the value that follows a storage command, which has a line end behind it.
+    #[inline]
+    pub fn value_bytes(&self) -> Option<u32> {
+        match self {
+            Head::Store(StoreHead { value_bytes, .. })
+            | Head::Meta(MetaHead { verb: MetaVerb::Set { value_bytes, .. }, .. }) => {
+                Some(*value_bytes)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A storage command.
