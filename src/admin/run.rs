@@ -219,6 +219,7 @@ impl Admin {
 mod tests {
     use super::*;
     use crate::admin::fixture::Fixture;
+    use crate::base::clock::Stopwatch;
     use crate::base::sync::Mutex;
     use crate::sys::signals::send_self;
     use std::os::unix::net::UnixDatagram;
@@ -282,7 +283,10 @@ mod tests {
     #[test]
     fn a_second_signal_does_not_wait() {
         let later = || {
-            std::thread::sleep(Duration::from_nanos(SAME_SIGNAL_NS) + Duration::from_millis(1));
+            let until = Stopwatch::start();
+            while until.elapsed() <= Duration::from_nanos(SAME_SIGNAL_NS) {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
             terminate();
         };
         let fixture = Arc::new(Fixture { on_drain: Some(later), ..Fixture::default() });

@@ -1,13 +1,14 @@
 //! How much values may take that have begun to arrive and are not there yet.
 //!
-//! None of that can be let go of. So all of them together leave what connections may be lent, as
-//! much again, which their requests may take on the heap before anybody is told, and an eighth of
-//! the memory, in which small values are stored meanwhile, as if nothing were amiss.
-//! Who has a large value and finds that as much arrives as may waits a little, and is refused
-//! in the end; and at once where somebody was a moment ago, as what has come of his waits, too.
+//! None of that can be let go of, and neither can the rest of a page in which such a value begins.
+//! So all of them together leave what connections may be lent, as much again, which their requests
+//! may take on the heap before anybody is told, and an eighth of the memory, in which small values
+//! are stored meanwhile, as if nothing were amiss. Whose value does not come at once and who finds
+//! that as much arrives as may waits a little, and is refused in the end; and at once where somebody
+//! was a moment ago, as what has come of his waits, too.
 
 use super::Refusal;
-use super::arena::Home;
+use super::arena::{Home, Reservation};
 use super::memory::Then;
 use super::participant::Participant;
 use super::table::Table;
@@ -19,27 +20,28 @@ use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// This part of the memory is left.
 const LEFT_SHARE: usize = 8;
 
-/// A value that is no larger is let in always: a connection holds as much before it is parked.
-const SMALL_BYTES: usize = 4096;
-
 /// For so long after a refusal others are refused without a wait.
 const CROWDED_TICKS: u64 = TICKS_PER_S / 4;
 
 /// What is waited for; no class has this number.
 const ARRIVALS: Place = Some(u8::MAX);
 
-/// Bytes of slots that were taken for values which had not come.
+/// What was taken for values which had not come.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Arrivals {
+    /// Bytes of their slots.
     in_classes: AtomicUsize,
     in_log: AtomicUsize,
+    /// Pages in which their items begin, and bytes of the first slots of these.
+    pages: AtomicUsize,
+    in_first_slots: AtomicUsize,
     /// Until when it is taken for how things are that too much arrives, in ticks.
     crowded_until: AtomicU64,
 }
 
 impl Arrivals {
     /// The sum in which values that arrive in such slots count.
-    pub(in crate::store) fn of(&self, home: Home) -> &AtomicUsize {
+    fn of(&self, home: Home) -> &AtomicUsize {
         match home {
             Home::Class(_) => &self.in_classes,
             Home::Log(_) => &self.in_log,
@@ -57,6 +59,40 @@ impl Arrivals {
 }
 
 impl Table {
+    /// A value begins to arrive.
+    pub(in crate::store) fn begin_arrival(&self, reservation: &mut Reservation) {
+        let (arrivals, shape) = (&self.arrivals, reservation.shape());
+        reservation.count_in(arrivals.of(shape.home));
+        arrivals.in_first_slots.fetch_add(shape.slot_bytes, Ordering::Relaxed);
+        let is_first = self.slabs.pages.page_of(reservation.head()).begin_arrival();
+        arrivals.pages.fetch_add(usize::from(is_first), Ordering::Relaxed);
+    }
+
+    /// More of it does.
+    pub(in crate::store) fn go_on_arriving(&self, reservation: &mut Reservation) {
+        reservation.count_more(self.arrivals.of(reservation.shape().home));
+    }
+
+    /// It has arrived, or will not, if it was to.
+    pub(in crate::store) fn end_arrival(&self, reservation: &mut Reservation) {
+        if !reservation.is_arriving() {
+            return;
+        }
+        let (arrivals, shape) = (&self.arrivals, reservation.shape());
+        reservation.count_out(arrivals.of(shape.home));
+        arrivals.in_first_slots.fetch_sub(shape.slot_bytes, Ordering::Relaxed);
+        let is_last = self.slabs.pages.page_of(reservation.head()).end_arrival();
+        arrivals.pages.fetch_sub(usize::from(is_last), Ordering::Relaxed);
+    }
+
+    /// Bytes that arriving values keep from others: where one begins, its page.
+    fn arriving_bytes(&self) -> usize {
+        let arrivals = &self.arrivals;
+        let in_pages = arrivals.pages.load(Ordering::Relaxed) * self.slabs.pages.page_bytes();
+        let in_slots = arrivals.in_classes() + arrivals.in_log();
+        in_pages + in_slots.saturating_sub(arrivals.in_first_slots.load(Ordering::Relaxed))
+    }
+
     /// True while fewer bytes arrive than may.
     fn may_arrive(&self) -> bool {
         let bytes = self.limit.pages() as usize * self.slabs.pages.page_bytes();
@@ -64,21 +100,17 @@ impl Table {
         let left = lendable + lendable.max(self.overdrawn_bytes()) + bytes / LEFT_SHARE;
         // One item can be stored in any case.
         let most = bytes.saturating_sub(left).max(bytes / LEFT_SHARE).max(self.item_bytes_max);
-        self.arrivals.in_classes() + self.arrivals.in_log() < most
+        self.arriving_bytes() < most
     }
 }
 
 impl Participant {
-    /// Waits until more of a value with so many bytes may arrive.
+    /// Waits until more of a value may arrive.
     ///
     /// # Errors
     /// When too much arrives for too long, or until later.
-    pub(in crate::store) fn await_arrivals(
-        &mut self,
-        value_bytes: usize,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        if value_bytes <= SMALL_BYTES || self.table.may_arrive() {
+    pub(in crate::store) fn await_arrivals(&mut self, now: Now) -> Result<(), Refusal> {
+        if self.table.may_arrive() {
             return Ok(());
         }
         let table = Arc::clone(&self.table);

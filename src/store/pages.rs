@@ -68,6 +68,8 @@ pub(in crate::store) struct Page {
     free: AtomicU64,
     /// Log: the page before this one.
     before: AtomicU32,
+    /// Items that begin in the page and whose values have not come.
+    arriving: AtomicU32,
 }
 
 impl Default for Page {
@@ -83,6 +85,7 @@ impl Default for Page {
             seen_s: AtomicU32::new(0),
             free: AtomicU64::new(0),
             before: AtomicU32::new(0),
+            arriving: AtomicU32::new(0),
         }
     }
 }
@@ -157,6 +160,17 @@ impl Page {
     /// Says whether something was being built in the page. True when that is news.
     pub fn set_held(&self, held: bool) -> bool {
         self.held.swap(held, Ordering::Relaxed) != held
+    }
+
+    /// A value will come to an item here. True when the page waited for none before.
+    pub fn begin_arrival(&self) -> bool {
+        // Relaxed: the count goes by itself, here and below.
+        self.arriving.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// One has come, or will not. True when the page waits for none any more.
+    pub fn end_arrival(&self) -> bool {
+        self.arriving.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     pub fn next(&self) -> u32 {

@@ -218,7 +218,7 @@ impl Participant {
         }
         let (wanted, has_returned) = self.shape(&head, band, now);
         let may_arrive = match band {
-            ARRIVING => self.await_arrivals(head.value_bytes, now),
+            ARRIVING => self.await_arrivals(now),
             _ => Ok(()),
         };
         let allocated = may_arrive.and_then(|()| self.allocate_anywhere(&head, wanted, band, now));
@@ -230,7 +230,7 @@ impl Participant {
         }
         let mut reservation = self.table.arena.start(slot, &head, shape);
         if band == ARRIVING {
-            reservation.count_in(self.table.arrivals.of(shape.home));
+            self.table.begin_arrival(&mut reservation);
         }
         self.table.note_expiry(reservation.head(), head.expiry);
         Ok(reservation)
@@ -283,11 +283,11 @@ impl Participant {
     fn extend(&mut self, reservation: &mut Reservation, now: Now) -> Result<(), Refusal> {
         if reservation.wants_slot() && !self.table.arena.extend_ahead(reservation) {
             if reservation.is_arriving() {
-                self.await_arrivals(reservation.value_bytes(), now)?;
+                self.await_arrivals(now)?;
             }
             let slots = self.allocate_fragments(reservation, now)?;
             self.table.arena.extend_by(reservation, slots);
-            reservation.count_more(self.table.arrivals.of(reservation.shape().home));
+            self.table.go_on_arriving(reservation);
         }
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Participant {
         now: Now,
     ) -> Tried {
         let value_bytes = reservation.value_bytes();
-        reservation.count_out(self.table.arrivals.of(reservation.shape().home));
+        self.table.end_arrival(&mut reservation);
         // Crowded twice: the directory cannot grow, or others are faster.
         let (mut force, mut crowded_before) = (false, false);
         loop {
@@ -460,7 +460,7 @@ impl Participant {
     /// # Panics
     /// If it is of another table.
     pub fn abandon(&mut self, mut reservation: Reservation) {
-        reservation.count_out(self.table.arrivals.of(reservation.shape().home));
+        self.table.end_arrival(&mut reservation);
         self.table.free(self.table.arena.discard(reservation));
     }
 

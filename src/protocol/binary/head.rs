@@ -100,14 +100,15 @@ impl<'a> Request<'a> {
     /// What a storage command says.
     #[inline]
     pub fn stored(&self) -> Option<StoreHead<'a>> {
-        match *self {
-            Request::Set(head)
-            | Request::Add(head)
-            | Request::Replace(head)
-            | Request::Append(head)
-            | Request::Prepend(head) => Some(head),
-            _ => None,
+        if let Request::Set(head)
+        | Request::Add(head)
+        | Request::Replace(head)
+        | Request::Append(head)
+        | Request::Prepend(head) = *self
+        {
+            return Some(head);
         }
+        None
     }
 }
 

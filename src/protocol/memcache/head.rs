@@ -89,13 +89,12 @@ impl Head<'_> {
     /// Bytes of the value that follows a storage command, which has a line end behind it.
     #[inline]
     pub fn value_bytes(&self) -> Option<u32> {
-        match self {
-            Head::Store(StoreHead { value_bytes, .. })
-            | Head::Meta(MetaHead { verb: MetaVerb::Set { value_bytes, .. }, .. }) => {
-                Some(*value_bytes)
-            }
-            _ => None,
+        if let Head::Store(StoreHead { value_bytes, .. })
+        | Head::Meta(MetaHead { verb: MetaVerb::Set { value_bytes, .. }, .. }) = self
+        {
+            return Some(*value_bytes);
         }
+        None
     }
 }
 

@@ -506,21 +506,19 @@ fn begins_with_a_request(window: &[u8]) -> bool {
     use crate::base::limits::HEAD_BYTES_MAX;
     use crate::protocol::{binary, memcache};
     let is_whole = |bytes: usize| bytes > HEAD_BYTES_MAX || bytes <= window.len();
-    match window.first() {
-        Some(&binary::MAGIC) => match binary::parse(window) {
-            binary::Parsed::Partial => false,
-            binary::Parsed::Head { head, consumed } => {
-                let value_bytes = head.request.stored().map_or(0, |store| store.value_bytes);
-                is_whole(consumed + value_bytes as usize)
-            }
-            binary::Parsed::Invalid { .. } => true,
-        },
-        Some(_) | None => match memcache::parse(window) {
-            memcache::Parsed::Head { head, consumed } => {
-                let value_bytes = |bytes| bytes as usize + memcache::LINE_END.len();
-                is_whole(consumed + head.value_bytes().map_or(0, value_bytes))
-            }
-            _ => window.contains(&b'\n'),
-        },
+    if window.first() != Some(&binary::MAGIC) {
+        if let memcache::Parsed::Head { head, consumed } = memcache::parse(window) {
+            let value_bytes = |bytes| bytes as usize + memcache::LINE_END.len();
+            return is_whole(consumed + head.value_bytes().map_or(0, value_bytes));
+        }
+        return window.contains(&b'\n');
+    }
+    match binary::parse(window) {
+        binary::Parsed::Partial => false,
+        binary::Parsed::Head { head, consumed } => {
+            let value_bytes = head.request.stored().map_or(0, |store| store.value_bytes);
+            is_whole(consumed + value_bytes as usize)
+        }
+        binary::Parsed::Invalid { .. } => true,
     }
 }

@@ -381,6 +381,10 @@ impl World {
         if sum > 1 << 20 {
             return assert_eq!(outcome, Outcome::NoMemory);
         }
+        if outcome == Outcome::NoMemory {
+            // There has to be room for both parts and the whole.
+            return assert!(2 * sum as u64 > self.table.limit_bytes() / 4 * 3, "{sum} bytes");
+        }
         let Outcome::Stored { cas, value_bytes } = outcome else {
             // Making room for the new value can have cost the old one its place.
             return assert_eq!(outcome, Outcome::NotStored);

@@ -121,7 +121,7 @@ fn no_more_stalled_uploads_go_than_must() {
         }
         let kept: usize = uploads.iter().map(Reservation::held_bytes).sum();
         uploads.drain(..).for_each(|upload| one.abandon(upload));
-        assert!((3 << 20..5 << 20).contains(&kept), "{value_bytes}: {kept} bytes of 4 MiB");
+        assert!((5 << 19..5 << 20).contains(&kept), "{value_bytes}: {kept} bytes of 4 MiB");
         assert_eq!(table.arrivals.in_classes(), 0);
     }
 }
