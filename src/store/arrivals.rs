@@ -138,11 +138,15 @@ mod tests {
 
     const VALUE_BYTES: usize = 500_000;
 
-    /// A value of which so much is there.
-    fn begin(one: &mut Participant, key: u32, bytes: usize) -> Result<Reservation, Refusal> {
+    /// A value of so many bytes, of which so much is there.
+    fn begin(
+        one: &mut Participant,
+        key: u32,
+        (value_bytes, bytes): (usize, usize),
+    ) -> Result<Reservation, Refusal> {
         let key = key.to_le_bytes();
         let hash = one.table().hash(&key);
-        let (flags, expiry, value_bytes, cas) = (0, Expiry::NEVER, VALUE_BYTES, None);
+        let (flags, expiry, cas) = (0, Expiry::NEVER, None);
         let head = ItemHead { key: &key, hash, flags, expiry, value_bytes, cas };
         let mut reservation = one.reserve_ahead(head, NOW)?;
         match one.fill(&mut reservation, &vec![7; bytes], NOW) {
@@ -154,28 +158,55 @@ mod tests {
         }
     }
 
+    fn assert_small_values_are_stored(one: &mut Participant) {
+        for key in 1 << 20..(1 << 20) + 1000u32 {
+            let stored = store(one, &key.to_le_bytes(), &[1; 600], Condition::Always);
+            assert!(stored.is_ok_and(|outcome| outcome.is_stored()), "{key}");
+        }
+    }
+
+    /// Each lies among others that have come.
+    #[test]
+    fn small_values_that_do_not_come_leave_room_however_they_lie() {
+        let registry = Registry::default();
+        let table = table(8 << 20, true);
+        let mut one = table.participant(registry.counters("one"));
+        let mut begun = Vec::new();
+        for key in 0..900 {
+            begun.extend(begin(&mut one, key, (3000, 1500)));
+            for other in 0..21 {
+                if let Ok(whole) = begin(&mut one, 1000 + key * 21 + other, (3000, 3000)) {
+                    let _ = one.commit(whole, Condition::Always, NOW);
+                }
+            }
+            one.quiesce();
+        }
+        assert!((30..100).contains(&begun.len()), "{} in pages of 64 KiB", begun.len());
+        assert_small_values_are_stored(&mut one);
+        begun.into_iter().for_each(|reservation| one.abandon(reservation));
+        assert_eq!(table.arriving_bytes(), 0);
+    }
+
     #[test]
     fn values_that_do_not_come_leave_room_for_small_ones() {
         for evict in [true, false] {
             let registry = Registry::default();
             let table = table(8 << 20, evict);
             let mut one = table.participant(registry.counters("one"));
-            let begun: Vec<_> =
-                (0..100).map_while(|key| begin(&mut one, key, 200_000).ok()).collect();
+            let begun: Vec<_> = (0..100)
+                .map_while(|key| begin(&mut one, key, (VALUE_BYTES, 200_000)).ok())
+                .collect();
             assert!((10..40).contains(&begun.len()), "{} of 200 KB in 8 MiB", begun.len());
-            assert!(matches!(begin(&mut one, 200, 200_000), Err(Refusal::NoMemory)));
+            assert!(matches!(begin(&mut one, 200, (VALUE_BYTES, 200_000)), Err(Refusal::NoMemory)));
             // Connections take all that they may, in pages and on the heap.
             let lent = std::iter::from_fn(|| table.lend()).count();
             assert!(lent > 0 && table.lendable_bytes() == 0);
             one.settle(table.lendable_bytes_max() as u64, || (), NOW);
             assert_eq!(table.overdrawn_bytes(), table.lendable_bytes_max());
-            for key in 1000u32..1200 {
-                let stored = store(&mut one, &key.to_le_bytes(), &[1; 3000], Condition::Always);
-                assert!(stored.is_ok_and(|outcome| outcome.is_stored()), "{key}");
-            }
+            assert_small_values_are_stored(&mut one);
             begun.into_iter().for_each(|reservation| one.abandon(reservation));
             one.quiesce();
-            let again = begin(&mut one, 300, VALUE_BYTES).unwrap();
+            let again = begin(&mut one, 300, (VALUE_BYTES, VALUE_BYTES)).unwrap();
             one.abandon(again);
         }
     }
