@@ -4,8 +4,8 @@
 //! So all of them together leave what connections may be lent, as much again, which their requests
 //! may take on the heap before anybody is told, and an eighth of the memory, in which small values
 //! are stored meanwhile, as if nothing were amiss. Whose value does not come at once and who finds
-//! that as much arrives as may waits a little, and is refused in the end; and at once where somebody
-//! was a moment ago, as what has come of his waits, too.
+//! that as much arrives as may waits a little, and is refused in the end; and at once where
+//! somebody was a moment ago, as what has come of his waits, too.
 
 use super::Refusal;
 use super::arena::{Home, Reservation};
