@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// have taken what came of that.
 const PATIENCE_TICKS: u64 = TICKS_PER_S / 2;
 /// The same from its beginning: what it lets go of does not come if it is being sent from.
-const PATIENCE_TICKS_MAX: u64 = 4 * TICKS_PER_S;
+const PATIENCE_TICKS_MAX: u64 = 2 * TICKS_PER_S;
 /// Having found nothing to let go of, it looks again after so many graces before it believes it.
 const GRACES: u32 = 4;
 /// So often it looks without giving its core away.
