@@ -131,10 +131,9 @@ impl Participant {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use crate::base::clock::Expiry;
     use crate::base::metrics::Registry;
-    use crate::store::tests::{NOW, store, table};
-    use crate::store::{Condition, ItemHead, Participant, Refusal, Reservation};
+    use crate::store::tests::{NOW, head, store, table};
+    use crate::store::{Condition, Participant, Refusal, Reservation};
 
     const VALUE_BYTES: usize = 500_000;
 
@@ -145,10 +144,7 @@ mod tests {
         (value_bytes, bytes): (usize, usize),
     ) -> Result<Reservation, Refusal> {
         let key = key.to_le_bytes();
-        let hash = one.table().hash(&key);
-        let (flags, expiry, cas) = (0, Expiry::NEVER, None);
-        let head = ItemHead { key: &key, hash, flags, expiry, value_bytes, cas };
-        let mut reservation = one.reserve_ahead(head, NOW)?;
+        let mut reservation = one.reserve_ahead(head(one, &key, value_bytes), NOW)?;
         match one.fill(&mut reservation, &vec![7; bytes], NOW) {
             Ok(()) => Ok(reservation),
             Err(refusal) => {

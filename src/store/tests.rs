@@ -40,21 +40,25 @@ pub fn table(memory_bytes: u64, evict: bool) -> Arc<Table> {
     )
 }
 
+/// For an item without flags that stays.
+pub fn head<'k>(one: &Participant, key: &'k [u8], value_bytes: usize) -> ItemHead<'k> {
+    ItemHead {
+        key,
+        hash: one.table().hash(key),
+        flags: 0,
+        expiry: Expiry::NEVER,
+        value_bytes,
+        cas: None,
+    }
+}
+
 pub fn store(
     participant: &mut Participant,
     key: &[u8],
     value: &[u8],
     condition: Condition,
 ) -> Result<Outcome, Refusal> {
-    let hash = participant.table().hash(key);
-    let head = ItemHead {
-        key,
-        hash,
-        flags: 5,
-        expiry: Expiry::NEVER,
-        value_bytes: value.len(),
-        cas: None,
-    };
+    let head = ItemHead { flags: 5, ..head(participant, key, value.len()) };
     let mut reservation = participant.reserve(head, NOW)?;
     for piece in value.chunks(1000) {
         if let Err(refusal) = participant.fill(&mut reservation, piece, NOW) {

@@ -1,12 +1,12 @@
 //! Who may not wait for memory, beside a thread that does not come on.
 
-use super::{NOW, get, set, store, table};
-use crate::base::clock::{Expiry, Now, TICKS_PER_S};
+use super::{NOW, get, head, set, store, table};
+use crate::base::clock::{Now, TICKS_PER_S};
 use crate::base::metrics::Registry;
 use crate::store::memory::Then;
 use crate::store::{
-    ArithmeticError, Change, Condition, Direction, ItemHead, Join, Participant, Pin, Refusal,
-    Reservation, Side,
+    ArithmeticError, Change, Condition, Direction, Join, Participant, Pin, Refusal, Reservation,
+    Side,
 };
 
 const MEMORY_BYTES: u64 = 4 << 20;
@@ -18,17 +18,6 @@ fn try_to_set(one: &mut Participant, now: Now) -> Result<(), Refusal> {
     let key = b"wanted";
     let head = head(one, key, VALUE.len());
     one.reserve(head, now).map(|reservation| one.abandon(reservation))
-}
-
-fn head<'k>(one: &Participant, key: &'k [u8], value_bytes: usize) -> ItemHead<'k> {
-    ItemHead {
-        key,
-        hash: one.table().hash(key),
-        flags: 0,
-        expiry: Expiry::NEVER,
-        value_bytes,
-        cas: None,
-    }
 }
 
 /// Sets until one would have to wait; `two` does not come on meanwhile.
