@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::limits::HEAD_BYTES_MAX;
 use crate::sys::buffers::Filled;
 
 /// How much of a buffer is copied behind a tail at a time: most requests end within it.
@@ -123,6 +124,10 @@ impl Input {
         }
         let Some(first) = self.filled.front() else { return false };
         let more = &first.bytes()[..first.bytes().len().min(BORROW_BYTES)];
+        if self.carry.len() + more.len() <= HEAD_BYTES_MAX {
+            // Thousands of heads may wait for their ends: none takes twice what it needs.
+            self.carry.reserve_exact(more.len());
+        }
         self.carry.extend_from_slice(more);
         self.borrowed = more.len();
         true
@@ -240,6 +245,23 @@ mod tests {
             assert!(input.is_empty() && !input.holds_buffers());
             assert_eq!(pool.held(), 0);
             assert_eq!(free.len() + shared.iter().len(), 64, "seed {seed}: a buffer is lost");
+        }
+    }
+
+    /// Whatever it comes in, and however long nothing more of it comes.
+    #[test]
+    fn a_head_that_waits_takes_no_more_than_its_bytes() {
+        let mut pool = BufferPool::map(0, 4, 4096).unwrap();
+        for pieces in [&[2010, 5][..], &[1, 1, 1, 2000, 40], &[1000, 1000, 40]] {
+            let (mut input, mut spent) = (Input::default(), Vec::new());
+            for bytes in pieces {
+                input.push(pool.fill(0, &vec![b'x'; *bytes], true));
+                while input.extend(&mut spent) {}
+                spent.drain(..).for_each(|filled| assert_eq!(pool.take_back(filled), Some(0)));
+            }
+            input.evacuate(&mut spent);
+            spent.drain(..).for_each(|filled| assert_eq!(pool.take_back(filled), Some(0)));
+            assert!(input.carry.capacity() <= input.bytes(), "{:?}", input.carry.capacity());
         }
     }
 
