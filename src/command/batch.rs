@@ -113,6 +113,11 @@ impl<'b, O: Output> Batch<'b, O> {
         self.budget.requests -= 1;
     }
 
+    /// Pays for what a request has taken beside itself: with all that is left, if that is less.
+    pub fn pay_for(&mut self, work: Work) {
+        self.budget.requests = self.budget.requests.saturating_sub(work.requests());
+    }
+
     /// True of work that somebody else is to do.
     #[inline]
     pub fn must_defer(&self, work: Work) -> bool {

@@ -10,7 +10,8 @@
 //!
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
-//! keys or rows and one copy. A request whose cost is not known from its head alone asks once it
+//! keys or rows and one copy: what is copied within the store is paid for as the requests that take
+//! as long. A request whose cost is not known from its head alone asks once it
 //! knows; and what turns out to take long all the same goes to a worker by the time it took.
 //!
 //! A new command is put here: `Table` if it walks the store. Keys are counted where they are
@@ -20,6 +21,9 @@ use crate::protocol::memcache::{Head, Operator};
 
 /// Copying more than this is long work: about ten microseconds.
 pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
+
+/// Bytes that are copied in the time of a request, about a microsecond.
+const BYTES_PER_REQUEST: usize = 4 << 10;
 
 /// More keys than this in one list are long work: somewhat more than a hundred microseconds, if all
 /// of them are somewhere else in memory.
@@ -66,6 +70,15 @@ impl Work {
                 | Operator::Watch { .. }
                 | Operator::Tune(_) => Work::Item,
             },
+        }
+    }
+
+    /// What is to be paid for it, in requests, beside the request itself. Keys and rows are paid for
+    /// one by one.
+    pub(super) fn requests(self) -> u32 {
+        match self {
+            Work::Item | Work::Rows | Work::Table => 0,
+            Work::Copy(bytes) => u32::try_from(bytes / BYTES_PER_REQUEST).unwrap_or(u32::MAX),
         }
     }
 

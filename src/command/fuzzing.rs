@@ -183,17 +183,18 @@ impl Rig {
         self.executor.participant().flush(None, now);
     }
 
-    /// Sends bytes, and stops after the first request. Returns what is replied until then.
+    /// Sends bytes, and stops when so many requests are paid for. Returns what is replied until
+    /// then.
     ///
     /// # Panics
-    /// If a reply is no text.
-    pub fn stop_amid(&mut self, bytes: &[u8]) -> String {
-        let mut budget = Budget { requests: 1, cost: Cost::Any };
+    /// If there are no more than so many.
+    pub fn stop_after(&mut self, requests: u32, bytes: &[u8]) -> Vec<u8> {
+        let mut budget = Budget { requests, cost: Cost::Any };
         let mut output = Memory::new(usize::MAX);
         let (session, now) = (&mut self.session, self.now);
         let progress = self.executor.drive(session, bytes, now, &mut budget, &mut output);
         assert_eq!(progress.verdict, Verdict::Yield);
-        String::from_utf8(output.take()).expect("text")
+        output.take()
     }
 
     /// Sends bytes, and returns what is replied to them.

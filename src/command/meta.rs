@@ -180,7 +180,8 @@ impl<O: Output> Batch<'_, O> {
         state: &mut State,
     ) -> Step {
         let (now, value_bytes) = (self.now, head.value_bytes);
-        if self.must_defer(Work::Copy(value_bytes)) || self.must_defer(self.join_work(head, plan)) {
+        let work = self.join_work(head, plan);
+        if self.must_defer(Work::Copy(value_bytes)) || self.must_defer(work) {
             return Some(Verdict::Defer);
         }
         let mut reservation = match self.participant().reserve(*head, now) {
@@ -201,7 +202,7 @@ impl<O: Output> Batch<'_, O> {
         self.consume(value_bytes - reservation.missing());
         if filled.is_err() {
             // What the matter is is found again when the rest is.
-            *state = State::Filling(Filling { reservation, plan, answer: answer(), long: false });
+            *state = State::Filling(Filling { reservation, plan, answer: answer(), work });
             return None;
         }
         if !rest.starts_with(LINE_END) {
@@ -214,11 +215,12 @@ impl<O: Output> Batch<'_, O> {
         let outcome = match self.conclude(reservation, plan) {
             Ok(outcome) => outcome,
             Err(reservation) => {
-                let filling = Filling { reservation, plan, answer: answer(), long: false };
+                let filling = Filling { reservation, plan, answer: answer(), work };
                 *state = State::Filling(filling);
                 return None;
             }
         };
+        self.pay_for(work);
         self.consume(LINE_END.len());
         self.classify(Class::Store);
         self.tell_set(outcome, plan, (head.key, value_bytes), flags);
@@ -266,10 +268,16 @@ impl<O: Output> Batch<'_, O> {
             let emptying = Emptying { cas, new_cas, flags, expiry, stale };
             self.participant().take_value(key, hash, emptying, now)
         } else if stale {
-            if new_cas.is_some() && self.must_defer(self.copy_work((key, hash))) {
+            let work = if new_cas.is_some() { self.copy_work((key, hash)) } else { Work::Item };
+            if self.must_defer(work) {
                 return Some(Verdict::Defer);
             }
-            self.participant().mark_stale(key, hash, Staling { cas, new_cas, expiry }, now)
+            let staling = Staling { cas, new_cas, expiry };
+            let outcome = self.participant().mark_stale(key, hash, staling, now);
+            if outcome != Err(Refusal::WouldWait) {
+                self.pay_for(work);
+            }
+            outcome
         } else {
             Ok(match self.participant().delete_if(key, hash, cas, now) {
                 Deletion::Deleted => Outcome::Stored { cas: NO_CAS, value_bytes: 0 },

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::costs::Work;
 use super::dumping::Classes;
 use super::size_rows::Sizing;
 use super::watchers::Watcher;
@@ -157,8 +158,8 @@ pub(super) struct Filling {
     pub reservation: Reservation,
     pub plan: Plan,
     pub answer: Answer,
-    /// Executing it is long work: it copies a large value.
-    pub long: bool,
+    /// What it takes to execute it once it is there.
+    pub work: Work,
 }
 
 /// What becomes of a value when all of it is there.

@@ -8,7 +8,7 @@ use super::detail::Use;
 use super::meta::replaces;
 use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
 use super::watching::STORES;
-use super::{Cost, NO_CAS, Verdict};
+use super::{NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -58,8 +58,8 @@ impl<O: Output> Batch<'_, O> {
             Ok(reservation) => {
                 self.executor.participant.count_set(head);
                 self.note(Use::Set, head.key);
-                let long = self.join_work(head, plan).is_long();
-                *state = State::Filling(Filling { reservation, plan, answer, long });
+                let work = self.join_work(head, plan);
+                *state = State::Filling(Filling { reservation, plan, answer, work });
             }
             Err(Refusal::WouldWait) => return Some(Verdict::WouldWait),
             Err(refusal @ (Refusal::TooLarge | Refusal::NoMemory)) => {
@@ -186,7 +186,7 @@ impl<O: Output> Batch<'_, O> {
         if self.output.is_full() {
             return Some(Verdict::OutputFull);
         }
-        if filling.long && self.budget.cost == Cost::Bounded {
+        if self.must_defer(filling.work) {
             return Some(Verdict::Defer);
         }
         self.consume(end.len());
@@ -248,7 +248,7 @@ impl<O: Output> Batch<'_, O> {
     /// The whole value has come, and as many bytes after it as should. It is still there when it
     /// would have to wait for memory to join it to another.
     fn finish(&mut self, filling: Filling, end: &[u8], state: &mut State) -> Option<Filling> {
-        let Filling { reservation, plan, answer, long } = filling;
+        let Filling { reservation, plan, answer, work } = filling;
         if end != answer.value_end() {
             self.classify(Class::Store);
             self.participant().abandon(reservation);
@@ -262,8 +262,9 @@ impl<O: Output> Batch<'_, O> {
         };
         let outcome = match self.conclude(reservation, plan) {
             Ok(outcome) => outcome,
-            Err(reservation) => return Some(Filling { reservation, plan, answer, long }),
+            Err(reservation) => return Some(Filling { reservation, plan, answer, work }),
         };
+        self.pay_for(work);
         self.classify(Class::Store);
         match (answer, key) {
             (Answer::Meta(flags), Some((key, value_bytes))) => {

@@ -180,7 +180,7 @@ fn what_begins_alike_goes_however_the_request_is_cut() {
 fn deletions_by_prefix_that_are_lost_are_over() {
     let mut rig = Rig::new(false);
     for _ in 0..100 {
-        assert_eq!(rig.stop_amid(b"delete_prefix k\r\n"), "");
+        assert_eq!(rig.stop_after(1, b"delete_prefix k\r\n"), b"");
         rig.reconnect();
     }
     assert_eq!(talk(&mut rig, "delete_prefix k\n"), "DELETED 0\n");

@@ -1,10 +1,12 @@
 //! When `drive` stops, what it counts, and what a lost connection gives back.
 
+use super::cuts::packet;
 use super::talk;
 use crate::base::clock::TICKS_PER_S;
 use crate::base::metrics::Metric;
 use crate::command::Switches;
 use crate::command::fuzzing::{End, ITEM_BYTES_MAX, Manner, Rig};
+use crate::protocol::binary::{Opcode, PACKET_HEAD_BYTES};
 
 #[test]
 fn requests_are_counted() {
@@ -43,6 +45,28 @@ fn requests_are_counted() {
     }
     assert_eq!(talk(&mut rig, "stats reset\n"), "RESET\n");
     assert_eq!(rig.counted(CmdGet), 0);
+}
+
+/// To copy a value takes as long as many other requests, and whoever has others to serve turns to
+/// them as soon.
+#[test]
+fn what_is_copied_is_paid_for() {
+    let value = "x".repeat(160_000);
+    let packet = packet(Opcode::Append as u8, &[], "k", b"x", 0).repeat(9);
+    let joins = [
+        ("append k 0 0 1\r\nx\r\n".repeat(9).into_bytes(), 8),
+        ("prepend k 0 0 1\r\nx\r\n".repeat(9).into_bytes(), 8),
+        ("ms k 1 MA\r\nx\r\n".repeat(9).into_bytes(), 4),
+        ("md k I E7\r\n".repeat(9).into_bytes(), 4),
+        (packet, PACKET_HEAD_BYTES),
+    ];
+    for (requests, reply_bytes) in joins {
+        let mut rig = Rig::new(false);
+        let _ = talk(&mut rig, &format!("set k 0 0 160000\n{value}\n"));
+        rig.reconnect();
+        let replies = rig.stop_after(100, &requests);
+        assert_eq!(replies.len(), 3 * reply_bytes, "of 40 each");
+    }
 }
 
 #[test]
