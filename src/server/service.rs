@@ -83,6 +83,10 @@ pub trait Service {
         0
     }
 
+    /// Nobody can be received from, as what has come of those who wait for memory is in the way: who
+    /// waits until others' values have come should be refused, for a moment.
+    fn refuse_arrivals(&mut self, _: Now) {}
+
     /// Bytes that a session holds of what others may want.
     fn held_bytes(&self, _: &Self::Session) -> usize {
         0
@@ -253,6 +257,10 @@ impl Service for Executor {
 
     fn starved_bytes(&mut self) -> usize {
         self.participant().starved_bytes()
+    }
+
+    fn refuse_arrivals(&mut self, now: Now) {
+        self.table().refuse_arrivals(now);
     }
 
     fn held_bytes(&self, session: &Session) -> usize {

@@ -5,7 +5,8 @@
 //! may take on the heap before anybody is told, and an eighth of the memory, in which small values
 //! are stored meanwhile, as if nothing were amiss. Whose value does not come at once and who finds
 //! that as much arrives as may waits a little, and is refused in the end; and at once where
-//! somebody was a moment ago, as what has come of his waits, too.
+//! somebody was a moment ago, as what has come of his waits, too; or where what has come of those
+//! who wait fills the receive buffers, so that nobody is heard.
 
 use super::Refusal;
 use super::arena::{Home, Reservation};
@@ -20,7 +21,7 @@ use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// This part of the memory is left.
 const LEFT_SHARE: usize = 8;
 
-/// For so long after a refusal others are refused without a wait.
+/// For so long after a refusal, and when nobody is heard, others are refused without a wait.
 const CROWDED_TICKS: u64 = TICKS_PER_S / 4;
 
 /// What is waited for; no class has this number.
@@ -93,6 +94,12 @@ impl Table {
         in_pages + in_slots.saturating_sub(arrivals.in_first_slots.load(Ordering::Relaxed))
     }
 
+    /// Who finds that as much arrives as may is refused without a wait, for a moment: others waited
+    /// in vain, or cannot even be received from.
+    pub fn refuse_arrivals(&self, now: Now) {
+        self.arrivals.crowded_until.store(now.ticks + CROWDED_TICKS, Ordering::Relaxed);
+    }
+
     /// True while fewer bytes arrive than may.
     fn may_arrive(&self) -> bool {
         let bytes = self.limit.pages() as usize * self.slabs.pages.page_bytes();
@@ -122,7 +129,7 @@ impl Participant {
         // There is nothing to let go of.
         let waited = self.wait_for(ARRIVALS, take, |_, _| None, Then::Refused, now);
         if waited == Err(Refusal::NoMemory) {
-            table.arrivals.crowded_until.store(now.ticks + CROWDED_TICKS, Ordering::Relaxed);
+            table.refuse_arrivals(now);
         }
         waited.map(|_| ())
     }

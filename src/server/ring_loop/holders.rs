@@ -55,7 +55,7 @@ impl Holders {
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Copies waiting input out of the pool's buffers, because others need them: a head that is not
     /// whole always, and more while there is room for it. True when some are kept, all of them by
-    /// connections that are not executed soon.
+    /// connections that are not executed soon: who waits for items may do so for long.
     pub(super) fn evacuate(&mut self) -> bool {
         let mut room = self.input_room();
         let mut does_any_go_on = false;
@@ -71,8 +71,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 heap.charge(connection);
                 room = room.saturating_sub(bytes);
             }
-            let waits = matches!(connection.held, Held::Queue | Held::Items);
-            does_any_go_on |= connection.holding && (connection.runnable || waits);
+            let goes_on = connection.runnable || connection.held == Held::Queue;
+            does_any_go_on |= connection.holding && goes_on;
             connection.holding
         });
         self.holders.held = self.holders.noted.len();

@@ -390,6 +390,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 self.ring.refill();
             }
             self.upkeep.is_parched = is_kept && self.ring.is_dry() && !self.starved.is_empty();
+            if self.upkeep.is_parched {
+                self.service.refuse_arrivals(self.now);
+            }
         }
         self.holders.settle(&mut self.connections);
         while !self.ring.is_dry()

@@ -16,7 +16,7 @@ pub const SLOW_NS: u64 = 10_000;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
 /// digit says; `b` lines a hundred times more, `d` lines are long work, `w` lines are put off up
-/// to three times, `s` lines take so many times `SLOW_NS`, `q` closes.
+/// to three times, `v` lines until they are refused, `s` lines take so many times `SLOW_NS`, `q` closes.
 #[derive(Debug, Default)]
 pub struct Echo {
     awake: bool,
@@ -24,6 +24,8 @@ pub struct Echo {
     lent: usize,
     pub overdrawn: usize,
     pub starved: usize,
+    /// True when whoever waits for memory is refused.
+    refuses: bool,
     spare: Vec<Loan>,
     elapsed_ns: Arc<AtomicU64>,
 }
@@ -104,6 +106,8 @@ impl Service for Echo {
             } else if line.starts_with(b"w") && seen.waited < digit(line) % 4 {
                 seen.waited += 1;
                 Verdict::WouldWait
+            } else if line.starts_with(b"v") && !self.refuses {
+                Verdict::WouldWait
             } else if line.starts_with(b"q") {
                 Verdict::Close
             } else {
@@ -159,6 +163,10 @@ impl Service for Echo {
 
     fn starved_bytes(&mut self) -> usize {
         self.starved
+    }
+
+    fn refuse_arrivals(&mut self, _: Now) {
+        self.refuses = true;
     }
 
     /// A connection that has sent a few lines and no more holds something.

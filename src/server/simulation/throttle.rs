@@ -492,3 +492,20 @@ fn nobody_goes_in_haste_for_who_does_not_read() {
     assert!((55 * SECOND_NS..70 * SECOND_NS).contains(&waited), "{waited} ns");
     assert!(world.registry.sum(Metric::ClosedForReplies) > 0);
 }
+
+/// A few come first and fill the memory for what waits, and others all receive buffers.
+#[test]
+fn who_waits_to_store_does_not_keep_others_from_being_heard() {
+    for_each_seed(40, |seed| {
+        let mut world = World::with(seed, Dispatch::Inline, 0, 0);
+        let waits = [&[b'v'; 900][..], b"0\n"].concat().repeat(30);
+        for (peers, count) in [(0..5, 5), (5..19, 14)] {
+            let_in(&mut world, count, false);
+            peers.for_each(|peer| say(&mut world, peer, &waits));
+            turns(&mut world, 200);
+        }
+        let_in(&mut world, 1, false);
+        let turns = turns_until_answered(&mut world, 19);
+        assert!(turns < 100, "{turns}");
+    });
+}
