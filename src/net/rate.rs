@@ -12,7 +12,8 @@
 //! and never because time passes, and nobody is charged twice or forgiven by a race.
 //!
 //! Debt is allowed, because what a request costs is known when it is answered: over any time, what
-//! is served is the rate, and the burst, and at most one batch for each ring.
+//! is served is the rate, and the burst, and at most one batch for each ring; and where workers
+//! execute, as many as they have at a time, as what a batch costs is known when it comes home.
 
 use std::net::IpAddr;
 

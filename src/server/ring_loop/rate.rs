@@ -10,8 +10,9 @@
 //! at which its bucket is no longer in debt, and keeps it, whatever others spend meanwhile: so no
 //! lane waits for ever, in whichever order rings look. When the moment has come, the first of the
 //! lane goes on with one batch, whoever has spent what, and the lane is given its next one after
-//! that batch is paid for. Invariant: every lane has either a moment or a place among those that
-//! are to have one.
+//! that batch is paid for; a worker's batch is when it comes home, and its lane does not wait for
+//! that longer than for the next turn. Invariant: every lane has either a moment or a place among
+//! those that are to have one.
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
@@ -40,8 +41,8 @@ pub(super) struct Lanes {
     lanes: BTreeMap<BucketId, VecDeque<SlotId>>,
     /// The moments of lanes.
     due: BinaryHeap<Reverse<(u64, BucketId)>>,
-    /// Lanes that are to be given a moment.
-    undated: Vec<BucketId>,
+    /// Lanes that are to be given a moment, and who has gone on from them last.
+    undated: Vec<(BucketId, Option<SlotId>)>,
     /// Names in all lanes.
     names: usize,
 }
@@ -61,16 +62,21 @@ impl Lanes {
             Entry::Occupied(lane) => lane.into_mut().push_back(id),
             Entry::Vacant(place) => {
                 place.insert(VecDeque::from([id]));
-                self.undated.push(bucket);
+                self.undated.push((bucket, None));
             }
         }
     }
 
-    /// Gives every lane a moment that has none.
-    fn date(&mut self, due_ns: impl Fn(BucketId) -> u64) {
-        for bucket in self.undated.drain(..) {
-            self.due.push(Reverse((due_ns(bucket), bucket)));
-        }
+    /// Gives a moment to every lane that has none, unless who went on from it is yet to pay.
+    fn date(&mut self, due_ns: impl Fn(BucketId) -> u64, is_to_pay: impl Fn(SlotId) -> bool) {
+        let due = &mut self.due;
+        self.undated.retain(|(bucket, last)| {
+            let waits = last.is_some_and(&is_to_pay);
+            if !waits {
+                due.push(Reverse((due_ns(*bucket), *bucket)));
+            }
+            waits
+        });
     }
 
     /// When the first lane goes on, of those that have a moment.
@@ -93,7 +99,7 @@ impl Lanes {
             if lane.is_empty() {
                 self.lanes.remove(&bucket);
             } else {
-                self.undated.push(bucket);
+                self.undated.push((bucket, first));
             }
             if first.is_some() {
                 return first;
@@ -146,8 +152,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// Gives moments to lanes, before the ring may sleep. True when one has come already.
     pub(super) fn is_any_lane_due(&mut self) -> bool {
-        let (false, Some(peers)) = (self.lanes.is_empty(), &self.fleet.peers) else { return false };
-        self.lanes.date(|bucket| peers.due_ns(bucket));
+        if self.lanes.is_empty() {
+            return false;
+        }
+        self.date_lanes(false);
         let Some(first_ns) = self.lanes.first_ns() else { return false };
         let wait_ns = first_ns.saturating_sub(self.read_ns);
         if wait_ns > 0 {
@@ -175,10 +183,22 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// Something was paid for: who comes next goes on in the same turn, if it may already.
     pub(super) fn go_on_by_rate(&mut self) {
-        if let (false, Some(peers)) = (self.lanes.is_empty(), &self.fleet.peers) {
-            self.lanes.date(|bucket| peers.due_ns(bucket));
+        if !self.lanes.is_empty() {
+            self.date_lanes(true);
             self.let_go_by_rate();
         }
+    }
+
+    /// Gives moments to lanes, but where who went on is yet to be executed, or is so elsewhere
+    /// since this turn began.
+    fn date_lanes(&mut self, is_amid_turn: bool) {
+        let Some(peers) = &self.fleet.peers else { return };
+        let is_to_pay = |id| {
+            let is_away = |held| matches!(held, Held::Queue | Held::Away);
+            let connection = self.connections.get(id);
+            connection.is_some_and(|each| each.runnable || is_amid_turn && is_away(each.held))
+        };
+        self.lanes.date(|bucket| peers.due_ns(bucket), is_to_pay);
     }
 
     fn let_go(&mut self, id: SlotId) {
@@ -277,13 +297,16 @@ mod tests {
             lanes.push(bucket, id(index));
         }
         assert_eq!(lanes.pop(u64::MAX, |_| true), None, "nobody has a moment");
-        lanes.date(|bucket| if bucket == one { 20 } else { 10 });
+        let nobody = |_| false;
+        lanes.date(|bucket| if bucket == one { 20 } else { 10 }, nobody);
         assert_eq!((lanes.first_ns(), lanes.pop(9, |_| true)), (Some(10), None));
         assert_eq!(lanes.pop(20, |_| true), Some(id(2)));
         assert!(!lanes.has(two));
         assert_eq!(lanes.pop(20, |_| true), Some(id(1)));
         assert_eq!(lanes.pop(20, |_| true), None, "the lane has no moment again yet");
-        lanes.date(|_| 15);
+        lanes.date(|_| 15, |last| last == id(1));
+        assert_eq!(lanes.pop(20, |_| true), None, "nor when it is not paid for");
+        lanes.date(|_| 15, nobody);
         assert_eq!(lanes.pop(20, |other| other != id(3)), Some(id(4)), "who is gone takes none");
         assert!(lanes.is_empty() && lanes.names == 0);
     }
@@ -293,7 +316,7 @@ mod tests {
         let ([one, _], mut lanes) = (buckets(), Lanes::default());
         for index in 0..100_000 {
             lanes.push(one, id(index));
-            lanes.date(|_| u64::MAX);
+            lanes.date(|_| u64::MAX, |_| false);
             lanes.forget(1, |each| each == id(7) || each == id(index));
             assert!(lanes.names <= STALE_MAX + 3, "{}", lanes.names);
         }

@@ -100,6 +100,30 @@ fn who_waits_goes_on_smoothly() {
     assert!((1..=4).contains(&most), "{most} requests in a turn of at most 20 ms");
 }
 
+/// However often something is paid for by others meanwhile.
+#[test]
+fn who_waits_goes_on_one_by_one_beside_others() {
+    for dispatch in [Dispatch::Inline, Dispatch::Auto] {
+        let mut world = world(dispatch, &LIMITS);
+        let_in(&mut world, &[1; 12]);
+        let_in(&mut world, &[2, 2, 2, 2, 2, 2]);
+        (0..12).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(3000)));
+        pass(&mut world, 2);
+        assert!(world.registry.sum(Metric::RateParked) >= 10);
+        let mut most = 0;
+        for turn in 0..1000 {
+            if turn % 16 == 0 {
+                (12..18).for_each(|peer| say(&mut world, peer, b"a1\n"));
+            }
+            // Each waits again when it has gone on.
+            let before = world.registry.sum(Metric::RateParks);
+            world.turn();
+            most = most.max(world.registry.sum(Metric::RateParks) - before);
+        }
+        assert!((1..=3).contains(&most), "{dispatch:?}: {most} in a turn of at most 20 ms");
+    }
+}
+
 #[test]
 fn who_begins_to_wait_first_goes_on_first() {
     let mut world = world(Dispatch::Inline, &RateLimits { requests_per_s: 1, ..LIMITS });
