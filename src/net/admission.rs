@@ -2,10 +2,6 @@
 
 use crate::base::sync::atomic::{AtomicU32, Ordering};
 
-/// What memcached says to a peer beyond the limit of `-c`.
-//= memcached.c "maxconns_fast"
-pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
-
 /// The count of connections of the whole process against its limit.
 #[derive(Debug)]
 pub struct Admission {

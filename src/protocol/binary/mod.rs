@@ -33,7 +33,7 @@ mod status;
 pub use error::ProtocolError;
 pub use head::{Arithmetic, Head, Lookup, Parsed, Request, StoreHead, parse, parse_lookup};
 pub use opcode::Opcode;
-pub use reply::Echo;
+pub use reply::{Echo, REPLY_MAGIC};
 pub use sasl::{MECHANISMS, parse_plain};
 pub use status::Status;
 

@@ -8,7 +8,8 @@ use crate::base::output::Output;
 use crate::protocol::Rows;
 
 /// The first byte of a reply.
-const MAGIC: u8 = 0x81;
+/// What a reply begins with.
+pub const REPLY_MAGIC: u8 = 0x81;
 
 /// Text of `Status::NoMemory` where there is none for a value.
 pub const NO_MEMORY_STORING: &[u8] = b"Out of memory allocating item";
@@ -80,7 +81,7 @@ fn packet_head(echo: Echo, status: Status, lengths: Lengths, cas: u64) -> [u8; P
     let Lengths { extras, key, value } = lengths;
     let [key_high, key_low] = (key as u16).to_be_bytes();
     let mut head = [0; PACKET_HEAD_BYTES];
-    head[..5].copy_from_slice(&[MAGIC, echo.opcode, key_high, key_low, extras as u8]);
+    head[..5].copy_from_slice(&[REPLY_MAGIC, echo.opcode, key_high, key_low, extras as u8]);
     head[6..8].copy_from_slice(&status.code().to_be_bytes());
     head[8..12].copy_from_slice(&((extras + key + value) as u32).to_be_bytes());
     head[12..16].copy_from_slice(&echo.opaque);

@@ -23,6 +23,9 @@ pub const HOT_NOT_ALLOWED: &[u8] = b"CLIENT_ERROR stats of hot keys not allowed\
 pub const REFCOUNT_OVERFLOW: &[u8] = b"SERVER_ERROR refcount overflow during fetch\r\n";
 pub const END: &[u8] = b"END\r\n";
 pub const ERROR: &[u8] = b"ERROR\r\n";
+/// To a peer beyond the limit of `-c`, whatever it speaks.
+//= memcached.c "maxconns_fast"
+pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
 pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 pub const NO_MEMORY_STORING: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 pub const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory\r\n";

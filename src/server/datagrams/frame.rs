@@ -16,9 +16,6 @@ const HEAD_BYTES: usize = 8;
 const DATAGRAM_BYTES_MAX: usize = 1400;
 const PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEAD_BYTES;
 
-/// The first byte of a reply of the binary protocol.
-const REPLY_MAGIC: u8 = 0x81;
-
 /// A request that came in one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request<'d> {
@@ -55,7 +52,7 @@ impl<'d> Request<'d> {
 /// own. No request begins so. Answered with an error, which the other side would answer likewise,
 /// one forged datagram would keep two servers busy with each other for ever.
 fn is_reply(first: u8) -> bool {
-    first.is_ascii_uppercase() || first.is_ascii_digit() || first == REPLY_MAGIC
+    first.is_ascii_uppercase() || first.is_ascii_digit() || first == binary::REPLY_MAGIC
 }
 
 /// Text without the line that is cut: keys would be looked for that are none.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::base::clock::TICKS_PER_S;
 use crate::base::metrics::Metric;
-use crate::net::admission::REFUSAL;
+use crate::protocol::memcache::reply::TOO_MANY_CONNECTIONS;
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
 use crate::sys::socket::Socket;
@@ -43,7 +43,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn turn_away(&mut self, socket: Socket, listener: u32) {
         if !self.fleet.has_queue {
             self.counters.bump(Metric::RejectedConnections);
-            return self.ring.refuse(socket, REFUSAL);
+            return self.ring.refuse(socket, TOO_MANY_CONNECTIONS);
         }
         self.queue.sockets.push_back((socket, listener));
         if std::mem::replace(&mut self.queue.is_closed, true) {
