@@ -46,7 +46,7 @@ pub(super) fn read_key<T>(key: &[u8], flags: &Flags<'_>, read: impl FnOnce(&[u8]
 
 /// The cas that an item must have, if it must.
 pub(super) fn wanted_cas(flags: &Flags<'_>, switches: Switches) -> Option<u64> {
-    flags.number(b'C').map(|cas| if switches.cas { cas } else { NO_CAS })
+    flags.number(b'C').map(|cas| switches.shown(cas))
 }
 
 /// The cas that an item is to have, if the peer says so.
@@ -113,7 +113,7 @@ impl<O: Output> Batch<'_, O> {
     }
 
     fn shown_cas(&self, cas: u64) -> u64 {
-        if self.switches().cas { cas } else { NO_CAS }
+        self.switches().shown(cas)
     }
 
     fn meta_set(

@@ -197,7 +197,7 @@ impl<'a, O: Spanning<Span>> Getting<'a, O> {
         if flags.letters().has_any(ABOUT_CAS) {
             let settled;
             (item, settled) = item.settled();
-            cas = if self.switches.cas { settled } else { super::NO_CAS };
+            cas = self.switches.shown(settled);
         }
         let before = item.expiry();
         let (shown, after) = expiries(flags, before, false, now);
@@ -418,7 +418,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         {
             participant.count_get(&item);
         }
-        let cas = if switches.cas { cas } else { super::NO_CAS };
+        let cas = switches.shown(cas);
         let told = Told { left_s: shown.left_s(now), cas, won: true, ..Told::of(key) };
         if flags.has(b'v') && flags.number(b'C') != Some(cas) {
             meta_reply::value(self.output, b"", flags, OF_GET, &told);

@@ -185,6 +185,8 @@ impl Switches {
         self.shown(item.cas())
     }
 
+    /// What a CAS value is as peers see it, and as it counts when they say it: as in memcached,
+    /// where none is shown, none is right, and a value that is guessed is none.
     #[inline]
     fn shown(self, cas: u64) -> u64 {
         if self.cas { cas } else { NO_CAS }

@@ -1,5 +1,6 @@
 //! Storage commands: the value goes straight into the memory of its item.
 
+use super::Verdict;
 use super::batch::{Batch, Step};
 use super::binary::swallowing_packet;
 use super::classes::Class;
@@ -8,7 +9,6 @@ use super::detail::Use;
 use super::meta::replaces;
 use super::session::{Access, Answer, Filling, Next, Plan, State, Swallowing};
 use super::watching::STORES;
-use super::{NO_CAS, Verdict};
 use crate::base::clock::Expiry;
 use crate::base::hash::KeyHash;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -306,11 +306,9 @@ impl<O: Output> Batch<'_, O> {
             StoreVerb::Set => Plan::Put(Condition::Always),
             StoreVerb::Add => Plan::Put(Condition::Absent),
             StoreVerb::Replace => Plan::Put(Condition::Present),
-            // As in memcached: what is shown is no value, and a value that is guessed is none.
-            StoreVerb::Cas(_) if !self.executor.shared.facts.switches.cas => {
-                Plan::Put(Condition::Cas(NO_CAS))
+            StoreVerb::Cas(cas) => {
+                Plan::Put(Condition::Cas(self.executor.shared.facts.switches.shown(cas)))
             }
-            StoreVerb::Cas(cas) => Plan::Put(Condition::Cas(cas)),
             StoreVerb::Append => join(Side::Append),
             StoreVerb::Prepend => join(Side::Prepend),
         }

@@ -1,12 +1,12 @@
 //! Text that is written into a space that is long enough.
 
+use super::base64;
 use super::number::write_decimal;
 
 /// A byte takes at most so many when it is encoded for a URI.
 pub const URI_BYTES_MAX: usize = 3;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes one thing after the other.
 pub struct Pen<'a> {
@@ -47,12 +47,6 @@ impl<'a> Pen<'a> {
     }
 
     pub fn base64(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(3) {
-            let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            let digit = |place: usize| BASE64[(bits >> (18 - 6 * place) & 63) as usize];
-            let padded = |place: usize| if place <= chunk.len() { digit(place) } else { b'=' };
-            self.put(&[digit(0), digit(1), padded(2), padded(3)]);
-        }
+        self.len += base64::encode(bytes, &mut self.space[self.len..]);
     }
 }
