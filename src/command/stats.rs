@@ -2,8 +2,8 @@
 //! size classes are in `class_rows`, those of sizes in `size_rows`, and what is only ours in
 //! `instruments`.
 //!
-//! A row is left out when it says nothing about this server, as `libevent` and those of the thread
-//! that moves items between lists. `hash_bytes` is the index, `hash_power_level` how often its
+//! All of memcached's are there, as monitors expect them: those of what this server has not, as
+//! `lru_maintainer_juggles`, are 0. `hash_bytes` is the index, `hash_power_level` how often its
 //! buckets have doubled; `slab_global_page_pool` the pages that nobody uses; `response_obj_bytes`
 //! the blocks in which replies wait. The crawler is the sweep: it starts with each of its rounds,
 //! and runs in one that was asked for. The rows of the ledger come last.

@@ -54,14 +54,6 @@ impl CloseReason {
             CloseReason::Spans => Metric::ClosedForSpans,
         }
     }
-
-    /// True where the connection was closed because others needed the memory that it held.
-    pub fn is_for_memory(self) -> bool {
-        matches!(
-            self,
-            CloseReason::Replies | CloseReason::Pool | CloseReason::Items | CloseReason::Spans
-        )
-    }
 }
 
 #[cfg(test)]

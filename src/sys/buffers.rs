@@ -264,7 +264,7 @@ impl BufferRing {
         self.refill();
     }
 
-    /// Looks, once a second, whether fewer buffers will do.
+    /// Looks, at every tick, whether fewer buffers will do.
     pub(super) fn look(&mut self) {
         self.supply.look();
     }

@@ -21,7 +21,8 @@ const DRAIN_S: u32 = 5;
 pub(super) const LOOKS_PER_TICK: usize = 4096;
 
 /// So many are looked at in every tick. Of more, each once a second, which is as exact as any limit
-/// is: their places are not in the cache of an idle server, and take it longer than all else.
+/// is, up to 16,384 of a ring, and of more than that as many a second: their places are not in the
+/// cache of an idle server, and take it longer than all else.
 const LOOKS_MIN: usize = 1024;
 
 /// There are so many ticks a second.
