@@ -253,7 +253,8 @@ impl ClassGuard<'_> {
 
     /// Moves the CLOCK hand by one slot, and names the slot it stood at.
     pub fn advance_hand(&mut self) -> Option<Ref> {
-        for _ in 0..=self.slab.pages.len() {
+        // To leave a page is a step, and so is to begin anew: the page it stands at is met last.
+        for _ in 0..self.slab.pages.len() + 2 {
             let (index, slot) = self.slab.hand;
             let Some(&number) = self.slab.pages.get(index) else {
                 self.slab.hand = (0, 0);
@@ -443,5 +444,24 @@ impl ClassGuard<'_> {
     fn slots_of(&self, number: u32) -> impl Iterator<Item = Ref> {
         let bump = self.slabs.pages.page(number).bump();
         (0..bump).map(move |index| self.slot(number, index))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::base::metrics::Registry;
+    use crate::store::tests::{set, table};
+
+    #[test]
+    fn the_hand_comes_round_where_there_is_one_page() {
+        let (table, registry) = (table(1 << 20, false), Registry::default());
+        let mut one = table.participant(registry.counters("one"));
+        (0..3u8).for_each(|key| set(&mut one, &[key], &[1; 100]));
+        let standing = table.slabs.standings().find(|each| each.pages > 0).unwrap();
+        assert_eq!(standing.pages, 1);
+        let mut guard = table.slabs.lock(&table.arena, standing.class);
+        let met: Vec<_> = (0..7).map(|_| guard.advance_hand()).collect();
+        assert!(met.iter().all(Option::is_some), "{met:?}");
+        assert!(met[0] == met[3] && met[3] == met[6], "{met:?}");
     }
 }
