@@ -348,7 +348,7 @@ impl Log {
 
     /// True when so much of the log waits for values to arrive that no more should.
     pub fn is_held_up(&self, pages: &Pages) -> bool {
-        self.held() > pages.count() / (2 * SHARE)
+        self.held() > pages.for_items() / (2 * SHARE)
     }
 
     /// Keeps a closed page from being reused until `let_go`, and says how many bytes of it are
@@ -508,5 +508,22 @@ impl Queue {
         let held = first(&self.fifos[usize::from(HELD)]);
         let is_turn_of_held = self.walks.is_multiple_of(WALKS_PER_HELD);
         if is_turn_of_held { held.or(oldest) } else { oldest.or(held) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_arrive_hold_up_a_twentieth_of_what_is_for_items() {
+        let (log, pages) = (Log::new(400, 1), Pages::new(32 << 10, 400));
+        log.held.store(20, Ordering::Relaxed);
+        assert!(!log.is_held_up(&pages));
+        // As the limit falls.
+        (0..360).for_each(|_| assert!(pages.take_for_others(0).is_some()));
+        assert!(log.is_held_up(&pages));
+        log.held.store(2, Ordering::Relaxed);
+        assert!(!log.is_held_up(&pages));
     }
 }
