@@ -80,6 +80,7 @@ impl Table {
 impl Participant {
     /// Does a part of what it takes to keep to the limit. True when there is more to do at once.
     pub fn keep_limit(&mut self, now: Now) -> bool {
+        self.table.give_surplus_back();
         let wanted = self.table.pages_to_withhold();
         let withheld = self.table.limit.withheld();
         for _ in wanted..withheld {
@@ -204,5 +205,31 @@ mod tests {
         assert!(table.set_limit(16 * MIB));
         assert!(!one.keep_limit(NOW));
         set(&mut one, b"new", &[1; 100_000]);
+    }
+
+    /// The stock is a part of what may be lent, and that becomes less, too.
+    #[test]
+    fn a_limit_that_falls_far_takes_the_stock_along() {
+        let (table, registry) = (table(16 * MIB, false), Registry::default());
+        let mut one = table.participant(registry.counters("one"));
+        let stocked = one.restock(NOW);
+        assert!(u64::from(stocked) * table.figures().page_bytes == MIB);
+        let loan = table.lend().unwrap();
+        assert!(table.set_limit(MIB));
+        let mut keep = || {
+            for _ in 0..1000 {
+                one.keep_limit(NOW);
+                one.restock(NOW);
+            }
+            table.figures()
+        };
+        let figures = keep();
+        assert_eq!(figures.pages_debited * figures.page_bytes, 15 * MIB, "{figures:?}");
+        table.take_back(loan);
+        let figures = keep();
+        assert!(figures.pages_lent * figures.page_bytes <= MIB / 16, "{figures:?}");
+        assert!(table.set_limit(16 * MIB));
+        let figures = keep();
+        assert_eq!((figures.pages_lent, figures.pages_debited), (stocked.into(), 0));
     }
 }

@@ -64,8 +64,8 @@ pub(in crate::store) struct Loans {
     lent: AtomicU32,
     /// Pages that were taken out of the pool, and may be lent.
     stock: Mutex<Vec<u32>>,
-    /// How many the stock should hold.
-    stock_wanted: u32,
+    /// It holds no more than so many.
+    stock_max: u32,
     /// True from when the stock was found wanting until the keeper looks.
     is_short: AtomicBool,
     keeper: OnceLock<Thread>,
@@ -92,16 +92,14 @@ impl Loans {
         page_bytes: u64,
         evict: bool,
     ) -> Loans {
-        let limit = limit(memory_bytes, wanted_bytes, page_bytes);
-        let share = (limit / STOCK_SHARE).max(1);
         let ahead = u32::try_from(STOCK_BYTES.div_ceil(page_bytes)).unwrap_or(u32::MAX);
         Loans {
-            limit: AtomicU32::new(limit),
+            limit: AtomicU32::new(limit(memory_bytes, wanted_bytes, page_bytes)),
             wanted_bytes,
             page_bytes,
             lent: AtomicU32::new(0),
             stock: Mutex::new(Vec::new()),
-            stock_wanted: if evict { share.min(ahead) } else { share },
+            stock_max: if evict { ahead } else { u32::MAX },
             is_short: AtomicBool::new(false),
             keeper: OnceLock::new(),
             debits: Mutex::new(Debits::default()),
@@ -152,9 +150,14 @@ impl Loans {
         u32::try_from(self.stock.lock().len()).expect("fewer than 2^32 pages")
     }
 
+    /// How many the stock should hold.
+    fn stock_wanted(&self) -> u32 {
+        (self.limit() / STOCK_SHARE).max(1).min(self.stock_max)
+    }
+
     /// How many pages the stock lacks. What may not be lent need not be kept.
     fn missing(&self) -> u32 {
-        self.stock_wanted.min(self.lendable()).saturating_sub(self.stocked())
+        self.stock_wanted().min(self.lendable()).saturating_sub(self.stocked())
     }
 
     fn call_keeper(&self) {
@@ -196,13 +199,24 @@ impl Table {
     pub fn take_back(&self, loan: Loan) {
         let (pages, number) = (&self.slabs.pages, self.page_number(&loan));
         let mut stock = self.loans.stock.lock();
-        if stock.len() < self.loans.stock_wanted as usize {
+        if stock.len() < self.loans.stock_wanted() as usize {
             stock.push(number);
         } else {
             pages.put_back(number);
         }
         drop(stock);
         self.loans.lent.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Puts pages of the stock back into the pool of which it holds too many, as the limit fell.
+    pub(in crate::store) fn give_surplus_back(&self) {
+        let wanted = self.loans.stock_wanted() as usize;
+        let mut stock = self.loans.stock.lock();
+        while stock.len() > wanted
+            && let Some(number) = stock.pop()
+        {
+            self.slabs.pages.put_back(number);
+        }
     }
 
     /// The number of the page that a loan is.
@@ -365,7 +379,7 @@ mod tests {
         assert_eq!(get(&one, b"newest"), Some(vec![2; 100]));
         loans.into_iter().for_each(|loan| table.take_back(loan));
         let limit = table.loans.limit();
-        assert!(table.figures().pages_free + u64::from(table.loans.stock_wanted) >= limit.into());
+        assert!(table.figures().pages_free + u64::from(table.loans.stock_wanted()) >= limit.into());
     }
 
     #[test]
