@@ -8,6 +8,9 @@
 //! The thread for upkeep goes ahead of the first use of each range, so that nobody waits for it,
 //! and a range that is collapsed before it is filled costs no copy. A kernel that does not do it
 //! leaves small pages, which serve as well.
+//!
+//! A range is left out in which a page is out of use: to make it huge is to take that from the
+//! system again. While the limit falls there is none ahead that will not be taken out of use.
 
 use std::io;
 
@@ -26,19 +29,26 @@ impl Table {
     /// # Errors
     /// EINVAL where the kernel does not do it, now or later; anything else may pass.
     pub fn make_huge_page(&self) -> io::Result<bool> {
-        let fresh_bytes = self.slabs.pages.fresh_bytes();
-        // Who looks at a range meanwhile waits for its copy: what is full already stays as it is.
-        // Relaxed: one writer; readers want a figure.
-        let next = self.huge_next.load(Ordering::Relaxed).max(fresh_bytes / HUGE_PAGE_BYTES);
-        if next >= fresh_bytes.div_ceil(HUGE_PAGE_BYTES) + AHEAD {
-            return Ok(false);
-        }
+        let Some(next) = self.next_huge_range() else { return Ok(false) };
         let collapsed = self.arena.collapse(next)?;
         if collapsed {
+            // Relaxed: one writer; readers want a figure.
             self.huge_next.store(next + 1, Ordering::Relaxed);
             self.huge_pages.fetch_add(1, Ordering::Relaxed);
         }
         Ok(collapsed)
+    }
+
+    /// The range that should become a huge page next, if one is due.
+    fn next_huge_range(&self) -> Option<usize> {
+        if self.is_limit_falling() {
+            return None;
+        }
+        let fresh_bytes = self.slabs.pages.fresh_bytes();
+        // Who looks at a range meanwhile waits for its copy: what is full already stays as it is.
+        let next = self.huge_next.load(Ordering::Relaxed).max(fresh_bytes / HUGE_PAGE_BYTES);
+        let end = fresh_bytes.div_ceil(HUGE_PAGE_BYTES) + AHEAD;
+        (next..end).find(|range| !self.is_out_of_use(range * HUGE_PAGE_BYTES, HUGE_PAGE_BYTES))
     }
 }
 
@@ -67,7 +77,12 @@ impl Table {
 
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
+    use std::sync::Arc;
+
+    use super::HUGE_PAGE_BYTES;
     use crate::base::hash::KeyHasher;
+    use crate::base::metrics::Registry;
+    use crate::store::tests::NOW;
     use crate::store::{StorePlan, Table};
 
     fn table(memory_bytes: u64) -> Table {
@@ -93,6 +108,26 @@ mod tests {
         }
         let huge_bytes = table.figures().huge_bytes;
         assert!(huge_bytes == 0 || huge_bytes == made << 21, "{huge_bytes}");
+    }
+
+    #[test]
+    fn what_is_out_of_use_does_not_become_huge() {
+        let (table, registry) = (Arc::new(table(256 << 20)), Registry::default());
+        let mut one = table.participant(registry.counters("one"));
+        assert!(table.next_huge_range().is_some() && table.set_limit(67 << 20));
+        one.keep_limit(NOW);
+        assert_eq!(table.next_huge_range(), None, "what is free now will be withheld");
+        while one.keep_limit(NOW) {}
+        let figures = table.figures();
+        assert_eq!(figures.pages_debited * figures.page_bytes, 189 << 20);
+        // Of pages that were never used the last was withheld last.
+        let last = table.slabs.pages.fresh_bytes() - table.slabs.pages.page_bytes();
+        let next = table.next_huge_range().unwrap();
+        assert_eq!(next, last / HUGE_PAGE_BYTES + 1);
+        one.settle(8 << 20, || (), NOW);
+        let next = table.next_huge_range().unwrap();
+        let last = table.slabs.pages.fresh_bytes() - table.slabs.pages.page_bytes();
+        assert_eq!(next, last / HUGE_PAGE_BYTES + 1, "what is debited is out of use, too");
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Table {
         true
     }
 
+    /// True while pages that are not withheld should be.
+    pub(in crate::store) fn is_limit_falling(&self) -> bool {
+        self.pages_to_withhold() > self.limit.withheld()
+    }
+
     /// How many pages should be withheld just now.
     fn pages_to_withhold(&self) -> u32 {
         let (reserved, limit) = (self.slabs.pages.count(), self.limit.pages());

@@ -225,6 +225,12 @@ impl Table {
         u32::try_from(number).expect("fewer than 2^32 pages")
     }
 
+    /// True when a page that begins among these bytes of the arena is out of use.
+    pub(in crate::store) fn is_out_of_use(&self, start: usize, len: usize) -> bool {
+        let is_there = |loan: &Loan| (start..start + len).contains(&self.arena.offset_of(loan));
+        self.loans.debits.lock().loans.iter().any(is_there)
+    }
+
     /// Bytes that may be lent beside those that are.
     pub fn lendable_bytes(&self) -> usize {
         self.loans.lendable() as usize * self.slabs.pages.page_bytes()
