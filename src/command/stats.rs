@@ -375,8 +375,8 @@ fn setting(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
         "detail_enabled" => rows.row(name, if shared.detail.is_on() { b"yes" } else { b"no" }),
         // What was stored before is dead; in seconds since the start, as there.
         "oldest" => {
-            let uptime_s = |flushed_s| now.uptime_s().saturating_sub(now.seconds() - flushed_s);
-            rows.number(name, shared.table.flushed_s().map_or(0, uptime_s));
+            let flushed_s = shared.table.flushed_s();
+            rows.number(name, flushed_s.map_or(0, |flushed_s| uptime_at(flushed_s, now)));
         }
         _ => {
             let tuned = shared.tuned.get(name);
@@ -384,4 +384,24 @@ fn setting(rows: &mut impl Rows, shared: &Shared, now: Now, place: usize) -> boo
         }
     }
     true
+}
+
+/// How long the server had been up in a second of its clock, which another thread may have seen
+/// first.
+fn uptime_at(second: u64, now: Now) -> u64 {
+    now.uptime_s().saturating_sub(now.seconds().saturating_sub(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_may_be_a_second_ahead_of_who_asks() {
+        let now = Now { ticks: 100 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 };
+        let uptime_s = now.uptime_s();
+        let seconds = [now.seconds() - 1, now.seconds(), now.seconds() + 1];
+        assert_eq!(seconds.map(|each| uptime_at(each, now)), [uptime_s - 1, uptime_s, uptime_s]);
+        assert_eq!(uptime_at(0, now), uptime_s.saturating_sub(now.seconds()));
+    }
 }
