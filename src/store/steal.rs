@@ -87,7 +87,7 @@ impl Participant {
             return Reassigned::Same;
         }
         let count = i32::from(self.table.class_count());
-        let class = |number: i32| u8::try_from(number - 1).ok();
+        let class = |number: i32| u8::try_from(number.checked_sub(1)?).ok();
         let is_number = |number| (0..=count).contains(&number);
         let from = match from {
             -1 => self.worst(class(to), 0).map(|worst| i32::from(worst.class) + 1),

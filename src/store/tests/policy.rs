@@ -340,6 +340,7 @@ fn a_page_goes_where_it_is_asked_to() {
         (count + 1, to, Reassigned::NoSuchClass),
         (from, -1, Reassigned::NoSuchClass),
         (from, i32::MIN, Reassigned::NoSuchClass),
+        (-1, i32::MIN, Reassigned::NoSuchClass),
         (i32::MAX, from, Reassigned::NoSuchClass),
         (to, from, Reassigned::NoSpare),
         (from, to, Reassigned::Begun),
