@@ -87,6 +87,10 @@ impl Table {
     }
 
     /// Bytes that arriving values keep from others: where one begins, its page.
+    ///
+    /// Each sum may be of another moment, but none is ever below zero. What a value counts for is
+    /// taken off after it was added, as both is done by who has it. A page is taken off by who ends
+    /// its last arrival, for whom the first one has ended: whoever began that had added the page.
     fn arriving_bytes(&self) -> usize {
         let arrivals = &self.arrivals;
         let in_pages = arrivals.pages.load(Ordering::Relaxed) * self.slabs.pages.page_bytes();

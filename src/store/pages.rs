@@ -164,13 +164,15 @@ impl Page {
 
     /// A value will come to an item here. True when the page waited for none before.
     pub fn begin_arrival(&self) -> bool {
-        // Relaxed: the count goes by itself, here and below.
+        // Relaxed: what came before is of no interest.
         self.arriving.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     /// One has come, or will not. True when the page waits for none any more.
     pub fn end_arrival(&self) -> bool {
-        self.arriving.fetch_sub(1, Ordering::Relaxed) == 1
+        // Release: all that this thread has counted is counted for who ends the last one. Acquire:
+        // pairs with that.
+        self.arriving.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     pub fn next(&self) -> u32 {
