@@ -16,6 +16,8 @@ use crate::base::sync::atomic::Ordering;
 
 /// Slots of a page that one step empties.
 const STEP_SLOTS: u32 = 16;
+/// Steps that one who needs a page takes at a time.
+const STEPS_PER_CALL: u32 = 16;
 /// Steps that upkeep takes at a time with a page that somebody wants elsewhere.
 const STEPS_PER_TURN: u32 = 512;
 
@@ -40,10 +42,15 @@ impl Participant {
         victim.is_some_and(|victim| self.is_idle(&victim) || is_worth_more(&mine, &victim))
     }
 
-    /// Takes a page from the class that makes least of it, other than `class`, which may have it.
-    /// False when there is none.
+    /// Takes a part of a page from the class that makes least of it, other than `class`, which may
+    /// have it. False when there is none. Whoever takes memory next goes on with it: a page may
+    /// have tens of thousands of slots, and what this thread retires needs its grace.
     pub(in crate::store) fn steal_page(&self, class: Option<u8>, now: Now) -> bool {
-        loop {
+        let goes_on = self.table.slabs.is_departing();
+        for _ in 0..STEPS_PER_CALL {
+            if self.has_retired_much() {
+                return true;
+            }
             match self.steal_step(class, now) {
                 Step::Nothing => return false,
                 Step::More | Step::InVain => {}
@@ -51,7 +58,11 @@ impl Participant {
             }
         }
         if let Some(class) = class {
-            self.table.slabs.lock(&self.table.arena, class).grant_page();
+            let mut guard = self.table.slabs.lock(&self.table.arena, class);
+            // A page that is gone on with has been granted, mostly to the same class.
+            if !goes_on || !guard.has_grant() {
+                guard.grant_page();
+            }
         }
         true
     }

@@ -174,7 +174,13 @@ impl Participant {
                     wait.grace = Some(self.begin_grace());
                 }
                 match made {
-                    Some(true) => wait.made_at = now.ticks,
+                    Some(true) => {
+                        wait.made_at = now.ticks;
+                        // Each look empties a part of a page: others are served in between.
+                        if self.table.slabs.is_departing() {
+                            looks = looks.min(LOOKS_AGAIN);
+                        }
+                    }
                     Some(false) => wait.in_vain += 1,
                     None => {}
                 }

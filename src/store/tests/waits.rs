@@ -2,7 +2,7 @@
 
 use super::{NOW, get, head, set, store, table};
 use crate::base::clock::{Now, TICKS_PER_S};
-use crate::base::metrics::Registry;
+use crate::base::metrics::{Metric, Registry};
 use crate::store::memory::Then;
 use crate::store::{
     ArithmeticError, Change, Condition, Direction, Join, Participant, Pin, Refusal, Reservation,
@@ -48,7 +48,7 @@ fn who_defers_is_not_refused_while_another_does_not_come_on() {
         assert_eq!(try_to_set(&mut one, NOW), Err(Refusal::WouldWait));
     }
     assert!(one.looks.get() - looks <= 1000 * 80, "it waits all the same");
-    let evicted = one.counters.get(crate::base::metrics::Metric::Evictions);
+    let evicted = one.counters.get(Metric::Evictions);
     assert!(evicted < 400, "{evicted} items had to go for one that asked again and again");
     let comes = (0..8).any(|_| {
         two.quiesce();
@@ -203,4 +203,38 @@ fn changes_that_would_have_to_wait_change_nothing() {
     }
     assert!(addition.is_none());
     assert_eq!(get(&one, b"text").unwrap(), [&VALUE[..4000]; 2].concat());
+}
+
+/// A page may have tens of thousands of slots, and others wait to be served meanwhile.
+#[test]
+fn a_page_of_a_class_is_emptied_a_part_at_a_time() {
+    let (registry, table) = (Registry::default(), table(2 << 20, true));
+    let mut one = table.participant(registry.counters("one"));
+    // What is asked for while it is new goes to its class.
+    for key in 0..120_000u32 {
+        set(&mut one, &key.to_le_bytes(), b"");
+        get(&one, &key.to_le_bytes());
+        one.quiesce();
+    }
+    let gone = || registry.sum(Metric::Evictions) + registry.sum(Metric::SlabReassignRescues);
+    let page_ends = |one: &mut Participant| {
+        let moved = registry.sum(Metric::SlabsMoved);
+        (0..100).position(|_| {
+            one.quiesce();
+            assert!(one.steal_page(None, NOW));
+            registry.sum(Metric::SlabsMoved) > moved
+        })
+    };
+    while table.slabs.is_departing() {
+        assert!(page_ends(&mut one).is_some());
+    }
+    let before = gone();
+    assert!(one.steal_page(None, NOW));
+    let first = gone() - before;
+    assert!((1..400).contains(&first), "{first} of 1024");
+    assert!(page_ends(&mut one).is_some_and(|calls| calls < 8), "it is gone on with");
+    // What has been retired does not get its grace meanwhile.
+    (0..100).for_each(|_| assert!(one.steal_page(None, NOW)));
+    let (retired, most) = (one.limbo.borrow().fresh(), table.limbo_items_max());
+    assert!(retired <= most + 256, "{retired} of {most} retired");
 }
