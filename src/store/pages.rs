@@ -1,7 +1,9 @@
-//! The page pool: all memory of items and index, in pages of one size.
+//! The page pool: all memory of items and index, and what is lent of it, in pages of one size.
 //!
 //! A page is in exactly one of these places: the pool, a size class, the log, draining on its way
-//! from one of these two back to the pool, or the index, until nobody looks at any segment of it.
+//! from one of these two back to the pool, the index, until nobody looks at any segment of it, or
+//! with `Loans`, from `take_for_others` to `put_back`: in stock, lent, debited for what is in use
+//! elsewhere, or withheld by the limit.
 
 use std::collections::VecDeque;
 

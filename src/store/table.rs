@@ -1,8 +1,9 @@
 //! The table: what all threads share.
 //!
 //! Locks, in the order in which they may be taken: the orphans, a class or upkeep, a stripe, a lane
-//! of the log, its queue, the stock of loans, the page pool. Readers take none. Who waits for grace
-//! holds none.
+//! of the log, its queue, the stock of loans, the page pool. Two are taken alone: that of the pages
+//! that are out of use, and that of the vacant cells of epochs. Callers hold none of their own.
+//! Readers take none. Who waits for grace holds none.
 
 use std::cell::Cell;
 use std::io;
