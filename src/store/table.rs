@@ -376,23 +376,24 @@ impl Table {
         writer.version.set(version);
         let flushed = &self.stripe(hash).flushed;
         if version - flushed.load(Ordering::Relaxed) >= VERSION_REACH {
-            self.flushes.fetch_add(1, Ordering::Relaxed);
             // Release: as in `flush_now`; who finds the new item finds it alive.
             flushed.store(version - VERSION_REACH / 2, Ordering::Release);
+            self.flushes.fetch_add(1, Ordering::Release);
         }
         version % (1 << VERSION_BITS)
     }
 
     /// Declares everything stored so far dead.
     pub(in crate::store) fn flush_now(&self) {
-        // Relaxed: it only makes those who look for dead items look closer.
-        self.flushes.fetch_add(1, Ordering::Relaxed);
         self.flushed_s.store(self.slabs.pages.second(), Ordering::Relaxed);
         for stripe in &self.stripes {
             let writer = stripe.writer.0.lock();
             // Release: pairs with the Acquire in `death`.
             stripe.flushed.store(writer.version.get(), Ordering::Release);
         }
+        // Last: a round that began before may have passed what was not dead yet.
+        // Release: pairs with `flushes`; who knows of the flush finds its victims dead.
+        self.flushes.fetch_add(1, Ordering::Release);
     }
 
     /// The second of the server's clock in which everything was flushed last.
@@ -409,7 +410,8 @@ impl Table {
 
     /// How often everything was flushed.
     pub(in crate::store) fn flushes(&self) -> u32 {
-        self.flushes.load(Ordering::Relaxed)
+        // Acquire: pairs with `flush_now`.
+        self.flushes.load(Ordering::Acquire)
     }
 
     /// What so many flushes have killed has been looked for in all pages.

@@ -510,3 +510,28 @@ fn a_page_that_is_being_walked_is_freed_when_nothing_is_left_in_it() {
     assert_eq!(registry.sum(Metric::CurrItems), 0);
     assert_eq!(one.table().figures().pages_log, 0);
 }
+
+/// Stripe by stripe: rounds may begin and end before the last one is marked.
+#[test]
+fn a_round_amid_a_flush_does_not_pass_for_one_after_it() {
+    let (table, registry) = (table(4 << 20, true), Registry::default());
+    let mut one = table.participant(registry.counters("one"));
+    for key in 0..3000u64 {
+        set(&mut one, &key.to_le_bytes(), &[1; 500]);
+    }
+    let stripe_of = |key: u64| table.stripe_index(table.hash(&key.to_le_bytes()));
+    let last = (0..3000).map(stripe_of).max().unwrap();
+    let marked_first = (0..3000u64).min_by_key(|key| stripe_of(*key)).unwrap();
+    let mut state = Sweep::new();
+    std::thread::scope(|scope| {
+        let held = table.stripe_at(last).unwrap().lock();
+        scope.spawn(|| table.flush_now());
+        while has(&one, marked_first) {
+            std::thread::yield_now();
+        }
+        (0..2).for_each(|_| sweep(&mut one, &mut state, NOW));
+        drop(held);
+    });
+    (0..2).for_each(|_| sweep(&mut one, &mut state, NOW));
+    assert_eq!(registry.sum(Metric::CurrItems), 0);
+}
