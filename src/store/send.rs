@@ -110,6 +110,7 @@ impl Table {
     }
 
     /// Most bytes that should be.
+    #[cfg(test)]
     pub fn pinned_bytes_max(&self) -> u64 {
         self.pinned.bytes_max()
     }
