@@ -145,7 +145,8 @@ impl<'b, O: Output> Batch<'b, O> {
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
-        if self.must_defer(Work::of(head)) {
+        let work = Work::of(head);
+        if self.must_defer(work) {
             return Some(Verdict::Defer);
         }
         self.pay();
@@ -159,6 +160,9 @@ impl<'b, O: Output> Batch<'b, O> {
         if matches!(step, Some(Verdict::WouldWait | Verdict::Defer)) {
             self.take_back(bytes);
             return step;
+        }
+        if work != Work::Item {
+            self.pay_for(work);
         }
         if let Some(class) = Self::class_of(head) {
             self.classify(class);

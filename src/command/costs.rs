@@ -5,14 +5,15 @@
 //! | an item | all that name one key, meta commands too, and what touches none | never |
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
 //! | copy | values in, out if not spanned; joining; `md` with I, E | above `BOUNDED_COPY_BYTES` |
-//! | rows | statistics; each row, or connection, is paid for as a request | always |
+//! | rows | statistics, `reset`, too; each row, or connection, is paid for as a request | always |
 //! | table | whatever locks every stripe or looks at every item: `flush_all`, dumps | always |
 //!
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
 //! keys or rows and one copy: what is copied within the store is paid for as the requests that take
-//! as long. A request whose cost is not known from its head alone asks once it
-//! knows; and what turns out to take long all the same goes to a worker by the time it took.
+//! as long, and so is a look at all there is, beside the rows or keys that it finds. A request whose
+//! cost is not known from its head alone asks once it knows; and what turns out to take long all the
+//! same goes to a worker by the time it took.
 //!
 //! A new command is put here: `Table` if it walks the store. Keys are counted where they are
 //! answered.
@@ -24,6 +25,10 @@ pub const BOUNDED_COPY_BYTES: usize = 64 << 10;
 
 /// Bytes that are copied in the time of a request, about a microsecond.
 const BYTES_PER_REQUEST: usize = 4 << 10;
+
+/// What a look at all stripes, at all size classes, or at what all threads count is paid for with,
+/// in requests: it takes tens to hundreds of microseconds.
+const LOOK_REQUESTS: u32 = 128;
 
 /// More keys than this in one list are long work: somewhat more than a hundred microseconds, if all
 /// of them are somewhere else in memory.
@@ -73,11 +78,11 @@ impl Work {
         }
     }
 
-    /// What is to be paid for it, in requests, beside the request itself. Keys and rows are paid for
-    /// one by one.
+    /// What is to be paid for it, in requests, beside the request itself, and keys and rows.
     pub(super) fn requests(self) -> u32 {
         match self {
-            Work::Item | Work::Rows | Work::Table => 0,
+            Work::Item => 0,
+            Work::Rows | Work::Table => LOOK_REQUESTS,
             Work::Copy(bytes) => u32::try_from(bytes / BYTES_PER_REQUEST).unwrap_or(u32::MAX),
         }
     }

@@ -120,7 +120,8 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         {
             return Some(Verdict::NeedInput);
         }
-        if is_free && self.must_defer(work(&head.request)) {
+        let work = work(&head.request);
+        if is_free && self.must_defer(work) {
             return Some(Verdict::Defer);
         }
         self.pay();
@@ -139,6 +140,9 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         if matches!(step, Some(Verdict::WouldWait | Verdict::SpansFull)) {
             self.take_back(bytes);
             return step;
+        }
+        if work != Work::Item {
+            self.pay_for(work);
         }
         if let Some(class) = class(&head.request) {
             self.classify(class);

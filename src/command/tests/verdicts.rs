@@ -69,6 +69,29 @@ fn what_is_copied_is_paid_for() {
     }
 }
 
+/// So is a look at all there is, whatever it finds.
+#[test]
+fn a_look_at_everything_is_paid_for() {
+    let packet = |opcode, key| packet(opcode, &[], key, b"", 0);
+    // Rows come with the requests of the next turn, if none are left.
+    let looks = [
+        (b"stats reset\r\n".to_vec(), 3),
+        (b"stats slabs\r\n".to_vec(), 2),
+        (b"stats items\r\n".to_vec(), 2),
+        (b"flush_all\r\n".to_vec(), 3),
+        (packet(Opcode::Stat as u8, "reset"), 3),
+        (packet(Opcode::Stat as u8, "slabs"), 2),
+        (packet(Opcode::Flush as u8, ""), 3),
+    ];
+    for (look, times) in looks {
+        let mut rig = Rig::new(false);
+        let one = rig.send(&look, Manner::Whole).len();
+        rig.reconnect();
+        let replies = rig.stop_after(300, &look.repeat(9));
+        assert_eq!(replies.len(), times * one, "{}", String::from_utf8_lossy(&look));
+    }
+}
+
 #[test]
 fn lists_that_come_together_are_counted_as_if_each_came_alone() {
     use Metric::*;
