@@ -1,5 +1,7 @@
 //! Requests in datagrams against a small real table.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proptest::prelude::*;
 
 use super::answer::{Answer, answer};
@@ -17,22 +19,30 @@ use crate::store::{Favor, StorePlan, Table};
 const NOW: Now = Now { ticks: 100 * TICKS_PER_S, epoch_unix_s: 1_700_000_000 };
 
 fn executor() -> Executor {
+    executors(1).remove(0)
+}
+
+/// Of one table, for so many threads.
+fn executors(threads: u32) -> Vec<Executor> {
     let plan = StorePlan {
         favor: Favor::Objects,
         memory_bytes: 16 << 20,
         item_bytes_max: 192 << 10,
         evict: true,
-        threads: 1,
+        threads,
         hasher: KeyHasher::with_seed(1),
         loan_bytes: None,
     };
     let facts = Facts::of_a_test();
     let registry = Arc::new(Registry::default());
     let table = Arc::new(Table::open(plan).unwrap());
-    let counters = registry.counters("datagrams");
-    let participant = table.participant(Arc::clone(&counters));
-    let shared = Shared::open(facts, table, registry);
-    Executor::new(Arc::new(shared), participant, counters)
+    let shared = Arc::new(Shared::open(facts, Arc::clone(&table), Arc::clone(&registry)));
+    let executor = |_| {
+        let counters = registry.counters("datagrams");
+        let participant = table.participant(Arc::clone(&counters));
+        Executor::new(Arc::clone(&shared), participant, counters)
+    };
+    (0..threads).map(executor).collect()
 }
 
 fn datagram(commands: &[u8]) -> Vec<u8> {
@@ -72,6 +82,44 @@ fn all_of_a_datagram_has_one_reply() {
     });
     assert_eq!(say(&mut executor, "version\r\nquit\r\nversion\r\n", 1400).lines().count(), 1);
     assert!(say(&mut executor, "stats\r\n", 64 << 10).ends_with("END\r\n"));
+}
+
+/// What others have retired comes free while a datagram goes through all items again and again.
+#[test]
+fn a_long_datagram_lets_others_free() {
+    let mut both = executors(2);
+    let (mut other, mut one) = (both.remove(1), both.remove(0));
+    for key in 0..20_000 {
+        say(&mut one, &format!("set k{key} 0 0 1 noreply\r\nv\r\n"), 1400);
+    }
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let is_freed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !begun.load(Ordering::Acquire) {
+                other.participant().quiesce();
+                std::thread::yield_now();
+            }
+            say(&mut other, "delete k7 noreply\r\n", 1400);
+            while other.table().figures().limbo_bytes > 0 && !done.load(Ordering::Acquire) {
+                other.participant().quiesce();
+                std::thread::yield_now();
+            }
+            done.store(true, Ordering::Release);
+            other.participant().offline();
+        });
+        let walks = datagram("stats cachedump 50 1\r\n".repeat(20).as_bytes());
+        let request = Request::parse(&walks, Protocol::Negotiating).unwrap();
+        begun.store(true, Ordering::Release);
+        for _ in 0..200 {
+            let _ = answer(&mut one, (0, NOW), &request, payload_bytes_max(1400));
+            if done.load(Ordering::Acquire) {
+                return true;
+            }
+        }
+        done.store(true, Ordering::Release);
+        false
+    });
+    assert!(is_freed);
 }
 
 /// As in a connection, a line of junk ends all, and the peer is told so.
