@@ -61,6 +61,14 @@ impl Times {
     }
 }
 
+/// Turns of a connection are multiples of so many requests: that many are looked up together.
+const REQUESTS_STEP: u32 = 32;
+
+/// Requests of a turn in which so many are asked for.
+pub fn requests_of_turn(requests: u32) -> u32 {
+    requests.checked_next_multiple_of(REQUESTS_STEP).unwrap_or(u32::MAX)
+}
+
 /// How far one execution may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -67,12 +67,17 @@ impl World {
         loans_max: usize,
         limits: &RateLimits,
     ) -> World {
-        World::built(seed, dispatch, (idle_timeout_s, loans_max), limits, false)
+        World::built(seed, dispatch, (idle_timeout_s, loans_max), limits, (false, None))
     }
 
     /// A world in which connections beyond the limit wait.
     fn with_queue(seed: u64) -> World {
-        World::built(seed, Dispatch::Inline, (0, 16), &RateLimits::default(), true)
+        World::built(seed, Dispatch::Inline, (0, 16), &RateLimits::default(), (true, None))
+    }
+
+    /// A world with so many receive buffers of so many bytes.
+    fn with_buffers(seed: u64, dispatch: Dispatch, buffers: (u16, u32)) -> World {
+        World::built(seed, dispatch, (0, 16), &RateLimits::default(), (false, Some(buffers)))
     }
 
     fn built(
@@ -80,7 +85,7 @@ impl World {
         dispatch: Dispatch,
         (idle_timeout_s, loans_max): (u32, usize),
         limits: &RateLimits,
-        has_queue: bool,
+        (has_queue, buffers): (bool, Option<(u16, u32)>),
     ) -> World {
         let mut chance = Chance::new(seed ^ 0xABCD);
         let workers = if dispatch == Dispatch::Inline { 0 } else { 2 };
@@ -100,8 +105,9 @@ impl World {
             rings: 1,
             listeners: 1 + u32::try_from(chance.below(3)).unwrap(),
         };
-        let buffers = 1 + u16::try_from(chance.below(6)).unwrap();
-        let ring = FakeRing::new(seed, settings.listeners, buffers, *chance.pick(&[64, 300, 4096]));
+        let any = (1 + u16::try_from(chance.below(6)).unwrap(), *chance.pick(&[64, 300, 4096]));
+        let (count, bytes) = buffers.unwrap_or(any);
+        let ring = FakeRing::new(seed, settings.listeners, count, bytes);
         let counters = registry.counters("ring");
         let service = Echo::new(&elapsed_ns, loans_max);
         let worker = |number| Worker {

@@ -6,13 +6,15 @@ use crate::base::metrics::{Counters, Distribution, Metric};
 use crate::base::sync::Arc;
 use crate::command::{Cost, Verdict};
 
-use super::batch::{Batch, Limits, Times, execute};
+use super::batch::{Batch, Limits, Times, execute, requests_of_turn};
 use super::dispatch::Message;
 use super::fleet::Fleet;
 use super::service::Service;
 
-/// A worker lets a connection go on for this many turns of a ring.
+/// A worker lets a connection go on for this many turns of a ring, if they take no longer than so
+/// long together: most requests take a hundredth of that for each turn.
 const TURNS: u32 = 16;
+const TURNS_NS_MAX: u64 = 200_000;
 
 pub struct Worker<V: Service> {
     pub number: usize,
@@ -70,30 +72,50 @@ impl<V: Service> Worker<V> {
     }
 
     fn execute(&mut self, mut batch: Box<Batch<V::Session>>) {
-        let limits = Limits {
-            requests: self.requests_per_event.saturating_mul(TURNS).min(batch.requests),
-            cost: Cost::Any,
-            output_bytes: batch.limit_bytes,
-            span_bytes: batch.span_bytes,
-            takes_any_span: batch.takes_any_span,
-        };
         let (came_ns, queued_ns) = (batch.came_ns, batch.queued_ns);
         let begun_ns = self.clock.elapsed_ns();
-        let now = self.clock.at(begun_ns);
-        let Batch { session, input, reply, spare, spent, verdict, .. } = batch.as_mut();
-        let (result, requests) =
-            execute(&mut self.service, (session, input, reply), (spare, spent), now, limits);
-        let done_ns = self.clock.elapsed_ns();
+        let mut done_ns = begun_ns;
+        let mut left = self.requests_per_event.saturating_mul(TURNS).min(batch.requests);
+        let allowed = left;
+        let result = loop {
+            let requests = left.min(requests_of_turn(self.requests_per_event));
+            let (verdict, requests) = self.take_turn(&mut batch, requests, done_ns);
+            left -= requests;
+            done_ns = self.clock.elapsed_ns();
+            let is_over = left == 0 || done_ns.saturating_sub(begun_ns) > TURNS_NS_MAX;
+            if verdict != Verdict::Yield || is_over {
+                break verdict;
+            }
+        };
         let times = Times { came_ns, begun_ns, done_ns };
         times.tell(&self.counters, &mut self.service);
         self.counters.record(Distribution::QueueWait, begun_ns.saturating_sub(queued_ns), 1);
         self.busy_ns += done_ns.saturating_sub(begun_ns);
         self.counters.set(Metric::BusyUs, self.busy_ns / 1000);
         assert!(result != Verdict::Defer, "there is nobody else to give it to");
-        *verdict = result;
-        batch.requests = requests;
+        batch.verdict = result;
+        batch.requests = allowed - left;
         self.counters.bump(Metric::BatchesQueued);
         let ring = batch.ring;
         self.fleet.dispatch.inboxes[ring].push(Message::Home(batch));
+    }
+
+    /// Executes so many requests at most; says how many it has, and why it stopped.
+    fn take_turn(
+        &mut self,
+        batch: &mut Batch<V::Session>,
+        requests: u32,
+        now_ns: u64,
+    ) -> (Verdict, u32) {
+        let limits = Limits {
+            requests,
+            cost: Cost::Any,
+            output_bytes: batch.limit_bytes,
+            span_bytes: batch.span_bytes,
+            takes_any_span: batch.takes_any_span,
+        };
+        let now = self.clock.at(now_ns);
+        let Batch { session, input, reply, spare, spent, .. } = batch;
+        execute(&mut self.service, (session, input, reply), (spare, spent), now, limits)
     }
 }

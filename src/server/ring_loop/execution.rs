@@ -8,7 +8,7 @@ use crate::net::close::CloseReason;
 use crate::net::connection::{Connection, Event, Held};
 use crate::net::input::Input;
 use crate::net::output::Output;
-use crate::server::batch::{Batch, Limits, Times, execute};
+use crate::server::batch::{Batch, Limits, Times, execute, requests_of_turn};
 use crate::server::service::Service;
 use crate::sys::blocks::BLOCK_BYTES;
 use crate::sys::ring::Ring;
@@ -31,9 +31,6 @@ const TURN_NS_MAX: u64 = 200_000;
 /// there are any: half of a turn. Requests that cost what they should take a tenth of that.
 const SHARE_NS_MAX: u64 = TURN_NS_MAX / 2;
 
-/// Turns of a connection are multiples of so many requests: that many are looked up together.
-const REQUESTS_STEP: u32 = 32;
-
 /// Most blocks that travel with a batch.
 pub(super) const SPARE_BLOCKS: usize = 8;
 
@@ -41,6 +38,10 @@ pub(super) const SPARE_BLOCKS: usize = 8;
 /// of a batch, which are more than what a ring writes before it looks again.
 #[cfg(test)]
 pub(super) const BLOCKS_MAX: usize = OUTPUT_BYTES_MAX / BLOCK_BYTES + SPARE_BLOCKS;
+
+/// Batches that may wait for workers with their requests in receive buffers: of who waits behind
+/// so many they are copied, as the ring needs its buffers.
+const BATCHES_KEEPING_BUFFERS: usize = 2;
 
 /// Boxes that are kept for later batches.
 const SPARE_BOXES: usize = 64;
@@ -133,8 +134,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let output_bytes = self.output_limit(unsent_bytes);
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
         connection.awaits_much = false;
-        let requests = self.settings.requests_per_event.checked_next_multiple_of(REQUESTS_STEP);
-        let requests = requests.unwrap_or(u32::MAX);
+        let requests = requests_of_turn(self.settings.requests_per_event);
         let (bucket, waiting_bytes) = (connection.bucket, connection.input.bytes());
         let requests = requests.min(self.requests_by_rate(bucket));
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
@@ -234,7 +234,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// Offers a connection's input to a worker, unless the peer must read first: a worker knows
-    /// only the replies that it writes itself. False when the queue is full.
+    /// only the replies that it writes itself. False when the queue is full, or those in it have
+    /// all blocks that they may have.
     fn offer(&mut self, id: SlotId) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         if connection.output.is_full(self.upkeep.output_bytes) {
@@ -251,6 +252,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         // Otherwise the blocks that go with it are the limit.
         let takes_the_last = !self.has_blocks_for_all();
         let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
+        let depth = self.fleet.dispatch.depth(self.settings.number);
+        // What is kept for the modest is for those who are executed at once.
+        if depth > 0 && !self.has_blocks_for_all() {
+            return false;
+        }
+        if depth >= BATCHES_KEEPING_BUFFERS {
+            self.empty_buffers_of(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let spanned_bytes = connection.output.spanned_bytes();
         let mut batch = self.spare.pop().unwrap_or_else(|| {
@@ -285,13 +294,12 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         batch.queued_ns = self.read_ns;
         batch.session = std::mem::take(&mut connection.session);
         batch.input = connection.take_input();
-        let depth = self.fleet.dispatch.depth(self.settings.number) as u64 + 1;
         // Before the worker has it: what it executes may be a question for this very figure.
         self.counters.bump(Metric::BatchesAway);
         match self.fleet.dispatch.offer(batch) {
             Ok(has_woken) => {
                 self.counters.add(Metric::WorkerWakes, u64::from(has_woken));
-                self.counters.record_small(Distribution::QueueDepth, depth, 1);
+                self.counters.record_small(Distribution::QueueDepth, depth as u64 + 1, 1);
                 true
             }
             Err(batch) => {

@@ -80,6 +80,19 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 }
 
+impl<R: Ring, V: Service> RingLoop<R, V> {
+    /// The same of one connection, which will not be executed soon.
+    pub(super) fn empty_buffers_of(&mut self, id: SlotId) {
+        let room = self.input_room();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let bytes = connection.input.buffer_bytes();
+        if bytes > 0 && (connection.input.bytes() < HEAD_BYTES_MAX || bytes <= room) {
+            connection.input.evacuate(&mut self.spent);
+            self.heap.charge(connection);
+        }
+    }
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {

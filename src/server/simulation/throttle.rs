@@ -509,3 +509,18 @@ fn who_waits_to_store_does_not_keep_others_from_being_heard() {
         assert!(turns < 100, "{turns}");
     });
 }
+
+/// Workers that do not get on have what a ring has asked of them, but neither all of its receive
+/// buffers nor of its blocks.
+#[test]
+fn what_waits_for_workers_does_not_keep_others_from_being_heard() {
+    for_each_seed(10, |seed| {
+        let mut world = World::with_buffers(seed, Dispatch::Auto, (32, 1024));
+        world.workers.clear();
+        let_in(&mut world, 22, false);
+        (0..21).for_each(|peer| say(&mut world, peer, &b"d1\n".repeat(700)));
+        turns(&mut world, 200);
+        let turns = turns_until_answered(&mut world, 21);
+        assert!(turns < 100, "{turns}");
+    });
+}
