@@ -21,8 +21,9 @@ use crate::sys::wake::EventFd;
 use super::batch::Batch;
 use super::doorbell::Doorbell;
 
-/// Batches that may wait in the queue of one ring.
-pub(super) const JOBS_MAX: usize = 1024;
+/// Batches that may wait in the queue of one ring: enough to work at until it looks again, and no
+/// more, as each has blocks for its replies. Others wait in the ring, where they keep nothing.
+pub(super) const JOBS_MAX: usize = 128;
 
 /// What reaches a ring from other threads.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::service::Service;
 
 /// A worker lets a connection go on for this many turns of a ring, if they take no longer than so
 /// long together: most requests take a hundredth of that for each turn.
-const TURNS: u32 = 16;
+const TURNS: u32 = 32;
 const TURNS_NS_MAX: u64 = 200_000;
 
 pub struct Worker<V: Service> {
