@@ -145,8 +145,7 @@ impl<'b, O: Output> Batch<'b, O> {
         if let Some(verdict) = self.obstacle() {
             return Some(verdict);
         }
-        let work = Work::of(head);
-        if self.must_defer(work) {
+        if self.must_defer(Work::of(head)) {
             return Some(Verdict::Defer);
         }
         self.pay();
@@ -160,9 +159,6 @@ impl<'b, O: Output> Batch<'b, O> {
         if matches!(step, Some(Verdict::WouldWait | Verdict::Defer)) {
             self.take_back(bytes);
             return step;
-        }
-        if work != Work::Item {
-            self.pay_for(work);
         }
         if let Some(class) = Self::class_of(head) {
             self.classify(class);

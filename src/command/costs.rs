@@ -5,15 +5,15 @@
 //! | an item | all that name one key, meta commands too, and what touches none | never |
 //! | keys | lists of keys; each key is paid for as a request | from `BOUNDED_KEYS` on |
 //! | copy | values in, out if not spanned; joining; `md` with I, E | above `BOUNDED_COPY_BYTES` |
-//! | rows | statistics, `reset`, too; each row, or connection, is paid for as a request | always |
+//! | rows | statistics; each row, or connection, is paid for as a request | always |
 //! | table | whatever locks every stripe or looks at every item: `flush_all`, dumps | always |
 //!
 //! Long work is done where `Cost::Any` is allowed: by a worker, or by a ring that has none. Even
 //! there it ends when the budget of requests is used up, so that nothing takes longer than so many
 //! keys or rows and one copy: what is copied within the store is paid for as the requests that take
-//! as long, and so is a look at all there is, beside the rows or keys that it finds. A request whose
-//! cost is not known from its head alone asks once it knows; and what turns out to take long all the
-//! same goes to a worker by the time it took.
+//! as long, and so is a look at all there is, beside the rows or keys that it finds. A request
+//! whose cost is not known from its head alone asks once it knows; and what turns out to take long
+//! all the same goes to a worker by the time it took.
 //!
 //! A new command is put here: `Table` if it walks the store. Keys are counted where they are
 //! answered.

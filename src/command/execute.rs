@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Verdict;
 use super::batch::{Batch, Step};
 use super::classes::Class;
+use super::costs::Work;
 use super::detail::Use;
 use super::session::{Form, Group, Report, State};
 use super::size_rows::Sizing;
@@ -158,6 +159,7 @@ impl<O: Output> Batch<'_, O> {
     }
 
     pub fn flush(&mut self, delay: i64) {
+        self.pay_for(Work::Table);
         let now = self.now;
         let due = (delay > 0).then(|| Expiry::from_wire(delay, now));
         self.participant().flush(due.filter(|due| !due.is_due(now)), now);
@@ -176,6 +178,7 @@ impl<O: Output> Batch<'_, O> {
     }
 
     fn stats(&mut self, group: &[u8], action: &[u8], state: &mut State) {
+        self.pay_for(Work::Rows);
         match self.group(group, action) {
             Ok(Asked::Rows(group)) => *state = report(group, Form::Lines),
             Ok(Asked::Sizes) => *state = State::Sizing(Box::new(Sizing::new(Form::Lines))),

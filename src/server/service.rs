@@ -83,8 +83,8 @@ pub trait Service {
         0
     }
 
-    /// Nobody can be received from, as what has come of those who wait for memory is in the way: who
-    /// waits until others' values have come should be refused, for a moment.
+    /// Nobody can be received from, as what has come of those who wait for memory is in the way:
+    /// who waits until others' values have come should be refused, for a moment.
     fn refuse_arrivals(&mut self, _: Now) {}
 
     /// Bytes that a session holds of what others may want.

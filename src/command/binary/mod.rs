@@ -120,8 +120,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         {
             return Some(Verdict::NeedInput);
         }
-        let work = work(&head.request);
-        if is_free && self.must_defer(work) {
+        if is_free && self.must_defer(work(&head.request)) {
             return Some(Verdict::Defer);
         }
         self.pay();
@@ -140,9 +139,6 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
         if matches!(step, Some(Verdict::WouldWait | Verdict::SpansFull)) {
             self.take_back(bytes);
             return step;
-        }
-        if work != Work::Item {
-            self.pay_for(work);
         }
         if let Some(class) = class(&head.request) {
             self.classify(class);
@@ -311,6 +307,7 @@ impl<'b, O: Spanning<Span>> Batch<'b, O> {
     }
 
     fn stat(&mut self, echo: Echo, group: &[u8], state: &mut State) {
+        self.pay_for(Work::Rows);
         let (group, action) = match group.iter().position(|byte| *byte == b' ') {
             Some(blank) => (&group[..blank], &group[blank + 1..]),
             None => (group, &b""[..]),

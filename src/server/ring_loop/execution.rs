@@ -253,33 +253,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let takes_the_last = !self.has_blocks_for_all();
         let limit_bytes = if takes_the_last { 1 } else { usize::MAX };
         let depth = self.fleet.dispatch.depth(self.settings.number);
-        // What is kept for the modest is for those who are executed at once.
-        if depth > 0 && !self.has_blocks_for_all() {
+        // They are kept for those who are executed at once.
+        if takes_the_last && depth > 0 {
             return false;
         }
         if depth >= BATCHES_KEEPING_BUFFERS {
             self.empty_buffers_of(id);
         }
+        let mut batch = self.empty_batch(id);
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let spanned_bytes = connection.output.spanned_bytes();
-        let mut batch = self.spare.pop().unwrap_or_else(|| {
-            Box::new(Batch {
-                ring: self.settings.number,
-                slot: id,
-                session: V::Session::default(),
-                input: Input::default(),
-                reply: Output::default(),
-                limit_bytes: 0,
-                span_bytes: 0,
-                takes_any_span: false,
-                requests: 0,
-                came_ns: 0,
-                queued_ns: 0,
-                spare: Vec::with_capacity(SPARE_BLOCKS),
-                spent: Vec::new(),
-                verdict: Verdict::NeedInput,
-            })
-        });
         let blocks = self.ring.blocks();
         let share = self.upkeep.output_bytes.div_ceil(BLOCK_BYTES);
         let room = blocks.free().saturating_sub(BLOCKS_KEPT).max(BLOCKS_NEEDED);
@@ -308,6 +291,27 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 false
             }
         }
+    }
+
+    fn empty_batch(&mut self, slot: SlotId) -> Box<Batch<V::Session>> {
+        self.spare.pop().unwrap_or_else(|| {
+            Box::new(Batch {
+                ring: self.settings.number,
+                slot,
+                session: V::Session::default(),
+                input: Input::default(),
+                reply: Output::default(),
+                limit_bytes: 0,
+                span_bytes: 0,
+                takes_any_span: false,
+                requests: 0,
+                came_ns: 0,
+                queued_ns: 0,
+                spare: Vec::with_capacity(SPARE_BLOCKS),
+                spent: Vec::new(),
+                verdict: Verdict::NeedInput,
+            })
+        })
     }
 
     /// Offers the batches that found the queue full, in order, until it is full again.

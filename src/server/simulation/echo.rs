@@ -15,8 +15,9 @@ use crate::sys::region::{Loan, Span};
 pub const SLOW_NS: u64 = 10_000;
 
 /// A protocol with every verdict: a line is answered by itself, repeated as often as its first
-/// digit says; `b` lines a hundred times more, `d` lines are long work, `w` lines are put off up
-/// to three times, `v` lines until they are refused, `s` lines take so many times `SLOW_NS`, `q` closes.
+/// digit says; `b` lines a hundred times more, `d` lines are long work, `w` lines are put off up to
+/// three times, `v` lines until they are refused, `s` lines take so many times `SLOW_NS`, `q`
+/// closes.
 #[derive(Debug, Default)]
 pub struct Echo {
     awake: bool,
