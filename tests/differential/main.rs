@@ -117,7 +117,8 @@ impl Pair {
             // What is gone may have grown before.
             let now = self.ours.size(key).unwrap_or(usize::MAX);
             let is_alone = step.len() == 1;
-            if is_alone && before.is_none_or(|before| before >= now) {
+            // An item of which a peer has chosen the cas may become shorter with that.
+            if is_alone && before.is_none_or(|before| before == now) {
                 continue;
             }
             match request.gives_to_counted() {
