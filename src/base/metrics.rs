@@ -192,7 +192,7 @@ metrics! {
     BatchesQueued "batches_queued" Counter,
     /// Batches that wait for a worker, or are with one.
     BatchesAway "batches_away" Gauge,
-    /// Times a batch found its queue full and waited in the ring.
+    /// Times a batch found its queue full, or blocks short, and waited in the ring.
     QueueFull "queue_full" Counter,
     /// Turns that took longer than a turn may.
     TurnsOverBudget "turns_over_budget" Counter,

@@ -99,7 +99,7 @@ pub enum Held {
     Items,
     /// Too much is being sent from where it lies; it waits in a queue until less is.
     Spans,
-    /// The queue to the workers is full.
+    /// The queue to the workers is full, or those in it have all blocks that they may have.
     Queue,
     /// A worker has the batch.
     Away,

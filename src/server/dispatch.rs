@@ -22,7 +22,8 @@ use super::batch::Batch;
 use super::doorbell::Doorbell;
 
 /// Batches that may wait in the queue of one ring: enough to work at until it looks again, and no
-/// more, as each has blocks for its replies. Others wait in the ring, where they keep nothing.
+/// more, as each has blocks for its replies. Others wait in the ring, without blocks, and are
+/// copied out of receive buffers when these are short.
 pub(super) const JOBS_MAX: usize = 128;
 
 /// What reaches a ring from other threads.

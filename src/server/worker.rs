@@ -111,7 +111,7 @@ impl<V: Service> Worker<V> {
             requests,
             cost: Cost::Any,
             output_bytes: batch.limit_bytes,
-            span_bytes: batch.span_bytes,
+            span_bytes: batch.span_bytes.saturating_sub(batch.reply.spanned_bytes()),
             takes_any_span: batch.takes_any_span,
         };
         let now = self.clock.at(now_ns);

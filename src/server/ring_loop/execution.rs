@@ -157,7 +157,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             verdict == Verdict::Yield && self.read_ns.saturating_sub(begun_ns) > SHARE_NS_MAX;
         if bucket.is_some() {
             self.charge(bucket, requests, read + written);
-            self.go_on_by_rate();
+            self.go_on_by_rate(bucket, id);
         }
         self.done.batches += 1;
         self.done.requests += u64::from(requests);
@@ -314,7 +314,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         })
     }
 
-    /// Offers the batches that found the queue full, in order, until it is full again.
+    /// Offers the batches that found no room in the queue, in order, until there is none again.
     pub(super) fn offer_again(&mut self) {
         while let Some(id) = self.queueing.pop_front() {
             let Some(connection) = self.connections.get_mut(id) else { continue };

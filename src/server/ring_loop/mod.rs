@@ -98,7 +98,7 @@ pub struct RingLoop<R, V: Service> {
     holders: holders::Holders,
     /// Connections for which the kernel had no memory, until the next tick.
     paused: Vec<SlotId>,
-    /// Connections whose batch found the queue full, in order.
+    /// Connections whose batch found no room in the queue, in order.
     queueing: VecDeque<SlotId>,
     /// Connections that wait for memory for an item, in order.
     waiters: VecDeque<SlotId>,
@@ -451,6 +451,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// True when a tick looks at connections.
     pub fn looks_at_ticks(&self) -> bool {
         self.is_anybody_overdue()
+    }
+
+    /// What the connection in this place is to be sent from where it lies.
+    pub fn spanned(&self, index: u32) -> Option<usize> {
+        self.connections.at(index).map(|(_, connection)| connection.output.spanned_bytes())
     }
 
     /// Bytes of the heap that connections take.

@@ -42,7 +42,7 @@ pub(super) struct Lanes {
     /// The moments of lanes.
     due: BinaryHeap<Reverse<(u64, BucketId)>>,
     /// Lanes that are to be given a moment, and who has gone on from them last.
-    undated: Vec<(BucketId, Option<SlotId>)>,
+    undated: BTreeMap<BucketId, Option<SlotId>>,
     /// Names in all lanes.
     names: usize,
 }
@@ -62,7 +62,7 @@ impl Lanes {
             Entry::Occupied(lane) => lane.into_mut().push_back(id),
             Entry::Vacant(place) => {
                 place.insert(VecDeque::from([id]));
-                self.undated.push((bucket, None));
+                self.undated.insert(bucket, None);
             }
         }
     }
@@ -70,13 +70,21 @@ impl Lanes {
     /// Gives a moment to every lane that has none, unless who went on from it is yet to pay.
     fn date(&mut self, due_ns: impl Fn(BucketId) -> u64, is_to_pay: impl Fn(SlotId) -> bool) {
         let due = &mut self.due;
-        self.undated.retain(|(bucket, last)| {
+        self.undated.retain(|bucket, last| {
             let waits = last.is_some_and(&is_to_pay);
             if !waits {
                 due.push(Reverse((due_ns(*bucket), *bucket)));
             }
             waits
         });
+    }
+
+    /// Gives a moment to a lane from which this one went on, who has paid.
+    fn date_one(&mut self, bucket: BucketId, id: SlotId, due_ns: u64) {
+        if self.undated.get(&bucket) == Some(&Some(id)) {
+            self.undated.remove(&bucket);
+            self.due.push(Reverse((due_ns, bucket)));
+        }
     }
 
     /// When the first lane goes on, of those that have a moment.
@@ -99,7 +107,7 @@ impl Lanes {
             if lane.is_empty() {
                 self.lanes.remove(&bucket);
             } else {
-                self.undated.push((bucket, first));
+                self.undated.insert(bucket, first);
             }
             if first.is_some() {
                 return first;
@@ -152,10 +160,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
 
     /// Gives moments to lanes, before the ring may sleep. True when one has come already.
     pub(super) fn is_any_lane_due(&mut self) -> bool {
-        if self.lanes.is_empty() {
-            return false;
-        }
-        self.date_lanes(false);
+        let (false, Some(peers)) = (self.lanes.is_empty(), &self.fleet.peers) else { return false };
+        let connections = &self.connections;
+        let is_to_pay = |id| connections.get(id).is_some_and(|each| each.runnable);
+        self.lanes.date(|bucket| peers.due_ns(bucket), is_to_pay);
         let Some(first_ns) = self.lanes.first_ns() else { return false };
         let wait_ns = first_ns.saturating_sub(self.read_ns);
         if wait_ns > 0 {
@@ -181,24 +189,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Something was paid for: who comes next goes on in the same turn, if it may already.
-    pub(super) fn go_on_by_rate(&mut self) {
+    /// A connection has paid: who comes next in its lane goes on in the same turn, if it may
+    /// already.
+    pub(super) fn go_on_by_rate(&mut self, bucket: Option<BucketId>, id: SlotId) {
+        let (Some(bucket), Some(peers)) = (bucket, &self.fleet.peers) else { return };
         if !self.lanes.is_empty() {
-            self.date_lanes(true);
+            self.lanes.date_one(bucket, id, peers.due_ns(bucket));
             self.let_go_by_rate();
         }
-    }
-
-    /// Gives moments to lanes, but where who went on is yet to be executed, or is so elsewhere
-    /// since this turn began.
-    fn date_lanes(&mut self, is_amid_turn: bool) {
-        let Some(peers) = &self.fleet.peers else { return };
-        let is_to_pay = |id| {
-            let is_away = |held| matches!(held, Held::Queue | Held::Away);
-            let connection = self.connections.get(id);
-            connection.is_some_and(|each| each.runnable || is_amid_turn && is_away(each.held))
-        };
-        self.lanes.date(|bucket| peers.due_ns(bucket), is_to_pay);
     }
 
     fn let_go(&mut self, id: SlotId) {
@@ -305,8 +303,9 @@ mod tests {
         assert_eq!(lanes.pop(20, |_| true), Some(id(1)));
         assert_eq!(lanes.pop(20, |_| true), None, "the lane has no moment again yet");
         lanes.date(|_| 15, |last| last == id(1));
+        lanes.date_one(one, id(2), 15);
         assert_eq!(lanes.pop(20, |_| true), None, "nor when it is not paid for");
-        lanes.date(|_| 15, nobody);
+        lanes.date_one(one, id(1), 15);
         assert_eq!(lanes.pop(20, |other| other != id(3)), Some(id(4)), "who is gone takes none");
         assert!(lanes.is_empty() && lanes.names == 0);
     }

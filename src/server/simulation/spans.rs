@@ -415,3 +415,15 @@ fn the_silent_make_room_for_who_waits() {
         assert_eq!(gone > 0, zero_copy);
     }
 }
+
+/// However many turns a worker takes with them.
+#[test]
+fn a_worker_owes_no_more_than_a_ring() {
+    for seed in 0..12 {
+        let mut world = world(seed, Dispatch::Queue, 1);
+        set(&mut world, 0, &[7; 9000]);
+        ask(&mut world, 1, 300);
+        let owed = world.ring.spanned(0).unwrap();
+        assert!((9000..=(256 << 10) + 9000).contains(&owed), "seed {seed}: {owed}");
+    }
+}
