@@ -14,6 +14,7 @@
 use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::slots::{SlotId, Slots};
 use crate::net::connection::{Connection, Held};
+use crate::net::input::Input;
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
 
@@ -52,6 +53,11 @@ impl Holders {
     }
 }
 
+/// A head that is not whole always, and more while there is room for it.
+fn may_be_copied(input: &Input, room: usize) -> bool {
+    input.bytes() < HEAD_BYTES_MAX || input.buffer_bytes() <= room
+}
+
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Copies waiting input out of the pool's buffers, because others need them: a head that is not
     /// whole always, and more while there is room for it. True when some are kept, all of them by
@@ -64,8 +70,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             let Some(connection) = connections.get_mut(*id) else { return false };
             connection.holding = connection.input.holds_buffers();
             let bytes = connection.input.buffer_bytes();
-            let has_room = connection.input.bytes() < HEAD_BYTES_MAX || bytes <= room;
-            if connection.holding && has_room && !connection.runnable {
+            if connection.holding && may_be_copied(&connection.input, room) && !connection.runnable
+            {
                 connection.holding = false;
                 connection.input.evacuate(spent);
                 heap.charge(connection);
@@ -78,15 +84,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.holders.held = self.holders.noted.len();
         self.holders.held > 0 && !does_any_go_on
     }
-}
 
-impl<R: Ring, V: Service> RingLoop<R, V> {
-    /// The same of one connection, which will not be executed soon.
+    /// Copies what one connection has waiting out of the pool's buffers, if it may be: it is about
+    /// to wait for others.
     pub(super) fn empty_buffers_of(&mut self, id: SlotId) {
         let room = self.input_room();
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let bytes = connection.input.buffer_bytes();
-        if bytes > 0 && (connection.input.bytes() < HEAD_BYTES_MAX || bytes <= room) {
+        if connection.input.holds_buffers() && may_be_copied(&connection.input, room) {
             connection.input.evacuate(&mut self.spent);
             self.heap.charge(connection);
         }
