@@ -440,7 +440,9 @@ impl<S> Connection<S> {
         }
         let (backlog, held) = (self.backlog_bytes(), self.held_bytes());
         let is_served = self.held != Held::Rate;
-        let wants_more = self.phase == Phase::Open && !self.ended && is_served;
+        // Who is limited brings more only when it is to go on with more.
+        let has_more = self.bucket.is_some() && (self.runnable || self.held != Held::No);
+        let wants_more = self.phase == Phase::Open && !self.ended && is_served && !has_more;
         let direct = self.is_direct();
         match self.receive {
             Receive::Armed if direct || !is_served => Step::CancelReceive,
@@ -459,6 +461,12 @@ impl<S> Connection<S> {
             | Receive::Starved
             | Receive::Parked => Step::Wait,
         }
+    }
+
+    /// True when it should bring one buffer at a time: of what a limited address sends, no more may
+    /// wait here than a buffer for each of its connections.
+    pub fn is_received_from_singly(&self) -> bool {
+        self.singly > 0 || self.bucket.is_some()
     }
 
     /// Records that the step `Shutdown` was taken.

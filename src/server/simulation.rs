@@ -70,6 +70,12 @@ impl World {
         World::built(seed, dispatch, (idle_timeout_s, loans_max), limits, (false, None))
     }
 
+    /// A limited world with so many receive buffers of so many bytes, and no more memory than a
+    /// ring has of its own.
+    fn limited_with_buffers(seed: u64, limits: &RateLimits, buffers: (u16, u32)) -> World {
+        World::built(seed, Dispatch::Inline, (0, 0), limits, (false, Some(buffers)))
+    }
+
     /// A world in which connections beyond the limit wait.
     fn with_queue(seed: u64) -> World {
         World::built(seed, Dispatch::Inline, (0, 16), &RateLimits::default(), (true, None))

@@ -65,6 +65,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     pub(super) fn evacuate(&mut self) -> bool {
         let mut room = self.input_room();
         let mut does_any_go_on = false;
+        let is_in_debt = |bucket| {
+            self.fleet.peers.as_ref().is_some_and(|peers| peers.due_ns(bucket) > self.read_ns)
+        };
         let (connections, spent, heap) = (&mut self.connections, &mut self.spent, &mut self.heap);
         self.holders.noted.retain(|id| {
             let Some(connection) = connections.get_mut(*id) else { return false };
@@ -77,7 +80,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 heap.charge(connection);
                 room = room.saturating_sub(bytes);
             }
-            let goes_on = connection.runnable || connection.held == Held::Queue;
+            let is_in_debt = || connection.bucket.is_some_and(is_in_debt);
+            let goes_on = connection.runnable && !is_in_debt() || connection.held == Held::Queue;
             does_any_go_on |= connection.holding && goes_on;
             connection.holding
         });

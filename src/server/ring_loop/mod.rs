@@ -281,7 +281,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 }
                 Step::Receive => {
                     connection.receive = Receive::Armed;
-                    if connection.singly > 0 {
+                    if connection.is_received_from_singly() {
                         self.ring.receive_one(&connection.socket, id);
                     } else {
                         self.ring.receive(&connection.socket, id, self.upkeep.quota.receive_bytes);

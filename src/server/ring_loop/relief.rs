@@ -6,7 +6,8 @@
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
 //!   there is. What counts are blocks, and what the heap keeps.
 //! - buffers: nobody is received from, because others keep all receive buffers, and do not go on,
-//!   see `holders`. What counts is what is kept in buffers.
+//!   see `holders`. What counts is what is kept in buffers. Who waits for its rate goes at once:
+//!   it has brought more than it may have, and will wait for longer than others can.
 //! - items: something had to be refused, or a part of the memory is of no use, because it is being
 //!   filled or sent from. What counts is what a session keeps of it.
 //! - spans: values that are gone take too much of the memory while they are being sent. What counts
@@ -53,6 +54,9 @@ use super::upkeep::{LOOKS_PER_TICK, OUTPUT_BYTES_MAX};
 const CLOSED_MAX: usize = 16;
 /// How many go where the limit of memory, or items, must not wait.
 const CLOSED_MAX_IN_HASTE: usize = 256;
+
+/// The silence of who may go whether it is silent or not.
+const WITHOUT_CLAIM: u32 = u32::MAX;
 
 /// What is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +147,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         };
         let overdrawn = self.service.overdrawn_bytes();
         let excess = excess.max(overdrawn).div_ceil(rings);
-        let parched = if self.upkeep.is_parched { BLOCK_BYTES } else { 0 };
+        let unheard = if self.upkeep.is_parched { self.starved.len().min(CLOSED_MAX) } else { 0 };
+        let parched = unheard * BLOCK_BYTES;
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
@@ -187,12 +192,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
         let (mut wanted, mut left) = (need.bytes, need.closed_max);
-        for Candidate { id, bytes, .. } in candidates {
+        for Candidate { id, bytes, silent_ticks } in candidates {
             if wanted == 0 || left == 0 {
                 break;
             }
             let ticks = (need.silence_ticks, need.notice_ticks);
-            let silence = self.silence(id, ticks, need.asks);
+            let silence = match silent_ticks {
+                WITHOUT_CLAIM => Silence::Lasting,
+                _ => self.silence(id, ticks, need.asks),
+            };
             if silence != Silence::Broken {
                 wanted = wanted.saturating_sub(bytes);
             }
@@ -225,7 +233,9 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         each: &Connection<V::Session>,
         need: Need,
     ) -> Option<Candidate> {
-        let silent_ticks = each.slow_ticks(self.now);
+        // It brought more than it may have, and waits for that and not for its peer.
+        let has_no_claim = need.what == What::Buffers && each.held == Held::Rate;
+        let silent_ticks = if has_no_claim { WITHOUT_CLAIM } else { each.slow_ticks(self.now) };
         let kept = self.service.held_bytes(&each.session) + each.output.spanned_bytes();
         let block_bytes = each.output.blocks() * BLOCK_BYTES;
         let bytes = match need.what {

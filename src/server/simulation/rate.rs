@@ -208,6 +208,60 @@ fn who_waits_is_not_received_from() {
     assert!(unread >= 3000, "TCP pushes back: {unread}");
 }
 
+/// Turns until a peer who has no limit, and comes now, has its answer.
+fn turns_until_a_newcomer_is_answered(world: &mut World) -> usize {
+    let peer = world.peers().count();
+    world.ring.ring_mut().arriving.push_back(Peer::default());
+    while world.peers().count() == peer {
+        world.turn();
+    }
+    say(world, peer, b"a1\n");
+    (0..1000)
+        .find(|_| {
+            world.turn();
+            answered(world)[peer] > 0
+        })
+        .unwrap_or(usize::MAX)
+}
+
+/// What a crowd over its limits sends fits into memory, buffer by buffer.
+#[test]
+fn who_has_to_wait_does_not_keep_others_from_being_heard() {
+    for_each_seed(20, |seed| {
+        let mut world = World::limited_with_buffers(seed, &LIMITS, (16, 8192));
+        let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
+        let_in(&mut world, &addresses);
+        (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
+        for _ in 0..5 {
+            pass(&mut world, 1);
+            let turns = turns_until_a_newcomer_is_answered(&mut world);
+            assert!(turns < 100, "{turns}");
+        }
+        assert!(world.peers().all(|peer| !peer.closed), "they wait, and nobody goes");
+        let copied = world.ring.heap_bytes();
+        // And the names of pieces.
+        let most = 18 * (8192 + 1024);
+        assert!(copied <= most, "a buffer for each at the most, and not {copied} bytes");
+    });
+}
+
+/// Where even that is too much, those with most of it go.
+#[test]
+fn those_over_their_limits_go_before_others_are_not_heard() {
+    for_each_seed(20, |seed| {
+        let mut world = World::limited_with_buffers(seed, &LIMITS, (16, 16_384));
+        let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
+        let_in(&mut world, &addresses);
+        (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
+        for _ in 0..5 {
+            pass(&mut world, 1);
+            let turns = turns_until_a_newcomer_is_answered(&mut world);
+            assert!(turns < 100, "{turns}");
+        }
+        assert!(world.peers().skip(18).all(|peer| !peer.closed), "nobody goes who may have more");
+    });
+}
+
 #[test]
 fn to_stop_waits_for_nobody_who_has_to_wait() {
     for dispatch in [Dispatch::Inline, Dispatch::Queue] {
