@@ -502,6 +502,10 @@ impl Ring for FakeRing {
         if is_local { untaken } else { sent - untaken }
     }
 
+    fn is_gone(&self, socket: &Socket) -> bool {
+        self.peers[&socket.raw()].reset
+    }
+
     fn shutdown(&mut self, socket: &Socket, _slot: SlotId) {
         self.peers.get_mut(&socket.raw()).unwrap().shut_down = true;
     }

@@ -196,6 +196,10 @@ pub trait Ring {
     /// that has not ended. To ask takes a system call.
     fn intake(&self, socket: &Socket) -> u64;
 
+    /// True when the connection of a socket is no more, as when its peer has reset it. To ask takes
+    /// a system call.
+    fn is_gone(&self, socket: &Socket) -> bool;
+
     /// What has befallen the ring so far. Were a completion lost, `enter` would fail.
     fn hardships(&self) -> Hardships;
 }

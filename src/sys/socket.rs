@@ -19,9 +19,13 @@ const UNSENT_BYTES_MAX: u32 = 256 << 10;
 #[allow(clippy::cast_possible_truncation, reason = "it is 0")]
 const AF_UNSPEC: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
 
-/// Words of `struct tcp_info` as far as the one that is read here, `tcpi_bytes_acked`: before it
-/// stand eight numbers of one byte, 24 of four, and two of eight.
+/// Words of `struct tcp_info` as far as the last one that is read here, `tcpi_bytes_acked`: before
+/// it stand eight numbers of one byte, the first of which is the state, 24 of four, and two of
+/// eight.
 const TCP_INFO_WORDS: usize = 16;
+
+/// `TCP_CLOSE`: a connection that is no more.
+const TCP_CLOSE: u8 = 7;
 
 /// A connected socket. Not `Clone`, and closed only through the ring that owns it.
 #[derive(Debug)]
@@ -86,16 +90,25 @@ impl Socket {
         if self.is_local { self.untaken_bytes() as u64 } else { self.acknowledged_bytes() }
     }
 
+    /// True when its connection is no more, as after a reset; a Unix socket has no such state.
+    pub(super) fn is_gone(&self) -> bool {
+        self.tcp_info().is_some_and(|info| info[0].to_ne_bytes()[0] == TCP_CLOSE)
+    }
+
     fn acknowledged_bytes(&self) -> u64 {
+        self.tcp_info().map_or(0, |info| info[TCP_INFO_WORDS - 1])
+    }
+
+    fn tcp_info(&self) -> Option<[u64; TCP_INFO_WORDS]> {
         let mut info = [0_u64; TCP_INFO_WORDS];
         let size = size_of_val(&info);
         let mut len = u32::try_from(size).expect("a few words");
         let (info_start, len_start) = ((&raw mut info).cast(), &raw mut len);
         let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-        // SAFETY: at most `len` bytes are written, and `info` has so many; whatever they are, it is
-        // a number.
+        // SAFETY: at most `len` bytes are written, and `info` has so many; whatever they are, they
+        // are numbers.
         let result = unsafe { libc::getsockopt(self.raw(), level, name, info_start, len_start) };
-        if result == 0 && len as usize == size { info[TCP_INFO_WORDS - 1] } else { 0 }
+        (result == 0 && len as usize == size).then_some(info)
     }
 
     pub(super) fn into_owned(self) -> OwnedFd {
@@ -319,6 +332,24 @@ mod tests {
         let before = socket.intake();
         peer.read_exact(&mut [0; 5000]).unwrap();
         assert!(before.abs_diff(socket.intake()) >= 5000);
+    }
+
+    #[test]
+    fn who_has_reset_is_gone_and_who_sends_no_more_is_not() {
+        let (ours, peer) = connected();
+        let socket = Socket::for_test(ours.as_raw_fd());
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!socket.is_gone(), "it may read on");
+        let (ours, peer) = connected();
+        let socket = Socket::for_test(ours.as_raw_fd());
+        assert!(!socket.is_gone());
+        SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(peer);
+        let mut looks = std::iter::repeat_with(|| socket.is_gone()).take(10_000_000);
+        assert!(looks.any(|is_gone| is_gone));
+        let (ours, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(peer);
+        assert!(!Socket::for_test_local(ours.as_raw_fd()).is_gone(), "it does not say");
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Ring for Treadmill {
         0
     }
 
+    fn is_gone(&self, _socket: &Socket) -> bool {
+        false
+    }
+
     fn hardships(&self) -> Hardships {
         Hardships::default()
     }

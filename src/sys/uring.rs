@@ -556,6 +556,10 @@ impl Ring for Uring {
         socket.intake()
     }
 
+    fn is_gone(&self, socket: &Socket) -> bool {
+        socket.is_gone()
+    }
+
     fn hardships(&self) -> Hardships {
         let ZeroCopy { sends: zero_copy_sends, copied: zero_copy_copied, .. } = self.zero_copy;
         Hardships { zero_copy_sends, zero_copy_copied, ..self.hardships }

@@ -4,7 +4,7 @@ use crate::base::clock::Now;
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::close::CloseReason;
-use crate::net::connection::{Event, Held, Recall, Receive};
+use crate::net::connection::{Connection, Event, Held, Recall, Receive};
 use crate::net::progress::FAIR_BYTES;
 use crate::net::throttle::{Level, Quota, ticks_of_seconds};
 use crate::server::fleet::Fleet;
@@ -194,7 +194,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes a connection that has waited too long for its peer.
     fn look_at(&mut self, place: usize) {
         let index = u32::try_from(place).expect("a slot has a u32 index");
-        let Some((id, _)) = self.connections.at(index) else { return };
+        let Some((id, connection)) = self.connections.at(index) else { return };
+        if self.is_gone(connection) {
+            return self.end(id, Event::Abort, CloseReason::Broken);
+        }
         self.watch(id);
         let mut overdue = self.overdue(id);
         let is_for_silence = match overdue {
@@ -212,6 +215,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Overdue::No => {}
         }
         self.sound(id);
+    }
+
+    /// True of who waits for its rate and has gone: nothing is received that would tell.
+    fn is_gone(&self, connection: &Connection<V::Session>) -> bool {
+        connection.held == Held::Rate && self.ring.is_gone(&connection.socket)
     }
 
     fn overdue(&self, id: SlotId) -> Overdue {

@@ -296,6 +296,20 @@ fn who_goes_while_it_waits_leaves_nothing_behind() {
     assert!(world.ring.waiting_for_rate().is_empty());
 }
 
+/// Nothing is received from them that would tell, and their turns are far away.
+#[test]
+fn who_goes_while_it_waits_gives_its_place_up() {
+    let mut world = world(Dispatch::Inline, &RateLimits { requests_per_s: 1, ..LIMITS });
+    let_in(&mut world, &[1; 12]);
+    (0..12).for_each(|peer| say(&mut world, peer, b"a1\na1\n"));
+    pass(&mut world, 2);
+    assert!(world.registry.sum(Metric::RateParked) >= 9);
+    world.peers().for_each(|peer| peer.reset = true);
+    pass(&mut world, 3);
+    assert!(world.peers().all(|peer| peer.closed));
+    assert_eq!(world.registry.sum(Metric::RateParked), 0);
+}
+
 /// Everything that a ring may meet, and limits besides: all is answered, all is back.
 #[test]
 fn limits_lose_and_repeat_nothing() {
