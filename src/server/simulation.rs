@@ -72,8 +72,13 @@ impl World {
 
     /// A limited world with so many receive buffers of so many bytes, and no more memory than a
     /// ring has of its own.
-    fn limited_with_buffers(seed: u64, limits: &RateLimits, buffers: (u16, u32)) -> World {
-        World::built(seed, Dispatch::Inline, (0, 0), limits, (false, Some(buffers)))
+    fn short_of_memory(
+        seed: u64,
+        dispatch: Dispatch,
+        limits: &RateLimits,
+        buffers: (u16, u32),
+    ) -> World {
+        World::built(seed, dispatch, (0, 0), limits, (false, Some(buffers)))
     }
 
     /// A world in which connections beyond the limit wait.

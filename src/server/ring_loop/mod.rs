@@ -8,6 +8,25 @@
 //! A turn has a budget of time. What is left when it is used up waits for the next turn, which
 //! takes completions first: who sends little is in line before who sends much has its next share.
 //!
+//! Who waits for one thing keeps others meanwhile, and nobody may be kept waiting by that for good.
+//! What each does keep, beside its place, as `Held` says what it waits for:
+//!
+//! ```text
+//!   waits for            keeps                         until
+//!   No (its peer)        what it has begun             it is silent and others need that
+//!   Output (its peer)    replies, values in sends      it is silent and others need that
+//!   Memory (blocks)      nothing it could give         those with blocks read, or go
+//!   Items                what it has begun             the store has some, or refuses
+//!   Spans                its replies                   others' sends end, or are recalled
+//!   Queue (for workers)  its replies                   workers get on, batch by batch
+//!   Away (at a worker)   blocks, a worker              its batch is done
+//!   Rate                 what it has begun             its moment, however far
+//! ```
+//!
+//! Receive buffers are what any of them would keep, and without them nobody is heard. So when the
+//! kernel has none left, what waits is copied while there is room, `holders`; where there is none,
+//! who waits to store is refused, and who is silent, or waits for its rate, goes, `relief`.
+//!
 //! Only the loop holds ring, connections, service and clock at once; every callee gets the part
 //! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
 //! turns the steps into submissions. Invariants at the end of a turn:

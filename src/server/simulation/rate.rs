@@ -228,7 +228,7 @@ fn turns_until_a_newcomer_is_answered(world: &mut World) -> usize {
 #[test]
 fn who_has_to_wait_does_not_keep_others_from_being_heard() {
     for_each_seed(20, |seed| {
-        let mut world = World::limited_with_buffers(seed, &LIMITS, (16, 8192));
+        let mut world = World::short_of_memory(seed, Dispatch::Inline, &LIMITS, (16, 8192));
         let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
         let_in(&mut world, &addresses);
         (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
@@ -249,7 +249,7 @@ fn who_has_to_wait_does_not_keep_others_from_being_heard() {
 #[test]
 fn those_over_their_limits_go_before_others_are_not_heard() {
     for_each_seed(20, |seed| {
-        let mut world = World::limited_with_buffers(seed, &LIMITS, (16, 16_384));
+        let mut world = World::short_of_memory(seed, Dispatch::Inline, &LIMITS, (16, 16_384));
         let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
         let_in(&mut world, &addresses);
         (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));

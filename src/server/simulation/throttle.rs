@@ -524,3 +524,27 @@ fn what_waits_for_workers_does_not_keep_others_from_being_heard() {
         assert!(turns < 100, "{turns}");
     });
 }
+
+/// What they ask for is more than there is room for, until some of them go.
+#[test]
+fn who_does_not_read_does_not_keep_others_from_being_heard() {
+    for dispatch in [Dispatch::Inline, Dispatch::Queue, Dispatch::Auto] {
+        let mut dry = 0;
+        let were_all = for_each_seed(10, |seed| {
+            let limits = RateLimits::default();
+            let mut world = World::short_of_memory(seed, dispatch, &limits, (16, 8192));
+            let_in(&mut world, 18, true);
+            (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(20_000)));
+            turns(&mut world, 200);
+            for newcomer in 18..22 {
+                let_in(&mut world, 1, false);
+                let turns = turns_until_answered(&mut world, newcomer);
+                assert!(turns < 100, "{dispatch:?}: {turns}");
+            }
+            assert!(closed(&mut world)[18..].iter().all(|closed| !closed));
+            assert!(world.registry.sum(Metric::ClosedForReplies) > 0);
+            dry += world.registry.sum(Metric::BuffersDry);
+        });
+        assert!(dry > 0 || !were_all, "{dispatch:?}: nobody was in the way");
+    }
+}
