@@ -418,6 +418,10 @@ impl Ring for FakeRing {
         }
     }
 
+    fn stop_listening(&mut self, _listener: u32) {
+        self.arriving.clear();
+    }
+
     fn has_arrivals(&self) -> bool {
         !self.arriving.is_empty()
     }

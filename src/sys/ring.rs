@@ -119,6 +119,9 @@ pub trait Ring {
     /// True when somebody waits to be accepted, by any listener. To ask takes a system call.
     fn has_arrivals(&self) -> bool;
 
+    /// Lets nobody connect to a listener any more, from now on and for good.
+    fn stop_listening(&mut self, listener: u32);
+
     /// Arms the receive of a connection; where there is a cap, it ends after so many bytes.
     fn receive(&mut self, socket: &Socket, slot: SlotId, cap_bytes: u32);
 

@@ -190,6 +190,12 @@ impl Listener {
         self.socket.set_mark(mark)
     }
 
+    /// Listens no more: who connects is refused at once, and who waits to be accepted is told.
+    pub(super) fn stop(&self) {
+        // An error means that it does not listen.
+        let _ = self.socket.shutdown(std::net::Shutdown::Read);
+    }
+
     /// True when somebody waits to be accepted.
     pub(super) fn has_arrivals(&self) -> bool {
         is_readable(self.socket.as_fd())
@@ -332,6 +338,25 @@ mod tests {
         let before = socket.intake();
         peer.read_exact(&mut [0; 5000]).unwrap();
         assert!(before.abs_diff(socket.intake()) >= 5000);
+    }
+
+    #[test]
+    fn nobody_connects_to_a_listener_that_has_stopped() {
+        let folder = std::env::temp_dir().join(format!("ringcached-stop-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let tcp = Listener::tcp("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+        let unix = Listener::unix(&path, 0o700, 8).unwrap();
+        let address = tcp.local_address().unwrap().unwrap();
+        let _waits = std::net::TcpStream::connect(address).unwrap();
+        [&tcp, &unix].into_iter().for_each(Listener::stop);
+        let refused = |result: io::Result<()>| {
+            result.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        assert!(refused(std::net::TcpStream::connect(address).map(drop)));
+        assert!(refused(std::os::unix::net::UnixStream::connect(&path).map(drop)));
+        assert!(Listener::tcp(address, 8).is_ok(), "the address is free");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

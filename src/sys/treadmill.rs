@@ -67,6 +67,8 @@ impl Ring for Treadmill {
 
     fn cancel_accept(&mut self, _listener: u32) {}
 
+    fn stop_listening(&mut self, _listener: u32) {}
+
     fn has_arrivals(&self) -> bool {
         false
     }

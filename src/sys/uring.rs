@@ -379,6 +379,10 @@ impl Ring for Uring {
         self.push(opcode::AsyncCancel::new(target).build(), Operation::Cancel, slot);
     }
 
+    fn stop_listening(&mut self, listener: u32) {
+        self.listeners[listener as usize].stop();
+    }
+
     fn has_arrivals(&self) -> bool {
         self.listeners.iter().any(Listener::has_arrivals)
     }

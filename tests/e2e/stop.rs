@@ -47,6 +47,12 @@ fn sigterm_does_not_wait_for_ever_for_a_client_that_never_reads() {
     for server in &servers {
         server.signal("TERM");
     }
+    for server in &servers {
+        // It is still busy with who does not read, for seconds.
+        let is_refused = || Client::connect(server.address()).is_err();
+        let soon = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(10)));
+        assert!(soon.take(100).any(|()| is_refused()), "{server:?}: it still listens");
+    }
     for server in &mut servers {
         let status = server.wait(Duration::from_secs(40));
         assert_eq!(status.and_then(|status| status.code()), Some(0), "{server:?}: {status:?}");

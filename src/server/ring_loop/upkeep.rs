@@ -265,8 +265,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             return;
         }
         self.upkeep.draining_since = Some(self.now);
-        for listener in (0..self.settings.listeners).filter(|each| !self.deaf.contains(each)) {
-            self.ring.cancel_accept(listener);
+        for listener in 0..self.settings.listeners {
+            if !self.deaf.contains(&listener) {
+                self.ring.cancel_accept(listener);
+            }
+            self.ring.stop_listening(listener);
         }
         self.let_all_go_by_rate();
         let ids: Vec<_> = self.connections.ids().collect();
