@@ -247,6 +247,11 @@ impl BufferRing {
         self.pool.buffer_bytes()
     }
 
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> usize {
+        self.places.len() * self.pool.buffer_bytes() as usize
+    }
+
     /// True when the kernel holds no buffer: a receive armed now would fail at once.
     pub fn is_dry(&self) -> bool {
         self.provided == 0

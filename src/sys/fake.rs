@@ -421,7 +421,6 @@ impl Ring for FakeRing {
     fn stop_listening(&mut self, _listener: u32) {
         self.arriving.clear();
     }
-
     fn has_arrivals(&self) -> bool {
         !self.arriving.is_empty()
     }
@@ -495,7 +494,6 @@ impl Ring for FakeRing {
         let sends = self.peers.values_mut().filter_map(|peer| peer.send.as_mut());
         sends.filter(|send| send.slot == slot).for_each(|send| send.cancelled = true);
     }
-
     fn untaken_bytes(&self, socket: &Socket) -> usize {
         self.peers[&socket.raw()].untaken.len()
     }
@@ -505,7 +503,6 @@ impl Ring for FakeRing {
         let untaken = untaken.len() as u64;
         if is_local { untaken } else { sent - untaken }
     }
-
     fn is_gone(&self, socket: &Socket) -> bool {
         self.peers[&socket.raw()].reset
     }
@@ -585,17 +582,17 @@ impl Ring for FakeRing {
     }
 
     fn refill(&mut self) {}
-
+    fn receive_bytes(&self) -> usize {
+        self.buffer_count * self.buffers.buffer_bytes() as usize
+    }
     fn is_dry(&self) -> bool {
         self.free_buffers.is_empty() && self.filling.is_none()
     }
 
     fn resize(&mut self, _connections: usize) {}
-
     fn blocks(&mut self) -> &mut BlockPool {
         &mut self.blocks
     }
-
     fn hardships(&self) -> Hardships {
         self.hardships
     }

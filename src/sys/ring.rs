@@ -183,6 +183,9 @@ pub trait Ring {
     /// Provides the kernel with receive buffers that were kept back.
     fn refill(&mut self);
 
+    /// Bytes of all receive buffers.
+    fn receive_bytes(&self) -> usize;
+
     /// True when a receive armed now would find no buffer.
     fn is_dry(&self) -> bool;
 

@@ -194,6 +194,10 @@ impl Listener {
     pub(super) fn stop(&self) {
         // An error means that it does not listen.
         let _ = self.socket.shutdown(std::net::Shutdown::Read);
+        if self.is_local && self.socket.set_nonblocking(true).is_ok() {
+            // A Unix socket goes on to hand out who came before, and tells nobody of its end.
+            while self.socket.accept().is_ok() {}
+        }
     }
 
     /// True when somebody waits to be accepted.
@@ -349,13 +353,14 @@ mod tests {
         let unix = Listener::unix(&path, 0o700, 8).unwrap();
         let address = tcp.local_address().unwrap().unwrap();
         let _waits = std::net::TcpStream::connect(address).unwrap();
+        let mut waits_too = std::os::unix::net::UnixStream::connect(&path).unwrap();
         [&tcp, &unix].into_iter().for_each(Listener::stop);
         let refused = |result: io::Result<()>| {
             result.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
         assert!(refused(std::net::TcpStream::connect(address).map(drop)));
         assert!(refused(std::os::unix::net::UnixStream::connect(&path).map(drop)));
-        assert!(Listener::tcp(address, 8).is_ok(), "the address is free");
+        assert_eq!(waits_too.read(&mut [0]).unwrap(), 0, "it is told");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

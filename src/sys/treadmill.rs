@@ -147,6 +147,10 @@ impl Ring for Treadmill {
 
     fn refill(&mut self) {}
 
+    fn receive_bytes(&self) -> usize {
+        REQUESTS_BYTES_MAX as usize
+    }
+
     fn is_dry(&self) -> bool {
         false
     }

@@ -539,6 +539,10 @@ impl Ring for Uring {
         self.buffers.found_dry();
     }
 
+    fn receive_bytes(&self) -> usize {
+        self.buffers.bytes()
+    }
+
     fn is_dry(&self) -> bool {
         self.buffers.is_dry()
     }

@@ -61,6 +61,33 @@ fn a_greedy_address_has_its_rate_and_its_neighbour_does_not_notice() {
     }
 }
 
+/// Thousands of connections bring more than fits into what the ring receives into, and into the
+/// memory for requests that wait.
+#[test]
+fn a_crowd_that_has_to_wait_is_not_in_the_way() {
+    const CROWD: usize = 6000;
+    let options = "-t 1 -c 7000 --conn-memory 1m --peer-requests 1 --peer-exempt 127.0.0.1";
+    let options: Vec<_> = options.split(' ').collect();
+    for kind in OURS {
+        let Some(mut server) = Server::start(kind, &options) else { continue };
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|number| {
+                let host = 1 + u8::try_from(number % 200).unwrap();
+                let address = IpAddr::from(Ipv4Addr::new(127, 0, 1, host));
+                let mut client = Client::connect_from(address, server.address()).unwrap();
+                client.send("get a\r\n".repeat(1000));
+                client
+            })
+            .collect();
+        let mut newcomer = server.client();
+        newcomer.set("k", b"v");
+        assert_eq!(newcomer.get("k").as_deref(), Some(b"v".as_slice()), "{kind:?}");
+        assert!(newcomer.stat("curr_connections") > 100, "{kind:?}: they need not all go");
+        drop(crowd);
+        server.assert_serves();
+    }
+}
+
 #[test]
 fn to_stop_does_not_wait_for_who_has_to() {
     for kind in OURS {

@@ -13,12 +13,15 @@
 
 use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::slots::{SlotId, Slots};
-use crate::net::connection::{Connection, Held};
+use crate::net::connection::Connection;
 use crate::net::input::Input;
 use crate::server::service::Service;
 use crate::sys::ring::Ring;
 
 use super::RingLoop;
+
+/// Where who goes on holds no more than this part of what is held, the others are in the way.
+const GOING_SHARE: usize = 4;
 
 /// Fewest connections that are noted before a look at them.
 const NOTED_MIN: usize = 64;
@@ -60,14 +63,13 @@ fn may_be_copied(input: &Input, room: usize) -> bool {
 
 impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Copies waiting input out of the pool's buffers, because others need them: a head that is not
-    /// whole always, and more while there is room for it. True when some are kept, all of them by
-    /// connections that are not executed soon: who waits for items may do so for long.
+    /// whole always, and more while there is room for it. True when some are kept, and few of them
+    /// by connections that are executed soon: what those give back is not what others need.
     pub(super) fn evacuate(&mut self) -> bool {
         let mut room = self.input_room();
-        let mut does_any_go_on = false;
-        let is_in_debt = |bucket| {
-            self.fleet.peers.as_ref().is_some_and(|peers| peers.due_ns(bucket) > self.read_ns)
-        };
+        let (mut kept_bytes, mut going_bytes) = (0, 0);
+        let (peers, lanes, now_ns) = (self.fleet.peers.as_ref(), &self.lanes, self.read_ns);
+        let is_to_wait = |bucket| peers.is_some_and(|it| lanes.is_to_wait(bucket, it, now_ns));
         let (connections, spent, heap) = (&mut self.connections, &mut self.spent, &mut self.heap);
         self.holders.noted.retain(|id| {
             let Some(connection) = connections.get_mut(*id) else { return false };
@@ -80,13 +82,16 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 heap.charge(connection);
                 room = room.saturating_sub(bytes);
             }
-            let is_in_debt = || connection.bucket.is_some_and(is_in_debt);
-            let goes_on = connection.runnable && !is_in_debt() || connection.held == Held::Queue;
-            does_any_go_on |= connection.holding && goes_on;
+            let must_wait = connection.bucket.is_some_and(is_to_wait) && !connection.passes;
+            let goes_on = connection.runnable && !must_wait;
+            if connection.holding {
+                kept_bytes += bytes;
+                going_bytes += if goes_on { bytes } else { 0 };
+            }
             connection.holding
         });
         self.holders.held = self.holders.noted.len();
-        self.holders.held > 0 && !does_any_go_on
+        kept_bytes > 0 && going_bytes * GOING_SHARE <= kept_bytes
     }
 
     /// Copies what one connection has waiting out of the pool's buffers, if it may be: it is about

@@ -13,19 +13,19 @@
 //!
 //! ```text
 //!   waits for            keeps                         until
-//!   No (its peer)        what it has begun             it is silent and others need that
+//!   No (its peer)        what it has begun, replies    it is silent and others need that
 //!   Output (its peer)    replies, values in sends      it is silent and others need that
-//!   Memory (blocks)      nothing it could give         those with blocks read, or go
+//!   Memory (blocks)      what it has begun             those with blocks read, or go
 //!   Items                what it has begun             the store has some, or refuses
 //!   Spans                its replies                   others' sends end, or are recalled
 //!   Queue (for workers)  its replies                   workers get on, batch by batch
 //!   Away (at a worker)   blocks, a worker              its batch is done
-//!   Rate                 what it has begun             its moment, however far
+//!   Rate                 what it has begun, replies    its moment, however far
 //! ```
 //!
 //! Receive buffers are what any of them would keep, and without them nobody is heard. So when the
 //! kernel has none left, what waits is copied while there is room, `holders`; where there is none,
-//! who waits to store is refused, and who is silent, or waits for its rate, goes, `relief`.
+//! who waits to store is refused, and of all others some go, `relief`.
 //!
 //! Only the loop holds ring, connections, service and clock at once; every callee gets the part
 //! that it needs. Every event puts its connection on the list of those to step, and `advance` alone
@@ -60,7 +60,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::base::census::{Origin, Roll};
-use crate::base::clock::{Clock, Now};
+use crate::base::clock::{Clock, Now, TICKS_PER_S};
 use crate::base::metrics::{Counters, Metric};
 use crate::base::slots::{SlotId, Slots};
 use crate::base::sync::Arc;
@@ -74,6 +74,13 @@ use crate::sys::ring::Ring;
 use super::batch::Batch;
 use super::fleet::Fleet;
 use super::service::Service;
+
+/// Connections that found no receive buffer of which so many are received from in one turn: a few
+/// buffers that come back are not worth that thousands find none again.
+const RECEIVED_AGAIN_MAX: usize = 256;
+
+/// A tick of the clock.
+const TICK_NS: u64 = 1_000_000_000 / TICKS_PER_S;
 
 /// What a ring is told at start.
 #[derive(Clone, Copy, Debug)]
@@ -249,6 +256,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             && self.waiters.is_empty()
             && !self.is_anybody_to_come_back()
             && !self.is_anybody_to_span()
+            && (self.starved.is_empty() || self.ring.is_dry())
             && !is_any_lane_due
             && !self.has_news()
             && inbox.doorbell.lie_down(|| {
@@ -398,6 +406,30 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
+    /// Receives again from the next of those who found no buffer. Who would wait for its rate with
+    /// what it brings comes last.
+    fn receive_again(&mut self) {
+        let mut starved = std::mem::take(&mut self.starved);
+        if self.fleet.peers.is_some() {
+            let (first, last): (Vec<_>, Vec<_>) =
+                starved.into_iter().partition(|id| !self.would_wait_for_rate(*id));
+            starved = first.into_iter().chain(last).collect();
+        }
+        let next = starved.drain(..starved.len().min(RECEIVED_AGAIN_MAX)).collect::<Vec<_>>();
+        self.starved = starved;
+        for id in next {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.receive == Receive::Starved
+            {
+                connection.receive = Receive::Idle;
+                if self.upkeep.parched_since.is_some() {
+                    connection.excuse(self.now);
+                }
+                self.advance(id);
+            }
+        }
+    }
+
     /// Gives read buffers back, and receives again where there were none.
     fn settle_buffers(&mut self) {
         self.give_back();
@@ -411,21 +443,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             self.upkeep.is_parched = is_kept && self.ring.is_dry() && !self.starved.is_empty();
             if self.upkeep.is_parched {
                 self.service.refuse_arrivals(self.now);
+                self.relieve_buffers();
+                self.evacuate();
+                self.give_back();
+                self.ring.wake_after(TICK_NS);
             }
         }
         self.holders.settle(&mut self.connections);
-        while !self.ring.is_dry()
-            && let Some(id) = self.starved.pop_front()
-        {
-            if let Some(connection) = self.connections.get_mut(id)
-                && connection.receive == Receive::Starved
-            {
-                connection.receive = Receive::Idle;
-                if self.upkeep.parched_since.is_some() {
-                    connection.excuse(self.now);
-                }
-                self.advance(id);
-            }
+        if !self.ring.is_dry() && !self.starved.is_empty() {
+            self.receive_again();
         }
     }
 }

@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use crate::base::metrics::Metric;
 use crate::base::slots::SlotId;
 use crate::net::connection::Held;
-use crate::net::peers::BucketId;
+use crate::net::peers::{BucketId, Peers};
 use crate::net::rate::{GRAIN_NS, Served};
 use crate::server::batch::Batch;
 use crate::server::service::Service;
@@ -52,8 +52,10 @@ impl Lanes {
         self.lanes.is_empty()
     }
 
-    fn has(&self, bucket: BucketId) -> bool {
-        self.lanes.contains_key(&bucket)
+    /// True when a connection of this bucket that does not pass has to wait: others of it do, or it
+    /// is in debt.
+    pub(super) fn is_to_wait(&self, bucket: BucketId, peers: &Peers, now_ns: u64) -> bool {
+        self.lanes.contains_key(&bucket) || peers.due_ns(bucket) > now_ns
     }
 
     fn push(&mut self, bucket: BucketId, id: SlotId) {
@@ -144,7 +146,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         if passes || self.upkeep.draining_since.is_some() {
             return false;
         }
-        if !self.lanes.has(bucket) && peers.due_ns(bucket) <= self.read_ns {
+        if !self.lanes.is_to_wait(bucket, peers, self.read_ns) {
             return false;
         }
         connection.held = Held::Rate;
@@ -156,6 +158,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.counters.add(Metric::RateHeldBytes, connection.input.bytes() as u64);
         self.list(id);
         true
+    }
+
+    /// True when a connection would have to wait with what it brings now.
+    pub(super) fn would_wait_for_rate(&self, id: SlotId) -> bool {
+        let bucket = self.connections.get(id).and_then(|each| each.bucket);
+        let peers = self.fleet.peers.as_ref();
+        let would_wait = |(bucket, peers)| self.lanes.is_to_wait(bucket, peers, self.read_ns);
+        bucket.zip(peers).is_some_and(would_wait)
     }
 
     /// Gives moments to lanes, before the ring may sleep. True when one has come already.
@@ -299,7 +309,7 @@ mod tests {
         lanes.date(|bucket| if bucket == one { 20 } else { 10 }, nobody);
         assert_eq!((lanes.first_ns(), lanes.pop(9, |_| true)), (Some(10), None));
         assert_eq!(lanes.pop(20, |_| true), Some(id(2)));
-        assert!(!lanes.has(two));
+        assert!(!lanes.lanes.contains_key(&two));
         assert_eq!(lanes.pop(20, |_| true), Some(id(1)));
         assert_eq!(lanes.pop(20, |_| true), None, "the lane has no moment again yet");
         lanes.date(|_| 15, |last| last == id(1));

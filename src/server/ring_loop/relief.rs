@@ -1,13 +1,13 @@
 //! Who must go, so that others find memory.
 //!
-//! There are six needs, and each looks only at what would meet it:
+//! There are these needs, and each looks only at what would meet it:
 //!
 //! - replies: somebody waits for a block, and none comes home. What counts are blocks.
 //! - pool: more than `drop_percent` of the memory for connections is in use, or more of it than
 //!   there is. What counts are blocks, and what the heap keeps.
 //! - buffers: nobody is received from, because others keep all receive buffers, and do not go on,
-//!   see `holders`. What counts is what is kept in buffers. Who waits for its rate goes at once:
-//!   it has brought more than it may have, and will wait for longer than others can.
+//!   see `holders`. What counts are requests that wait, whatever for. A quarter of what is received
+//!   into is to come back, by those that go and by those that are copied in their place.
 //! - items: something had to be refused, or a part of the memory is of no use, because it is being
 //!   filled or sent from. What counts is what a session keeps of it.
 //! - spans: values that are gone take too much of the memory while they are being sent. What counts
@@ -15,7 +15,8 @@
 //! - more spans: somebody, on this ring or another, waits to be sent a value, and all that are
 //!   being sent take too much. What counts is what a connection keeps of any; it is recalled, too.
 //!
-//! The rule, whatever the need. Only who is silent may go: its peer neither takes what is sent nor
+//! The rule. Only who is silent may go; and for buffers, who waits for its rate, as it has brought
+//! more than it may have. Silent is, whatever the need, whose peer neither takes what is sent nor
 //! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
 //! of that, and an eighth of the bytes, when somebody waits who is modest, see `thirst`, or is not
 //! even let in. What it takes the kernel is asked before it goes, see `silence`. Whoever only
@@ -55,8 +56,9 @@ const CLOSED_MAX: usize = 16;
 /// How many go where the limit of memory, or items, must not wait.
 const CLOSED_MAX_IN_HASTE: usize = 256;
 
-/// The silence of who may go whether it is silent or not.
-const WITHOUT_CLAIM: u32 = u32::MAX;
+/// Where nobody is heard, so much of what receive buffers hold is to go or to be copied: one that
+/// is filled piece by piece comes back when all of its pieces are.
+const BUFFERS_SHARE: usize = 4;
 
 /// What is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +91,18 @@ struct Candidate {
     id: SlotId,
     bytes: usize,
     silent_ticks: u32,
+    /// False of who may go whether it is silent or not.
+    has_claim: bool,
+    /// True of who keeps receive buffers, where those are needed: pieces of one are anybody's, and
+    /// in the place of who was copied they are copied in the order in which they came.
+    is_in_buffers: bool,
 }
 
 impl Candidate {
     /// Who goes first is smallest.
-    fn rank(&self) -> (Reverse<u32>, Reverse<u32>) {
-        (Reverse(self.bytes.max(1).ilog2()), Reverse(self.silent_ticks))
+    fn rank(&self) -> (Reverse<u32>, bool, Reverse<u32>) {
+        let magnitude = self.bytes.max(1).ilog2();
+        (Reverse(magnitude), self.is_in_buffers, Reverse(self.silent_ticks))
     }
 }
 
@@ -104,14 +112,15 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         self.thirsty.forget(|id| self.connections.get(id).is_none());
         self.ask_the_thirsty_again();
         self.look_at_the_spanless();
-        let [items, spans, more_spans, buffers, pool, replies] = self.needs();
+        let [items, spans, more_spans, pool, replies] = self.needs();
         for need in [items, spans].into_iter().flatten() {
             self.meet(need);
         }
         let since = self.upkeep.spanless_since.take();
         self.upkeep.spanless_since = self.meet_in_the_end(more_spans, since);
-        let since = self.upkeep.parched_since.take();
-        self.upkeep.parched_since = self.meet_in_the_end(buffers, since);
+        if !self.upkeep.is_parched {
+            self.upkeep.parched_since = None;
+        }
         if pool.is_none() && replies.is_none() {
             self.upkeep.needy_since = None;
             return;
@@ -125,20 +134,37 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    fn needs(&mut self) -> [Option<Need>; 6] {
+    /// Closes those who must go so that others are heard: not at the next tick of the ring only, as
+    /// nobody is served meanwhile, but in every one of the clock.
+    pub(super) fn relieve_buffers(&mut self) {
+        if std::mem::replace(&mut self.upkeep.rained_at, self.now.ticks) == self.now.ticks {
+            return;
+        }
+        let bytes = self.ring.receive_bytes() / BUFFERS_SHARE;
+        let need = self.need(What::Buffers, bytes, true, true);
+        let since = self.upkeep.parched_since.take();
+        self.upkeep.parched_since = self.meet_in_the_end(need, since);
+        self.advance_listed();
+    }
+
+    fn need(&self, what: What, bytes: usize, is_urgent: bool, is_hasty: bool) -> Option<Need> {
+        let silence_ticks = self.settings.throttle.silence_ticks(is_urgent);
+        let notice_ticks = silence_ticks / NOTICE_SHARE;
+        let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
+        let asks = what != What::Items && self.service.outdated_flood_bytes() == 0;
+        let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max, asks };
+        (bytes > 0).then_some(need)
+    }
+
+    fn needs(&mut self) -> [Option<Need>; 5] {
         let throttle = self.settings.throttle;
         let flood = self.service.outdated_flood_bytes();
-        let need = |what, bytes: usize, is_urgent, is_hasty| {
-            let silence_ticks = throttle.silence_ticks(is_urgent);
-            let notice_ticks = silence_ticks / NOTICE_SHARE;
-            let closed_max = if is_hasty { CLOSED_MAX_IN_HASTE } else { CLOSED_MAX };
-            let asks = what != What::Items && flood == 0;
-            let need = Need { what, bytes, silence_ticks, notice_ticks, closed_max, asks };
-            (bytes > 0).then_some(need)
-        };
         let has_none = !self.thirsty.is_empty() && !self.has_blocks_for_all();
-        let is_urgent = self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest)
-            || self.upkeep.accepts_paused && self.ring.has_arrivals();
+        // A listener that has stopped looks as if somebody came.
+        let is_serving = self.upkeep.draining_since.is_none();
+        let is_shut_out = is_serving && self.upkeep.accepts_paused && self.ring.has_arrivals();
+        let is_urgent =
+            self.thirsty.modest() > 0 && !self.has_blocks(Appetite::Modest) || is_shut_out;
         let wanted = if has_none { self.thirsty.len() * BLOCKS_NEEDED * BLOCK_BYTES } else { 0 };
         let (rings, pool) = (self.settings.rings, self.pool());
         let excess = match self.upkeep.level {
@@ -147,8 +173,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         };
         let overdrawn = self.service.overdrawn_bytes();
         let excess = excess.max(overdrawn).div_ceil(rings);
-        let unheard = if self.upkeep.is_parched { self.starved.len().min(CLOSED_MAX) } else { 0 };
-        let parched = unheard * BLOCK_BYTES;
         // Asked once a second: what goes now is of use only a little later.
         let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
@@ -158,12 +182,11 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         let spanless = if self.service.may_span_more() { 0 } else { self.service.spanless() };
         let spanless = (spanless * OUTPUT_BYTES_MAX).div_ceil(rings);
         [
-            need(What::Items, starved, false, true),
-            need(What::Outdated, outdated, false, true),
-            need(What::Spans, spanless, true, false),
-            need(What::Buffers, parched, true, false),
-            need(What::Pool, excess, is_urgent, overdrawn > 0),
-            need(What::Blocks, wanted, is_urgent, false),
+            self.need(What::Items, starved, false, true),
+            self.need(What::Outdated, outdated, false, true),
+            self.need(What::Spans, spanless, true, false),
+            self.need(What::Pool, excess, is_urgent, overdrawn > 0),
+            self.need(What::Blocks, wanted, is_urgent, false),
         ]
     }
 
@@ -192,14 +215,14 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             .collect();
         candidates.sort_unstable_by_key(Candidate::rank);
         let (mut wanted, mut left) = (need.bytes, need.closed_max);
-        for Candidate { id, bytes, silent_ticks } in candidates {
+        for Candidate { id, bytes, has_claim, .. } in candidates {
             if wanted == 0 || left == 0 {
                 break;
             }
             let ticks = (need.silence_ticks, need.notice_ticks);
-            let silence = match silent_ticks {
-                WITHOUT_CLAIM => Silence::Lasting,
-                _ => self.silence(id, ticks, need.asks),
+            let silence = match has_claim {
+                true => self.silence(id, ticks, need.asks),
+                false => Silence::Lasting,
             };
             if silence != Silence::Broken {
                 wanted = wanted.saturating_sub(bytes);
@@ -233,9 +256,6 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         each: &Connection<V::Session>,
         need: Need,
     ) -> Option<Candidate> {
-        // It brought more than it may have, and waits for that and not for its peer.
-        let has_no_claim = need.what == What::Buffers && each.held == Held::Rate;
-        let silent_ticks = if has_no_claim { WITHOUT_CLAIM } else { each.slow_ticks(self.now) };
         let kept = self.service.held_bytes(&each.session) + each.output.spanned_bytes();
         let block_bytes = each.output.blocks() * BLOCK_BYTES;
         let bytes = match need.what {
@@ -244,15 +264,26 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             What::Spans => self.spanned_bytes(each),
             What::Blocks => block_bytes,
             What::Pool => block_bytes + each.charged as usize,
-            What::Buffers => each.input.buffer_bytes(),
+            // What goes of what was copied makes room for the rest.
+            What::Buffers => each.input.bytes(),
         };
-        let is_idle = matches!(each.held, Held::No | Held::Rate);
+        let is_idle = match each.held {
+            Held::No | Held::Rate => true,
+            // Those who wait for what others have stand in each other's way.
+            Held::Output | Held::Memory | Held::Spans | Held::Queue => need.what == What::Buffers,
+            Held::Items | Held::Away => false,
+        };
         let is_amid = is_idle && (kept > 0 || !each.input.is_empty());
+        // It brought more than it may have, and waits for that and not for its peer.
+        let has_claim = need.what != What::Buffers || each.held != Held::Rate;
+        let silent_ticks = each.slow_ticks(self.now);
         let may_go = each.reason().is_none()
             && each.held != Held::Away
             && (each.sending || is_amid)
-            && silent_ticks >= need.notice_ticks;
-        (bytes > 0 && may_go).then_some(Candidate { id, bytes, silent_ticks })
+            && (silent_ticks >= need.notice_ticks || !has_claim);
+        let is_in_buffers = need.what == What::Buffers && each.input.holds_buffers();
+        let candidate = Candidate { id, bytes, silent_ticks, has_claim, is_in_buffers };
+        (bytes > 0 && may_go).then_some(candidate)
     }
 }
 
@@ -264,7 +295,7 @@ mod tests {
     fn the_largest_go_first_and_of_those_the_longest_silent() {
         let candidate = |index, bytes, silent_ticks| {
             let id = SlotId { index, generation: 0 };
-            Candidate { id, bytes, silent_ticks }
+            Candidate { id, bytes, silent_ticks, has_claim: true, is_in_buffers: false }
         };
         let mut all = [
             candidate(4, 20_000, 999),

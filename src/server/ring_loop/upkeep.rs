@@ -61,6 +61,8 @@ pub(super) struct Upkeep {
     /// tick since which that is so.
     pub(super) is_parched: bool,
     pub(super) parched_since: Option<u64>,
+    /// The tick in which somebody had to go for that last.
+    pub(super) rained_at: u64,
     /// The tick since which somebody waits to be sent a large value.
     pub(super) spanless_since: Option<u64>,
     /// The second in which a tick came last.
@@ -86,6 +88,7 @@ impl Default for Upkeep {
             needy_since: None,
             is_parched: false,
             parched_since: None,
+            rained_at: 0,
             spanless_since: None,
             second: 0,
             locals: 0,
@@ -167,12 +170,13 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     }
 
     /// True when a look might find something to do, so that a crowd of idle connections costs
-    /// nothing: who holds nothing, and is sent no large value, cannot stall, and only Unix sockets
-    /// must be asked for their end.
+    /// nothing: who holds nothing, and is sent no large value, cannot stall, and only Unix sockets,
+    /// and who waits for its rate, must be asked for their end.
     pub(super) fn is_anybody_overdue(&self) -> bool {
         self.heap.active() > 0
             || self.spanless.sends > 0
             || self.upkeep.locals > 0
+            || !self.lanes.is_empty()
             || self.settings.idle_timeout_s > 0
             || self.upkeep.draining_since.is_some()
     }
@@ -271,6 +275,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             }
             self.ring.stop_listening(listener);
         }
+        // Who waits for a place is told.
+        self.let_in();
         self.let_all_go_by_rate();
         let ids: Vec<_> = self.connections.ids().collect();
         for id in ids {
