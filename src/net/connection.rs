@@ -258,6 +258,7 @@ impl<S> Connection<S> {
     /// Records that bytes came. `is_amid` says whether the session has begun with something.
     #[inline]
     pub fn record_received(&mut self, bytes: usize, is_amid: impl FnOnce(&S) -> bool, now: Now) {
+        self.progress.brought(bytes);
         // Who must read first is not excused by sending on.
         if self.is_in_debt() {
             return;
@@ -266,6 +267,11 @@ impl<S> Connection<S> {
         let (input, session) = (&self.input, &self.session);
         let is_amid = || !input.is_empty() || is_amid(session);
         self.progress.received(bytes, is_amid, now);
+    }
+
+    /// True when what came last was little; of who has brought nothing yet, too.
+    pub fn brings_little(&self) -> bool {
+        self.progress.brings_little()
     }
 
     /// Records that replies are on their way.
@@ -440,7 +446,6 @@ impl<S> Connection<S> {
         }
         let (backlog, held) = (self.backlog_bytes(), self.held_bytes());
         let is_served = self.held != Held::Rate;
-        // Who is limited brings more only when it is to go on with more.
         let has_more = self.bucket.is_some() && (self.runnable || self.held != Held::No);
         let wants_more = self.phase == Phase::Open && !self.ended && is_served && !has_more;
         let direct = self.is_direct();
@@ -463,8 +468,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// True when it should bring one buffer at a time: of what a limited address sends, no more may
-    /// wait here than a buffer for each of its connections.
+    /// True when it brings one buffer at a time, as no more of a limited address should wait here.
     pub fn is_received_from_singly(&self) -> bool {
         self.singly > 0 || self.bucket.is_some()
     }

@@ -10,6 +10,9 @@ use crate::base::clock::Now;
 /// Bytes that who owes more must move before it counts as having got on.
 pub const FAIR_BYTES: u16 = 16 * 1024;
 
+/// Fewer bytes at a time are few: requests one by one, and no pipeline.
+const LITTLE_BYTES: usize = 1024;
+
 /// Wraps every four years, which no silence lasts.
 fn tick(now: Now) -> u32 {
     u32::try_from(now.ticks & u64::from(u32::MAX)).expect("32 bits")
@@ -25,12 +28,20 @@ pub(super) struct Progress {
     moved_bytes: u16,
     /// True from when replies are sent until they are taken.
     must_read: bool,
+    /// True when what came last was little.
+    brings_little: bool,
 }
 
 impl Progress {
     pub(super) fn new(now: Now) -> Progress {
         let tick = tick(now);
-        Progress { active_at: tick, fair_at: tick, moved_bytes: 0, must_read: false }
+        Progress {
+            active_at: tick,
+            fair_at: tick,
+            moved_bytes: 0,
+            must_read: false,
+            brings_little: true,
+        }
     }
 
     /// Both clocks begin anew.
@@ -50,6 +61,17 @@ impl Progress {
         if self.moved_bytes >= FAIR_BYTES {
             self.settle(now);
         }
+    }
+
+    /// So many bytes came at a time.
+    #[inline]
+    pub(super) fn brought(&mut self, bytes: usize) {
+        self.brings_little = bytes < LITTLE_BYTES;
+    }
+
+    /// True when those that came last were few, or none have come.
+    pub(super) fn brings_little(&self) -> bool {
+        self.brings_little
     }
 
     /// Bytes came from the peer; `is_amid` says whether it owed them.

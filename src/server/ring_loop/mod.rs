@@ -406,18 +406,22 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         }
     }
 
-    /// Receives again from the next of those who found no buffer. Who would wait for its rate with
-    /// what it brings comes last.
+    /// Receives again from the next of those who found no buffer: first from who brings little, for
+    /// half of them, then from who would not have to wait for its rate with what it brings.
     fn receive_again(&mut self) {
-        let mut starved = std::mem::take(&mut self.starved);
-        if self.fleet.peers.is_some() {
-            let (first, last): (Vec<_>, Vec<_>) =
-                starved.into_iter().partition(|id| !self.would_wait_for_rate(*id));
-            starved = first.into_iter().chain(last).collect();
+        let mut starved: Vec<_> = self.starved.drain(..).collect();
+        if starved.len() > RECEIVED_AGAIN_MAX || self.fleet.peers.is_some() {
+            let mut left = RECEIVED_AGAIN_MAX / 2;
+            starved.sort_by_cached_key(|id| {
+                let waits = self.would_wait_for_rate(*id);
+                let is_little = self.connections.get(*id).is_some_and(Connection::brings_little);
+                let is_first = is_little && !waits && left > 0;
+                left -= usize::from(is_first);
+                (!is_first, waits)
+            });
         }
-        let next = starved.drain(..starved.len().min(RECEIVED_AGAIN_MAX)).collect::<Vec<_>>();
-        self.starved = starved;
-        for id in next {
+        self.starved.extend(starved.drain(starved.len().min(RECEIVED_AGAIN_MAX)..));
+        for id in starved {
             if let Some(connection) = self.connections.get_mut(id)
                 && connection.receive == Receive::Starved
             {

@@ -15,16 +15,17 @@
 //! - more spans: somebody, on this ring or another, waits to be sent a value, and all that are
 //!   being sent take too much. What counts is what a connection keeps of any; it is recalled, too.
 //!
-//! The rule. Only who is silent may go; and for buffers, who waits for its rate, as it has brought
-//! more than it may have. Silent is, whatever the need, whose peer neither takes what is sent nor
-//! goes on with what it began, or no more than a few bytes of it, for `silence_ms`; for an eighth
-//! of that, and an eighth of the bytes, when somebody waits who is modest, see `thirst`, or is not
-//! even let in. What it takes the kernel is asked before it goes, see `silence`. Whoever only
-//! thinks between two requests keeps nothing, and never goes. Of the silent the largest go first,
-//! by powers of two of what they hold; of about the same size who has been silent longest; and no
-//! more of them than meet the need. Who is larger and has been silent for an eighth of that time
-//! counts as if it went, unless it is known to read: it goes soon, or moves. And a need for blocks
-//! or for the pool must have lasted so long, too. Who holds little is thus the last to go.
+//! The rule. Only who is silent may go; and who waits for its rate, as it has asked for more than
+//! it may have, and keeps what others need for however long that takes. Silent is, whatever the
+//! need, whose peer neither takes what is sent nor goes on with what it began, or no more than a
+//! few bytes of it, for `silence_ms`; for an eighth of that, and an eighth of the bytes, when
+//! somebody waits who is modest, see `thirst`, is not heard, or is not even let in. What it takes
+//! the kernel is asked before it goes, see `silence`. Whoever only thinks between two requests
+//! keeps nothing, and never goes. Of the silent the largest go first, by powers of two of what they
+//! hold; of about the same size who has been silent longest; and no more of them than meet the
+//! need. Who is larger and has been silent for an eighth of that time counts as if it went, unless
+//! it is known to read: it goes soon, or moves. And a need for blocks or for the pool must have
+//! lasted so long, too. Who holds little is thus the last to go.
 //!
 //! So whoever reads at that rate stays, and keeps others waiting: for a value that it is sent, or
 //! for blocks. Nobody who stores waits for that: where something was refused, and where of values
@@ -173,8 +174,10 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
         };
         let overdrawn = self.service.overdrawn_bytes();
         let excess = excess.max(overdrawn).div_ceil(rings);
-        // Asked once a second: what goes now is of use only a little later.
-        let starved = if self.is_new_second { self.service.starved_bytes() } else { 0 };
+        // Asked once a second, as what goes now is of use only a little later; but who waits for
+        // its rate may keep much, and goes at once.
+        let is_due = self.is_new_second || !self.lanes.is_empty();
+        let starved = if is_due { self.service.starved_bytes() } else { 0 };
         let starved = starved.div_ceil(rings);
         let outdated = if flood > 0 { flood } else { self.service.outdated_excess_bytes() };
         let outdated = outdated.div_ceil(rings);
@@ -231,15 +234,17 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
                 continue;
             }
             left -= 1;
+            let is_sending = self.connections.get(id).is_some_and(|each| each.sending);
             let reason = match need.what {
-                What::Outdated => {
+                What::Outdated if is_sending => {
                     self.recall(id, Recall::Needed);
                     continue;
                 }
-                What::Spans => {
+                What::Spans if is_sending => {
                     self.recall(id, Recall::Wanted);
                     continue;
                 }
+                What::Outdated | What::Spans => CloseReason::Spans,
                 What::Items => CloseReason::Items,
                 What::Pool | What::Buffers => CloseReason::Pool,
                 What::Blocks => CloseReason::Replies,
@@ -274,8 +279,8 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
             Held::Items | Held::Away => false,
         };
         let is_amid = is_idle && (kept > 0 || !each.input.is_empty());
-        // It brought more than it may have, and waits for that and not for its peer.
-        let has_claim = need.what != What::Buffers || each.held != Held::Rate;
+        // It asked for more than it may have, and waits for that and not for its peer.
+        let has_claim = each.held != Held::Rate;
         let silent_ticks = each.slow_ticks(self.now);
         let may_go = each.reason().is_none()
             && each.held != Held::Away
