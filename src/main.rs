@@ -21,7 +21,7 @@ use ringcached::admin::{
 use ringcached::base::clock::Clock;
 use ringcached::base::sync::Arc;
 use ringcached::config::{Host, Options, Plan, StartError};
-use ringcached::server::claim::{claim, report};
+use ringcached::server::claim::{claim, give_up, report};
 use ringcached::server::start::Server;
 
 /// What memcached says for wrong arguments, from sysexits.h.
@@ -126,10 +126,7 @@ fn serve(plan: &Plan, starter: Option<Starter>) -> Result<&'static str, StartErr
     let responder = socket.map(answer);
     let admin = Admin::new(signals, responder, control, registry, clock, Box::new(say_line));
     let ended = admin.run().map_err(refused("events"))?;
-    if let Some(unix) = &plan.listeners.unix {
-        // A socket that outlives its server is replaced by the next one anyway.
-        let _ = std::fs::remove_file(&unix.path);
-    }
+    give_up(plan);
     if let Some(Err(error)) = pid_file.map(PidFile::remove) {
         say(Severity::Warning, format!("cannot remove the file of the process id: {error}"));
     }

@@ -72,6 +72,15 @@ pub fn claim(plan: &Plan) -> Result<Claim, StartError> {
     Ok(claim)
 }
 
+/// Removes what would outlive the server: the path of its Unix socket, unless the next one is there
+/// already.
+pub fn give_up(plan: &Plan) {
+    if let Some(unix) = &plan.listeners.unix {
+        // One that stays is replaced by the next server.
+        let _ = socket::remove_unix(&unix.path);
+    }
+}
+
 /// Locks the process into RAM. A limit below `memory_bytes` would only show later, as a refusal of
 /// the table's memory.
 fn lock_memory(memory_bytes: u64) -> Result<(), String> {

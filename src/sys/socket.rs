@@ -243,6 +243,14 @@ pub fn mark(socket: &UdpSocket, mark: u32) -> io::Result<()> {
     SockRef::from(socket).set_mark(mark)
 }
 
+/// Removes the path of a Unix socket that has stopped, unless another server is behind it by now.
+///
+/// # Errors
+/// What the kernel says; "in use" when somebody is there.
+pub fn remove_unix(path: &Path) -> io::Result<()> {
+    remove_stale(path, &SockAddr::unix(path)?)
+}
+
 /// Removes the socket at a path if nobody is behind it, which the kernel says in one way only: a
 /// socket of another type, or one that this user may not speak to, lives.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
@@ -361,6 +369,10 @@ mod tests {
         assert!(refused(std::net::TcpStream::connect(address).map(drop)));
         assert!(refused(std::os::unix::net::UnixStream::connect(&path).map(drop)));
         assert_eq!(waits_too.read(&mut [0]).unwrap(), 0, "it is told");
+        let successor = Listener::unix(&path, 0o700, 8).unwrap();
+        assert!(remove_unix(&path).is_err() && path.exists(), "it is the successor's");
+        successor.stop();
+        assert!(remove_unix(&path).is_ok() && !path.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
