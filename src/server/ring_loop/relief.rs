@@ -138,7 +138,7 @@ impl<R: Ring, V: Service> RingLoop<R, V> {
     /// Closes those who must go so that others are heard: not at the next tick of the ring only, as
     /// nobody is served meanwhile, but in every one of the clock.
     pub(super) fn relieve_buffers(&mut self) {
-        if std::mem::replace(&mut self.upkeep.rained_at, self.now.ticks) == self.now.ticks {
+        if std::mem::replace(&mut self.upkeep.relieved_at, self.now.ticks) == self.now.ticks {
             return;
         }
         let bytes = self.ring.receive_bytes() / BUFFERS_SHARE;

@@ -62,7 +62,7 @@ pub(super) struct Upkeep {
     pub(super) is_parched: bool,
     pub(super) parched_since: Option<u64>,
     /// The tick in which somebody had to go for that last.
-    pub(super) rained_at: u64,
+    pub(super) relieved_at: u64,
     /// The tick since which somebody waits to be sent a large value.
     pub(super) spanless_since: Option<u64>,
     /// The second in which a tick came last.
@@ -88,7 +88,7 @@ impl Default for Upkeep {
             needy_since: None,
             is_parched: false,
             parched_since: None,
-            rained_at: 0,
+            relieved_at: 0,
             spanless_since: None,
             second: 0,
             locals: 0,

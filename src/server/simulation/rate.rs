@@ -224,23 +224,31 @@ fn turns_until_a_newcomer_is_answered(world: &mut World) -> usize {
         .unwrap_or(usize::MAX)
 }
 
+/// How many are over their limits.
+const CROWD: usize = 18;
+
+/// A crowd over its limits beside which newcomers are answered, with receive buffers of this size.
+fn crowded_world(seed: u64, buffer_bytes: u32) -> World {
+    let mut world = World::short_of_memory(seed, Dispatch::Inline, &LIMITS, (16, buffer_bytes));
+    let_in(&mut world, &[[0; CROWD / 3], [1; CROWD / 3], [2; CROWD / 3]].concat());
+    (0..CROWD).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
+    for _ in 0..5 {
+        pass(&mut world, 1);
+        let turns = turns_until_a_newcomer_is_answered(&mut world);
+        assert!(turns < 100, "{turns}");
+    }
+    world
+}
+
 /// What a crowd over its limits sends fits into memory, buffer by buffer.
 #[test]
 fn who_has_to_wait_does_not_keep_others_from_being_heard() {
     for_each_seed(20, |seed| {
-        let mut world = World::short_of_memory(seed, Dispatch::Inline, &LIMITS, (16, 8192));
-        let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
-        let_in(&mut world, &addresses);
-        (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
-        for _ in 0..5 {
-            pass(&mut world, 1);
-            let turns = turns_until_a_newcomer_is_answered(&mut world);
-            assert!(turns < 100, "{turns}");
-        }
+        let mut world = crowded_world(seed, 8192);
         assert!(world.peers().all(|peer| !peer.closed), "they wait, and nobody goes");
         let copied = world.ring.heap_bytes();
         // And the names of pieces.
-        let most = 18 * (8192 + 1024);
+        let most = CROWD * (8192 + 1024);
         assert!(copied <= most, "a buffer for each at the most, and not {copied} bytes");
     });
 }
@@ -249,16 +257,9 @@ fn who_has_to_wait_does_not_keep_others_from_being_heard() {
 #[test]
 fn those_over_their_limits_go_before_others_are_not_heard() {
     for_each_seed(20, |seed| {
-        let mut world = World::short_of_memory(seed, Dispatch::Inline, &LIMITS, (16, 16_384));
-        let addresses: Vec<_> = (0..18).map(|peer| peer / 6).collect();
-        let_in(&mut world, &addresses);
-        (0..18).for_each(|peer| say(&mut world, peer, &b"a1\n".repeat(12_000)));
-        for _ in 0..5 {
-            pass(&mut world, 1);
-            let turns = turns_until_a_newcomer_is_answered(&mut world);
-            assert!(turns < 100, "{turns}");
-        }
-        assert!(world.peers().skip(18).all(|peer| !peer.closed), "nobody goes who may have more");
+        let mut world = crowded_world(seed, 16_384);
+        let mut newcomers = world.peers().skip(CROWD);
+        assert!(newcomers.all(|peer| !peer.closed), "nobody goes who may have more");
     });
 }
 
